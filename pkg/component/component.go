@@ -1,0 +1,125 @@
+// Package component is what all of Leme's Kubernetes components have in common:
+// a command with flags, logging, signals and a version, and the same way to be
+// started by their own binary, by the all-in-one `leme`, and by a test.
+//
+// A component is an [Options] that turns flags into a [Runner]:
+//
+//	flags ── Options.AddFlags ──▶ Options.New ──▶ Runner.Run(ctx)
+//
+// Its binary's main.go hands the options to [Main]. `leme` hands the same options
+// and the same argument list that the binary would get to [New], so that a
+// component behaves alike in its own process and beside the others.
+package component
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/component-base/logs"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	_ "k8s.io/component-base/logs/json/register" // --logging-format=json
+	"k8s.io/component-base/version"
+	"k8s.io/component-base/version/verflag"
+	"k8s.io/klog/v2"
+)
+
+// Version is the version of Kubernetes that every component implements and
+// reports, without the leading "v".
+const Version = "1.37.2"
+
+// A Runner is an assembled component that has not started.
+type Runner interface {
+	// Run serves until ctx is cancelled, then shuts down in order and returns
+	// nil. An error means that the component could not start or cannot go on.
+	Run(ctx context.Context) error
+}
+
+// Options are the flags of one component.
+type Options interface {
+	// AddFlags adds the component's flags, under the original's names.
+	AddFlags(fs *pflag.FlagSet)
+	// New checks the flags and the configuration files that they name and
+	// assembles the component. It starts nothing and listens on nothing but what
+	// it must to learn its own address. Errors name the flag, or the field of the
+	// file, that is wrong.
+	New(ctx context.Context) (Runner, error)
+}
+
+// New parses args into o and assembles the component, for a caller that runs it
+// inside its own process. Logging flags are accepted and left to that process.
+func New(ctx context.Context, name string, o Options, args []string) (Runner, error) {
+	fs := flags(name, o, logsapi.NewLoggingConfiguration())
+	if err := fs.Parse(args); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("%s: unexpected argument %q", name, fs.Arg(0))
+	}
+	r, err := o.New(klog.NewContext(ctx, klog.FromContext(ctx).WithName(name)))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return r, nil
+}
+
+// NewCommand returns the command of a component's own binary.
+func NewCommand(name, doc string, o Options) *cobra.Command {
+	logging := logsapi.NewLoggingConfiguration()
+	cmd := &cobra.Command{
+		Use:           name,
+		Long:          doc,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			verflag.PrintAndExitIfRequested()
+			if err := logsapi.ValidateAndApply(logging, utilfeature.DefaultFeatureGate); err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			klog.FromContext(ctx).Info("Starting", "component", name, "version", version.Get().GitVersion)
+			r, err := o.New(ctx)
+			if err != nil {
+				return err
+			}
+			return r.Run(ctx)
+		},
+	}
+	cmd.Flags().AddFlagSet(flags(name, o, logging))
+	verflag.AddFlags(cmd.Flags())
+	cmd.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc)
+	return cmd
+}
+
+// Main runs a component's command until it ends or the process is told to with
+// SIGINT or SIGTERM; a second signal ends it at once. It does not return.
+func Main(name, doc string, o Options) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // restores the default action for the second signal
+	err := NewCommand(name, doc, o).ExecuteContext(ctx)
+	stop()
+	logs.FlushLogs()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func flags(name string, o Options, logging *logsapi.LoggingConfiguration) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	fs.SetNormalizeFunc(cliflag.WordSepNormalizeFunc)
+	fs.SortFlags = true
+	o.AddFlags(fs)
+	logsapi.AddFlags(logging, fs)
+	return fs
+}
