@@ -1,0 +1,56 @@
+# Leme: a Kubernetes in Go. `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+BIN        := $(CURDIR)/bin
+KUBE       := 1.37.2
+VERSION    := v$(KUBE)
+COMMIT     := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+COMPONENTS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
+VERSION_PKG := k8s.io/component-base/version
+LDFLAGS    := -s -w \
+	-X $(VERSION_PKG).gitVersion=$(VERSION) -X $(VERSION_PKG).gitMajor=1 -X $(VERSION_PKG).gitMinor=37 \
+	-X $(VERSION_PKG).gitCommit=$(COMMIT) -X $(VERSION_PKG).gitTreeState=clean
+export CGO_ENABLED := 0
+
+include hack/runtime.mk hack/images.mk hack/generate.mk
+
+##@ A cluster
+.PHONY: up down
+up: runtime images $(BIN)/leme ## Build what is missing and run a cluster on this machine (root; UPFLAGS adds flags)
+	$(BIN)/leme up $(UPFLAGS)
+
+down: $(BIN)/leme ## Remove the cluster and everything that belongs to it
+	$(BIN)/leme down $(UPFLAGS)
+
+##@ Development
+.PHONY: build $(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS))
+build: $(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS)) ## Build leme and the component binaries into bin/
+
+$(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS)):
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(@F)
+
+.PHONY: test
+test: ## Pass the unit and integration tests: all but those that need a cluster
+	go test ./apis/... ./cmd/... ./hack/... ./pkg/... ./test/rules/...
+
+.PHONY: e2e
+e2e: runtime images build ## Pass the end-to-end tests on clusters that they start themselves (root; RUN=regexp narrows)
+	go test -count=1 -timeout 40m -v $(if $(RUN),-run '$(RUN)') ./test/e2e/...
+
+.PHONY: lint
+lint: ## go vet and golangci-lint
+	go vet ./...
+	go run -C hack/tools github.com/golangci/golangci-lint/v2/cmd/golangci-lint run --config $(CURDIR)/.golangci.yml --path-mode abs $(CURDIR)/...
+
+.PHONY: verify
+verify: ## Generated code and formatting are up to date
+	hack/verify.sh
+
+.PHONY: bench
+bench: build runtime images ## Measure Leme beside the originals (BENCH=startup,pods)
+	hack/bench/run.sh $(BENCH)
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*##/ {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
