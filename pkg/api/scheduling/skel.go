@@ -1,0 +1,20 @@
+package scheduling
+
+import (
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+func AddDefaults(scheme *runtime.Scheme) error { return nil }
+
+func AddFieldLabels(scheme *runtime.Scheme) error { return nil }
+
+func ValidatePriorityClass(obj *schedulingv1.PriorityClass) field.ErrorList {
+	return apivalidation.ValidateObjectMeta(&obj.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
+}
+
+func ValidatePriorityClassUpdate(obj, old *schedulingv1.PriorityClass) field.ErrorList {
+	return apivalidation.ValidateObjectMetaUpdate(&obj.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata"))
+}
