@@ -1,0 +1,169 @@
+package serviceaccount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gopkg.in/go-jose/go-jose.v2/jwt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/audit"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	apiserverserviceaccount "k8s.io/apiserver/pkg/authentication/serviceaccount"
+	tokenjwt "k8s.io/apiserver/pkg/authentication/token/jwt"
+	"k8s.io/klog/v2"
+)
+
+// NewAuthenticator returns the authenticator of bound tokens that one of the
+// issuers has signed for at least one of the audiences. Tokens of other issuers
+// are left to other authenticators.
+func NewAuthenticator(issuers []string, keys Keys, audiences authenticator.Audiences, objects Getter) authenticator.Token {
+	b := &bound{objects: objects, now: time.Now}
+	return newVerifier(issuers, keys, audiences, b.user)
+}
+
+// newVerifier checks signature, issuer and audience, and leaves the claims to user.
+func newVerifier(issuers []string, keys Keys, audiences authenticator.Audiences, user userFunc) authenticator.Token {
+	return authenticator.TokenFunc(func(ctx context.Context, data string) (*authenticator.Response, bool, error) {
+		token, err := jwt.ParseSigned(data)
+		if err != nil {
+			return nil, false, nil // not a JWT
+		}
+		var unverified jwt.Claims
+		if err := token.UnsafeClaimsWithoutVerification(&unverified); err != nil || !slices.Contains(issuers, unverified.Issuer) {
+			return nil, false, nil // somebody else's
+		}
+
+		public, verified, err := verify(token, keys)
+		if err != nil {
+			return nil, false, err
+		}
+		// Legacy tokens name no audience: they are meant for the API server.
+		tokenAudiences := authenticator.Audiences(public.Audience)
+		if len(tokenAudiences) == 0 {
+			tokenAudiences = audiences
+		}
+		requested, ok := authenticator.AudiencesFrom(ctx)
+		if !ok {
+			requested = audiences
+		}
+		matched := tokenAudiences.Intersect(requested)
+		if len(matched) == 0 && len(audiences) > 0 {
+			return nil, false, fmt.Errorf("the token is for the audiences %q, not for any of %q", tokenAudiences, requested)
+		}
+
+		info, err := user(ctx, data, public, verified)
+		if err != nil {
+			return nil, false, err
+		}
+		return &authenticator.Response{User: info.UserInfo(), Audiences: matched}, true, nil
+	})
+}
+
+// userFunc decides who the bearer of a token is, whose signature has been
+// verified. decode reads further claims from it.
+type userFunc func(ctx context.Context, data string, public jwt.Claims, decode func(any) error) (*apiserverserviceaccount.ServiceAccountInfo, error)
+
+func verify(token *jwt.JSONWebToken, keys Keys) (public jwt.Claims, decode func(any) error, err error) {
+	var id string
+	if len(token.Headers) > 0 {
+		id = token.Headers[0].KeyID
+	}
+	errs := []error{errors.New("no key verifies the token's signature")}
+	for _, key := range keys.candidates(id) {
+		public = jwt.Claims{}
+		if err := token.Claims(key.Key, &public); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		return public, func(into any) error { return token.Claims(key.Key, into) }, nil
+	}
+	return jwt.Claims{}, nil, errors.Join(errs...)
+}
+
+// bound checks the claims of bound tokens against the time and the live objects.
+type bound struct {
+	objects Getter
+	now     func() time.Time
+}
+
+func (b *bound) user(ctx context.Context, _ string, public jwt.Claims, decode func(any) error) (*apiserverserviceaccount.ServiceAccountInfo, error) {
+	var private privateClaims
+	if err := decode(&private); err != nil {
+		return nil, fmt.Errorf("reading the token's claims: %w", err)
+	}
+	k := private.Kubernetes
+	now := b.now()
+
+	switch err := public.Validate(jwt.Expected{Time: now}); {
+	case errors.Is(err, jwt.ErrExpired):
+		return nil, errors.New("service account token has expired")
+	case errors.Is(err, jwt.ErrNotValidYet), errors.Is(err, jwt.ErrIssuedInTheFuture):
+		return nil, errors.New("service account token is not valid yet")
+	case err != nil:
+		return nil, fmt.Errorf("service account token claims could not be validated: %w", err)
+	case public.Expiry == nil:
+		return nil, errors.New("service account token has no expiry")
+	}
+
+	// What is being deleted keeps its tokens valid until its grace period is over,
+	// and for as long as clocks may differ.
+	gone := now.Add(-jwt.DefaultLeeway)
+	sa, err := b.objects.ServiceAccount(ctx, k.Namespace, k.ServiceAccount.Name)
+	if err := alive("service account", &k.ServiceAccount, sa, err, gone); err != nil {
+		return nil, err
+	}
+	info := &apiserverserviceaccount.ServiceAccountInfo{
+		Namespace:    k.Namespace,
+		Name:         k.ServiceAccount.Name,
+		UID:          k.ServiceAccount.UID,
+		CredentialID: tokenjwt.CredentialIDForJTI(public.ID),
+	}
+	if k.Secret != nil {
+		secret, err := b.objects.Secret(ctx, k.Namespace, k.Secret.Name)
+		if err := alive("secret", k.Secret, secret, err, gone); err != nil {
+			return nil, err
+		}
+	}
+	if k.Pod != nil {
+		pod, err := b.objects.Pod(ctx, k.Namespace, k.Pod.Name)
+		if err := alive("pod", k.Pod, pod, err, gone); err != nil {
+			return nil, err
+		}
+		info.PodName, info.PodUID = k.Pod.Name, k.Pod.UID
+	}
+	if k.Node != nil {
+		// In a pod's token the node is told, not bound to: the pod's own life decides.
+		if k.Pod == nil {
+			node, err := b.objects.Node(ctx, k.Node.Name)
+			if err := alive("node", k.Node, node, err, gone); err != nil {
+				return nil, err
+			}
+		}
+		info.NodeName, info.NodeUID = k.Node.Name, k.Node.UID
+	}
+
+	if k.WarnAfter != nil && now.After(k.WarnAfter.Time()) {
+		over := now.Sub(k.WarnAfter.Time()).Seconds()
+		audit.AddAuditAnnotation(ctx, "authentication.k8s.io/stale-token", fmt.Sprintf("subject: %s, seconds after warning threshold: %.0f", public.Subject, over))
+		klog.FromContext(ctx).V(4).Info("A client does not read its rotated token", "subject", public.Subject, "secondsAfterWarningThreshold", over)
+	}
+	return info, nil
+}
+
+// alive reports why a token that names ref must be refused: what it names is not
+// there, is another object of the same name, or was to be gone before the time.
+func alive[T metav1.Object](kind string, ref *reference, o T, err error, before time.Time) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("looking up the token's %s %q: %w", kind, ref.Name, err)
+	case string(o.GetUID()) != ref.UID:
+		return fmt.Errorf("%s %q has the UID %s, the token's had %s", kind, ref.Name, o.GetUID(), ref.UID)
+	case o.GetDeletionTimestamp() != nil && o.GetDeletionTimestamp().Time.Before(before):
+		return fmt.Errorf("%s %q has been deleted", kind, ref.Name)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package serviceaccount
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	jose "gopkg.in/go-jose/go-jose.v2"
+
+	"k8s.io/apiserver/pkg/server/mux"
+)
+
+const (
+	configurationPath = "/.well-known/openid-configuration"
+	keySetPath        = "/openid/v1/jwks"
+	maxAgeSeconds     = 3600
+)
+
+// A Discovery serves the OpenID Connect discovery document and the key set with
+// which others check ServiceAccount tokens.
+type Discovery struct {
+	configuration, keySet []byte
+}
+
+// NewDiscovery prepares the documents of an issuer. keySetURI overrides where the
+// key set is said to be; by default that is this server's external address.
+func NewDiscovery(issuer, keySetURI, externalAddress string, keys Keys) (*Discovery, error) {
+	if u, err := url.Parse(issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("the issuer %q is not an https URL without query and fragment", issuer)
+	}
+	if keySetURI == "" {
+		keySetURI = (&url.URL{Scheme: "https", Host: externalAddress, Path: keySetPath}).String()
+	}
+	if u, err := url.Parse(keySetURI); err != nil || u.Scheme != "https" {
+		return nil, fmt.Errorf("the key set's address %q is not an https URL", keySetURI)
+	}
+
+	var set jose.JSONWebKeySet
+	var algorithms []string
+	for _, key := range keys {
+		alg, err := algorithm(key.Key)
+		if err != nil {
+			return nil, err
+		}
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.Key, KeyID: key.ID, Algorithm: string(alg), Use: "sig"})
+		if !slices.Contains(algorithms, string(alg)) {
+			algorithms = append(algorithms, string(alg))
+		}
+	}
+	slices.Sort(algorithms)
+	keySet, err := json.Marshal(set)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the key set: %w", err)
+	}
+	configuration, err := json.Marshal(struct {
+		Issuer        string   `json:"issuer"`
+		KeySetURI     string   `json:"jwks_uri"`
+		ResponseTypes []string `json:"response_types_supported"`
+		SubjectTypes  []string `json:"subject_types_supported"`
+		Algorithms    []string `json:"id_token_signing_alg_values_supported"`
+	}{issuer, keySetURI, []string{"id_token"}, []string{"public"}, algorithms})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the discovery document: %w", err)
+	}
+	return &Discovery{configuration: configuration, keySet: keySet}, nil
+}
+
+// Install serves the documents. Who may read them is for authorization to say.
+func (d *Discovery) Install(m *mux.PathRecorderMux) {
+	serve := func(path, contentType string, document []byte) {
+		m.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodGet {
+				w.Header().Set("Allow", http.MethodGet)
+				http.Error(w, "only GET is allowed", http.StatusMethodNotAllowed)
+				return
+			}
+			w.Header().Set("Content-Type", contentType)
+			w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(maxAgeSeconds))
+			_, _ = w.Write(document) // the client has gone: nobody to tell
+		})
+	}
+	serve(configurationPath, "application/json", d.configuration)
+	serve(keySetPath, "application/jwk-set+json", d.keySet)
+}

@@ -1,0 +1,54 @@
+package serviceaccount
+
+import (
+	"crypto"
+	"fmt"
+
+	jose "gopkg.in/go-jose/go-jose.v2"
+	"gopkg.in/go-jose/go-jose.v2/jwt"
+
+	"k8s.io/client-go/util/keyutil"
+)
+
+// An Issuer signs tokens in the name of one issuer URL.
+type Issuer struct {
+	name   string
+	signer jose.Signer
+}
+
+// LoadIssuer returns the issuer that signs with the private key in the file.
+func LoadIssuer(name, keyFile string) (*Issuer, error) {
+	key, err := keyutil.PrivateKeyFromFile(keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading the signing key from %q: %w", keyFile, err)
+	}
+	private, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("reading the signing key from %q: a key of type %T cannot sign", keyFile, key)
+	}
+	return NewIssuer(name, private)
+}
+
+// NewIssuer returns the issuer of the given name (its URL), signing with an RSA
+// or ECDSA key.
+func NewIssuer(name string, key crypto.Signer) (*Issuer, error) {
+	alg, err := algorithm(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	id, err := keyID(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Algorithm: string(alg), Key: key, KeyID: id, Use: "sig"}}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("making a signer: %w", err)
+	}
+	return &Issuer{name: name, signer: signer}, nil
+}
+
+// sign adds the issuer to the claims and returns them as a signed token.
+func (i *Issuer) sign(c claims) (string, error) {
+	c.Issuer = i.name
+	return jwt.Signed(i.signer).Claims(c.Claims).Claims(c.private).CompactSerialize()
+}

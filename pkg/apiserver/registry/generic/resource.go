@@ -1,0 +1,111 @@
+// Package generic turns the description of a resource into its storage: what is
+// particular to a kind is said once, as a [Resource], and all that kinds have in
+// common lives here.
+//
+//	Resource ── New ──▶ Store            GET, LIST, WATCH, POST, PUT, PATCH, DELETE
+//	            Status(…) ──▶ StatusStore  …/status
+//	            Scale(…)  ──▶ ScaleStore   …/scale
+package generic
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/client-go/tools/cache"
+)
+
+// Object is a pointer to a published API type, such as *corev1.Pod.
+type Object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// Options are what the storage of every resource is built from.
+type Options struct {
+	// Scheme knows every served type.
+	Scheme *runtime.Scheme
+	// RESTOptions says where and how a resource is stored.
+	RESTOptions genericregistry.RESTOptionsGetter
+}
+
+// Storage maps the paths of a resource and its subresources ("deployments",
+// "deployments/scale") to what serves them.
+type Storage map[string]rest.Storage
+
+// Resource describes one resource. Hooks that are nil do nothing.
+//
+// Before a hook runs, the object has been decoded and defaulted, and Status (when
+// the kind has one) cleared on create, or put back to its old value on update.
+type Resource[T Object] struct {
+	// Group, Version: the API version that clients use. Versions that share the
+	// storage are added to ResetVersions.
+	schema.GroupVersion
+	// Name and Singular are the resource's names: "configmaps", "configmap".
+	Name, Singular string
+	ShortNames     []string
+	Categories     []string
+	ClusterScoped  bool
+
+	New     func() T
+	NewList func() runtime.Object
+
+	// HasStatus says that the kind has fields Spec and Status (or Status alone)
+	// and that clients write Status through the status subresource only.
+	HasStatus bool
+	// Generation reports whether an update changes what is desired, which
+	// increments metadata.generation. Nil: the kind counts no generations.
+	Generation func(obj, old T) bool
+	// ResetFields are paths that clients cannot set here ("metadata.labels"), in
+	// addition to "status" when HasStatus. Server-side apply ignores them.
+	ResetFields []string
+	// ResetVersions are further API versions ("autoscaling/v2") in which ResetFields hold.
+	ResetVersions []string
+
+	PrepareForCreate func(ctx context.Context, obj T)
+	Validate         func(ctx context.Context, obj T) field.ErrorList
+	PrepareForUpdate func(ctx context.Context, obj, old T)
+	ValidateUpdate   func(ctx context.Context, obj, old T) field.ErrorList
+	// Canonicalize changes a valid object into its stored form.
+	Canonicalize func(obj T)
+	// Warnings are for the client that creates (old is nil) or updates obj.
+	Warnings func(ctx context.Context, obj, old T) []string
+
+	// CreateOnUpdate lets PUT create the object.
+	CreateOnUpdate bool
+	// RequireResourceVersion refuses a PUT that does not say which version it replaces.
+	RequireResourceVersion bool
+	// GarbageCollection is what deletion does to dependents unless the client says
+	// otherwise. Empty: they are deleted in the background.
+	GarbageCollection rest.GarbageCollectionPolicy
+	// GarbageCollectionFor decides by the request, in place of GarbageCollection.
+	GarbageCollectionFor func(ctx context.Context) rest.GarbageCollectionPolicy
+	// DeleteGracefully reports whether obj is marked as being deleted and removed
+	// later. When it is, options.GracePeriodSeconds must be set.
+	DeleteGracefully func(ctx context.Context, obj T, options *metav1.DeleteOptions) bool
+	// ReturnDeleted answers a DELETE with the object in place of a Status.
+	ReturnDeleted bool
+
+	// Fields are what field selectors see beside metadata.name and metadata.namespace.
+	Fields func(obj T) fields.Set
+	// TriggerFields are those of Fields by which watches are dispatched.
+	TriggerFields []string
+	// Indexers index the watch cache.
+	Indexers *cache.Indexers
+
+	// Columns and Cells are the table that kubectl prints. Nil Columns: name and age.
+	Columns []metav1.TableColumnDefinition
+	Cells   func(obj T) []any
+	// RowConditions mark table rows, as those of finished pods.
+	RowConditions func(obj T) []metav1.TableRowCondition
+}
+
+// resetVersions are the API versions in which ResetFields hold.
+func (r *Resource[T]) resetVersions() []string {
+	return append([]string{r.GroupVersion.String()}, r.ResetVersions...)
+}

@@ -1,0 +1,107 @@
+package generic
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic"
+	"k8s.io/apiserver/pkg/registry/generic/registry"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/names"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+// Store serves a resource from etcd.
+type Store[T Object] struct {
+	*registry.Store
+	Resource *Resource[T]
+}
+
+// ShortNames implements rest.ShortNamesProvider.
+func (s *Store[T]) ShortNames() []string { return s.Resource.ShortNames }
+
+// Categories implements rest.CategoriesProvider.
+func (s *Store[T]) Categories() []string { return s.Resource.Categories }
+
+// NewStore builds the storage of r. The caller may still set hooks of the embedded
+// registry.Store, such as BeginCreate.
+func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
+	gr := schema.GroupResource{Group: r.Group, Resource: r.Name}
+	s := strategy[T]{ObjectTyper: o.Scheme, NameGenerator: names.SimpleNameGenerator, r: &r}
+	reset := r.ResetFields
+	if r.HasStatus {
+		reset = append([]string{"status"}, reset...)
+	}
+	store := &registry.Store{
+		NewFunc:                   func() runtime.Object { return r.New() },
+		NewListFunc:               r.NewList,
+		DefaultQualifiedResource:  gr,
+		SingularQualifiedResource: schema.GroupResource{Group: r.Group, Resource: r.Singular},
+		CreateStrategy:            s,
+		UpdateStrategy:            s,
+		DeleteStrategy:            s,
+		ResetFieldsStrategy:       newResetFields(r.resetVersions(), reset),
+		ReturnDeletedObject:       r.ReturnDeleted,
+		TableConvertor:            newTableConvertor(&r),
+	}
+	if r.DeleteGracefully != nil {
+		store.DeleteStrategy = gracefulStrategy[T]{s}
+	}
+	options := &genericregistry.StoreOptions{RESTOptions: o.RESTOptions, AttrFunc: r.attributes, Indexers: r.Indexers}
+	if len(r.TriggerFields) > 0 {
+		options.TriggerFunc = storage.IndexerFuncs{}
+		for _, f := range r.TriggerFields {
+			options.TriggerFunc[f] = func(obj runtime.Object) string { return r.Fields(obj.(T)).Get(f) }
+		}
+	}
+	if err := store.CompleteWithOptions(options); err != nil {
+		return nil, fmt.Errorf("storage of %s: %w", gr, err)
+	}
+	return &Store[T]{Store: store, Resource: &r}, nil
+}
+
+// NewStorage is NewStore for a resource without subresources.
+func NewStorage[T Object](r Resource[T], o Options) (Storage, error) {
+	s, err := NewStore(r, o)
+	if err != nil {
+		return nil, err
+	}
+	return Storage{r.Name: s}, nil
+}
+
+// attributes are what selectors see of an object.
+func (r *Resource[T]) attributes(obj runtime.Object) (labels.Set, fields.Set, error) {
+	o, ok := obj.(T)
+	if !ok {
+		return nil, nil, fmt.Errorf("%T is not one of %s", obj, r.Name)
+	}
+	set := fields.Set{}
+	if r.Fields != nil {
+		set = r.Fields(o)
+	}
+	set["metadata.name"] = o.GetName()
+	if !r.ClusterScoped {
+		set["metadata.namespace"] = o.GetNamespace()
+	}
+	return o.GetLabels(), set, nil
+}
+
+// parsePath reads a dotted path of field names.
+func parsePath(p string) fieldpath.Path {
+	var path fieldpath.Path
+	for _, name := range strings.Split(p, ".") {
+		path = append(path, fieldpath.PathElement{FieldName: &name})
+	}
+	return path
+}
+
+var (
+	_ rest.StandardStorage    = &Store[Object]{}
+	_ rest.ShortNamesProvider = &Store[Object]{}
+	_ rest.CategoriesProvider = &Store[Object]{}
+)

@@ -1,0 +1,141 @@
+package generic
+
+import (
+	"context"
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage/names"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+// strategy answers the generic registry's questions from a Resource.
+type strategy[T Object] struct {
+	runtime.ObjectTyper
+	names.NameGenerator
+	r *Resource[T]
+}
+
+var _ rest.RESTCreateUpdateStrategy = strategy[Object]{}
+
+func (s strategy[T]) NamespaceScoped() bool                    { return !s.r.ClusterScoped }
+func (s strategy[T]) AllowCreateOnUpdate(context.Context) bool { return s.r.CreateOnUpdate }
+func (s strategy[T]) AllowUnconditionalUpdate(context.Context) bool {
+	return !s.r.RequireResourceVersion
+}
+
+func (s strategy[T]) PrepareForCreate(ctx context.Context, obj runtime.Object) {
+	o := obj.(T)
+	if s.r.HasStatus {
+		structField(o, "Status").SetZero()
+	}
+	if s.r.Generation != nil {
+		o.SetGeneration(1)
+	}
+	if s.r.PrepareForCreate != nil {
+		s.r.PrepareForCreate(ctx, o)
+	}
+}
+
+func (s strategy[T]) Validate(ctx context.Context, obj runtime.Object) field.ErrorList {
+	if s.r.Validate == nil {
+		return nil
+	}
+	return s.r.Validate(ctx, obj.(T))
+}
+
+func (s strategy[T]) Canonicalize(obj runtime.Object) {
+	if s.r.Canonicalize != nil {
+		s.r.Canonicalize(obj.(T))
+	}
+}
+
+func (s strategy[T]) WarningsOnCreate(ctx context.Context, obj runtime.Object) []string {
+	if s.r.Warnings == nil {
+		return nil
+	}
+	var none T
+	return s.r.Warnings(ctx, obj.(T), none)
+}
+
+func (s strategy[T]) PrepareForUpdate(ctx context.Context, obj, old runtime.Object) {
+	o, was := obj.(T), old.(T)
+	if s.r.HasStatus {
+		structField(o, "Status").Set(structField(was, "Status"))
+	}
+	if s.r.PrepareForUpdate != nil {
+		s.r.PrepareForUpdate(ctx, o, was)
+	}
+	if s.r.Generation != nil {
+		o.SetGeneration(was.GetGeneration())
+		if s.r.Generation(o, was) {
+			o.SetGeneration(was.GetGeneration() + 1)
+		}
+	}
+}
+
+func (s strategy[T]) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+	if s.r.ValidateUpdate == nil {
+		return nil
+	}
+	return s.r.ValidateUpdate(ctx, obj.(T), old.(T))
+}
+
+func (s strategy[T]) WarningsOnUpdate(ctx context.Context, obj, old runtime.Object) []string {
+	if s.r.Warnings == nil {
+		return nil
+	}
+	return s.r.Warnings(ctx, obj.(T), old.(T))
+}
+
+func (s strategy[T]) DefaultGarbageCollectionPolicy(ctx context.Context) rest.GarbageCollectionPolicy {
+	switch {
+	case s.r.GarbageCollectionFor != nil:
+		return s.r.GarbageCollectionFor(ctx)
+	case s.r.GarbageCollection != "":
+		return s.r.GarbageCollection
+	}
+	return rest.DeleteDependents
+}
+
+// gracefulStrategy is apart from strategy because having the method at all says
+// that a deletion may be graceful.
+type gracefulStrategy[T Object] struct{ strategy[T] }
+
+func (s gracefulStrategy[T]) CheckGracefulDelete(ctx context.Context, obj runtime.Object, options *metav1.DeleteOptions) bool {
+	return s.r.DeleteGracefully(ctx, obj.(T), options)
+}
+
+// SpecChanged is the Generation of most kinds: the spec differs.
+func SpecChanged[T Object](obj, old T) bool {
+	return !equality.Semantic.DeepEqual(structField(obj, "Spec").Interface(), structField(old, "Spec").Interface())
+}
+
+// structField returns a field of the struct that obj points to.
+func structField(obj any, name string) reflect.Value {
+	return reflect.ValueOf(obj).Elem().FieldByName(name)
+}
+
+// resetFields is the set of paths in each of the API versions.
+type resetFields map[fieldpath.APIVersion]*fieldpath.Set
+
+func (f resetFields) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set { return f }
+
+func newResetFields(versions []string, paths []string) resetFields {
+	if len(paths) == 0 {
+		return nil
+	}
+	set := fieldpath.NewSet()
+	for _, p := range paths {
+		set.Insert(parsePath(p))
+	}
+	f := resetFields{}
+	for _, v := range versions {
+		f[fieldpath.APIVersion(v)] = set
+	}
+	return f
+}
