@@ -1,0 +1,143 @@
+package authentication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	apiserverapi "k8s.io/apiserver/pkg/apis/apiserver"
+	"k8s.io/apiserver/pkg/apis/apiserver/install"
+	"k8s.io/apiserver/pkg/apis/apiserver/validation"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	authenticationcel "k8s.io/apiserver/pkg/authentication/cel"
+	"k8s.io/apiserver/pkg/authentication/token/union"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/apiserver/plugin/pkg/authenticator/token/oidc"
+	"k8s.io/utils/ptr"
+)
+
+// configuration merges the file of --authentication-config with the --oidc-* and
+// --anonymous-auth flags, which exclude what the file says.
+func (o *Options) configuration(compiler authenticationcel.Compiler) (*apiserverapi.AuthenticationConfiguration, error) {
+	c := &apiserverapi.AuthenticationConfiguration{}
+	if o.ConfigFile != "" {
+		var err error
+		if c, err = loadConfiguration(o.ConfigFile); err != nil {
+			return nil, fmt.Errorf("--authentication-config: %w", err)
+		}
+	}
+	if o.OIDC.IssuerURL != "" {
+		if len(c.JWT) > 0 {
+			return nil, errors.New("--authentication-config: its jwt authenticators and the --oidc-* flags exclude each other")
+		}
+		jwt, err := o.OIDC.authenticator()
+		if err != nil {
+			return nil, err
+		}
+		c.JWT = []apiserverapi.JWTAuthenticator{jwt}
+	}
+	switch {
+	case c.Anonymous == nil:
+		c.Anonymous = &apiserverapi.AnonymousAuthConfig{Enabled: o.Anonymous}
+	case o.flags != nil && o.flags.Changed("anonymous-auth"):
+		return nil, errors.New("--authentication-config: its anonymous section and --anonymous-auth exclude each other")
+	}
+	if err := validation.ValidateAuthenticationConfiguration(compiler, c, o.ServiceAccount.Issuers).ToAggregate(); err != nil {
+		if o.ConfigFile != "" {
+			return nil, fmt.Errorf("--authentication-config: %q: %w", o.ConfigFile, err)
+		}
+		return nil, fmt.Errorf("--oidc-issuer-url: %w", err)
+	}
+	return c, nil
+}
+
+func loadConfiguration(file string) (*apiserverapi.AuthenticationConfiguration, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) == 0 {
+		return nil, fmt.Errorf("%q is empty", file)
+	}
+	scheme := runtime.NewScheme()
+	install.Install(scheme)
+	obj, err := runtime.Decode(serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDecoder(), data)
+	if err != nil {
+		return nil, fmt.Errorf("reading %q: %w", file, err)
+	}
+	c, ok := obj.(*apiserverapi.AuthenticationConfiguration)
+	if !ok {
+		return nil, fmt.Errorf("reading %q: expected an AuthenticationConfiguration, got %T", file, obj)
+	}
+	return c, nil
+}
+
+// authenticator says in the terms of the file what the --oidc-* flags say.
+func (o OIDCOptions) authenticator() (apiserverapi.JWTAuthenticator, error) {
+	prefix := o.UsernamePrefix
+	switch {
+	case prefix == "-":
+		prefix = ""
+	case prefix == "" && o.UsernameClaim != "email":
+		prefix = o.IssuerURL + "#"
+	}
+	a := apiserverapi.JWTAuthenticator{
+		Issuer: apiserverapi.Issuer{URL: o.IssuerURL, Audiences: []string{o.ClientID}},
+		ClaimMappings: apiserverapi.ClaimMappings{
+			Username: apiserverapi.PrefixedClaimOrExpression{Claim: o.UsernameClaim, Prefix: ptr.To(prefix)},
+		},
+	}
+	if o.GroupsClaim != "" {
+		a.ClaimMappings.Groups = apiserverapi.PrefixedClaimOrExpression{Claim: o.GroupsClaim, Prefix: ptr.To(o.GroupsPrefix)}
+	}
+	for claim, value := range o.RequiredClaims {
+		a.ClaimValidationRules = append(a.ClaimValidationRules, apiserverapi.ClaimValidationRule{Claim: claim, RequiredValue: value})
+	}
+	if o.CAFile != "" {
+		ca, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return a, fmt.Errorf("--oidc-ca-file: %w", err)
+		}
+		a.Issuer.CertificateAuthority = string(ca)
+	}
+	return a, nil
+}
+
+// jwtAuthenticators returns one authenticator for all OpenID Connect providers;
+// nil if there are none. It ends with ctx.
+func (o *Options) jwtAuthenticators(ctx context.Context, c *apiserverapi.AuthenticationConfiguration, compiler authenticationcel.Compiler, d Dependencies) (authenticator.Token, error) {
+	algorithms := o.OIDC.SigningAlgorithms
+	if o.OIDC.IssuerURL == "" {
+		algorithms = oidc.AllValidSigningAlgorithms()
+	}
+	var all []authenticator.Token
+	for i, jwt := range c.JWT {
+		var ca oidc.CAContentProvider
+		if pem := jwt.Issuer.CertificateAuthority; pem != "" {
+			var err error
+			if ca, err = dynamiccertificates.NewStaticCAContent("oidc-authenticator", []byte(pem)); err != nil {
+				return nil, fmt.Errorf("jwt[%d].issuer.certificateAuthority: %w", i, err)
+			}
+		}
+		a, err := oidc.New(ctx, oidc.Options{
+			JWTAuthenticator:     jwt,
+			CAContentProvider:    ca,
+			EgressLookup:         d.Egress,
+			Compiler:             compiler,
+			SupportedSigningAlgs: algorithms,
+			DisallowedIssuers:    o.ServiceAccount.Issuers,
+			APIServerID:          d.APIServerID,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("jwt[%d]: %w", i, err)
+		}
+		all = append(all, a)
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return union.New(all...), nil
+}
