@@ -1,0 +1,43 @@
+package scheme
+
+import (
+	"reflect"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/events"
+)
+
+var metaPackage = reflect.TypeFor[metav1.ObjectMeta]().PkgPath()
+
+// ownHub registers the version's own types as the group's hub, but for the
+// options and events that every version shares.
+func (v version) ownHub(s *runtime.Scheme) error {
+	for kind, t := range s.KnownTypes(v.GroupVersion) {
+		if t.PkgPath() == metaPackage {
+			continue
+		}
+		s.AddKnownTypeWithName(internal(v.Group).WithKind(kind), reflect.New(t).Interface().(runtime.Object))
+	}
+	return nil
+}
+
+// coreHub adds to core/v1 the options of connecting subresources, which arrive as
+// query parameters.
+func coreHub(s *runtime.Scheme) error {
+	if err := (version{GroupVersion: corev1.SchemeGroupVersion}).ownHub(s); err != nil {
+		return err
+	}
+	return addQueryConversions(s,
+		&corev1.PodLogOptions{}, &corev1.PodExecOptions{}, &corev1.PodAttachOptions{}, &corev1.PodPortForwardOptions{},
+		&corev1.PodProxyOptions{}, &corev1.NodeProxyOptions{}, &corev1.ServiceProxyOptions{})
+}
+
+// eventsHub makes core/v1 Event the hub of events.k8s.io too: both groups show the
+// same stored objects.
+func eventsHub(s *runtime.Scheme) error {
+	s.AddKnownTypes(internal(events.GroupName), &corev1.Event{}, &corev1.EventList{})
+	return events.AddConversions(s)
+}

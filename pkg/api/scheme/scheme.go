@@ -1,0 +1,134 @@
+// Package scheme brings the built-in API groups together: their types, defaults,
+// field selectors and conversions.
+//
+// The published Go type of a kind is also its hub: it is registered under its API
+// version and, once more, under the version "__internal" that the API server
+// library converts to and from. Converting between the two is a no-op. A kind that
+// is served in several versions has one hub, and conversions to it from the others.
+package scheme
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+
+	"github.com/leme-k8s/leme/pkg/api/apps"
+	"github.com/leme-k8s/leme/pkg/api/authentication"
+	"github.com/leme-k8s/leme/pkg/api/authorization"
+	"github.com/leme-k8s/leme/pkg/api/autoscaling"
+	"github.com/leme-k8s/leme/pkg/api/batch"
+	"github.com/leme-k8s/leme/pkg/api/certificates"
+	"github.com/leme-k8s/leme/pkg/api/coordination"
+	"github.com/leme-k8s/leme/pkg/api/core"
+	"github.com/leme-k8s/leme/pkg/api/discovery"
+	"github.com/leme-k8s/leme/pkg/api/events"
+	"github.com/leme-k8s/leme/pkg/api/networking"
+	"github.com/leme-k8s/leme/pkg/api/node"
+	"github.com/leme-k8s/leme/pkg/api/policy"
+	"github.com/leme-k8s/leme/pkg/api/rbac"
+	"github.com/leme-k8s/leme/pkg/api/scheduling"
+	"github.com/leme-k8s/leme/pkg/api/storage"
+)
+
+type register func(*runtime.Scheme) error
+
+// version is one served version of a group.
+type version struct {
+	schema.GroupVersion
+	types       register
+	defaults    register
+	fieldLabels register
+	// hub says which types stand under "__internal". Nil: this version's own.
+	hub register
+}
+
+// versions lists what is served. Of several versions of a group, the preferred one,
+// in which objects are stored, comes first.
+var versions = []version{
+	{corev1.SchemeGroupVersion, corev1.AddToScheme, core.AddDefaults, core.AddFieldLabels, coreHub},
+	{appsv1.SchemeGroupVersion, appsv1.AddToScheme, apps.AddDefaults, apps.AddFieldLabels, nil},
+	{authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme, authentication.AddDefaults, authentication.AddFieldLabels, nil},
+	{authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme, authorization.AddDefaults, authorization.AddFieldLabels, nil},
+	{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme, autoscaling.AddDefaults, autoscaling.AddFieldLabels, nil},
+	{batchv1.SchemeGroupVersion, batchv1.AddToScheme, batch.AddDefaults, batch.AddFieldLabels, nil},
+	{certificatesv1.SchemeGroupVersion, certificatesv1.AddToScheme, certificates.AddDefaults, certificates.AddFieldLabels, nil},
+	{coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme, coordination.AddDefaults, coordination.AddFieldLabels, nil},
+	{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme, discovery.AddDefaults, discovery.AddFieldLabels, nil},
+	{eventsv1.SchemeGroupVersion, eventsv1.AddToScheme, events.AddDefaults, events.AddFieldLabels, eventsHub},
+	{networkingv1.SchemeGroupVersion, networkingv1.AddToScheme, networking.AddDefaults, networking.AddFieldLabels, nil},
+	{nodev1.SchemeGroupVersion, nodev1.AddToScheme, node.AddDefaults, node.AddFieldLabels, nil},
+	{policyv1.SchemeGroupVersion, policyv1.AddToScheme, policy.AddDefaults, policy.AddFieldLabels, nil},
+	{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme, rbac.AddDefaults, rbac.AddFieldLabels, nil},
+	{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme, scheduling.AddDefaults, scheduling.AddFieldLabels, nil},
+	{storagev1.SchemeGroupVersion, storagev1.AddToScheme, storage.AddDefaults, storage.AddFieldLabels, nil},
+}
+
+// New returns a scheme of all built-in kinds.
+func New() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	metav1.AddToGroupVersion(s, schema.GroupVersion{Version: "v1"})
+	priority := map[string][]schema.GroupVersion{}
+	for _, v := range versions {
+		for _, add := range []register{v.types, v.defaults, v.fieldLabels} {
+			if err := add(s); err != nil {
+				return nil, fmt.Errorf("registering %s: %w", v, err)
+			}
+		}
+		hub := v.hub
+		if hub == nil {
+			hub = v.ownHub
+		}
+		if err := hub(s); err != nil {
+			return nil, fmt.Errorf("registering the hub of %s: %w", v, err)
+		}
+		priority[v.Group] = append(priority[v.Group], v.GroupVersion)
+	}
+	for _, versions := range priority {
+		if err := s.SetVersionPriority(versions...); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// NewExternal returns a scheme of the types as clients see them, without the hubs:
+// what names and versions in API documentation are derived from.
+func NewExternal() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	metav1.AddToGroupVersion(s, schema.GroupVersion{Version: "v1"})
+	for _, v := range versions {
+		if err := v.types(s); err != nil {
+			return nil, fmt.Errorf("registering %s: %w", v, err)
+		}
+	}
+	return s, nil
+}
+
+// NewCodecs returns the codecs of s. Lists are encoded item by item, so that a large
+// one needs no second copy of itself.
+func NewCodecs(s *runtime.Scheme) serializer.CodecFactory {
+	return serializer.NewCodecFactory(s, serializer.WithStreamingCollectionEncodingToJSON(), serializer.WithStreamingCollectionEncodingToProtobuf())
+}
+
+func internal(group string) schema.GroupVersion {
+	return schema.GroupVersion{Group: group, Version: runtime.APIVersionInternal}
+}

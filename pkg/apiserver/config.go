@@ -1,0 +1,159 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
+	"k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/filters"
+	serverstorage "k8s.io/apiserver/pkg/server/storage"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/leme-k8s/leme/pkg/api/openapi"
+	"github.com/leme-k8s/leme/pkg/api/scheme"
+	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
+)
+
+// informerResync is how often informers hand out again what they already handed out. Nothing here relies on it.
+const informerResync = 0 * time.Second
+
+// config is the library's configuration and what the assembly needs beside it.
+type config struct {
+	*server.Config
+	scheme    *runtime.Scheme
+	client    kubernetes.Interface
+	dynamic   dynamic.Interface
+	informers informers.SharedInformerFactory
+	authn     *authentication.Authentication
+}
+
+// newConfig turns the flags into a configuration, but for who may do what.
+func (o *Options) newConfig(ctx context.Context) (*config, error) {
+	s, err := scheme.New()
+	if err != nil {
+		return nil, err
+	}
+	codecs := scheme.NewCodecs(s)
+	c := &config{Config: server.NewConfig(codecs), scheme: s}
+
+	if err := o.Server.ApplyTo(c.Config); err != nil {
+		return nil, err
+	}
+	c.EffectiveVersion = o.version
+	c.LongRunningFunc = filters.BasicLongRunningRequestCheck(
+		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
+	c.AggregatedDiscoveryGroupManager = aggregated.NewResourceManager("apis")
+	if err := o.applyServing(c.Config); err != nil {
+		return nil, err
+	}
+	if err := c.newClients(); err != nil {
+		return nil, err
+	}
+	if err := o.Features.ApplyTo(c.Config, c.client, c.informers); err != nil {
+		return nil, err
+	}
+	if err := o.APIs.ApplyTo(c.Config, defaultAPIs(s), s); err != nil {
+		return nil, fmt.Errorf("--runtime-config: %w", err)
+	}
+	if err := o.Egress.ApplyTo(c.Config); err != nil {
+		return nil, fmt.Errorf("--egress-selector-config-file: %w", err)
+	}
+	if err := o.Traces.ApplyTo(c.EgressSelector, c.Config); err != nil {
+		return nil, fmt.Errorf("--tracing-config-file: %w", err)
+	}
+	if err := c.applyOpenAPI(); err != nil {
+		return nil, err
+	}
+	if err := o.applyStorage(c.Config, s, codecs); err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
+	if err := o.applyAuthentication(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := o.Audit.ApplyTo(c.Config); err != nil {
+		return nil, fmt.Errorf("--audit-policy-file: %w", err)
+	}
+	return c, nil
+}
+
+// applyAuthentication lets the server know who its clients are.
+func (o *Options) applyAuthentication(ctx context.Context, c *config) error {
+	d := authentication.Dependencies{Client: c.client, Informers: c.informers, APIServerID: c.APIServerID}
+	if c.EgressSelector != nil {
+		d.Egress = c.EgressSelector.Lookup
+	}
+	var err error
+	if c.authn, err = o.Authentication.New(ctx, d); err != nil {
+		return err
+	}
+	return c.authn.ApplyTo(c.Config)
+}
+
+// applyServing opens the port.
+func (o *Options) applyServing(c *server.Config) error {
+	if err := o.Server.DefaultAdvertiseAddress(o.Serving); err != nil {
+		return fmt.Errorf("--advertise-address: %w", err)
+	}
+	c.PublicAddress = o.Server.AdvertiseAddress
+	if err := o.Serving.MaybeDefaultWithSelfSignedCerts(o.Server.AdvertiseAddress.String(), nil, nil); err != nil {
+		return fmt.Errorf("--cert-dir: making a self-signed certificate: %w", err)
+	}
+	if err := o.Serving.ApplyTo(&c.SecureServing); err != nil {
+		return fmt.Errorf("--bind-address, --secure-port: %w", err)
+	}
+	var err error
+	c.LoopbackClientConfig, err = newLoopback(c.SecureServing)
+	return err
+}
+
+// newClients makes the server's own clients. Managed fields are of no use to its
+// informers and make up much of an object.
+func (c *config) newClients() error {
+	var err error
+	if c.client, err = kubernetes.NewForConfig(c.LoopbackClientConfig); err != nil {
+		return fmt.Errorf("loopback client: %w", err)
+	}
+	if c.dynamic, err = dynamic.NewForConfig(c.LoopbackClientConfig); err != nil {
+		return fmt.Errorf("loopback client: %w", err)
+	}
+	strip := func(obj any) (any, error) {
+		if o, err := meta.Accessor(obj); err == nil {
+			o.SetManagedFields(nil)
+		}
+		return obj, nil
+	}
+	c.informers = informers.NewSharedInformerFactoryWithOptions(c.client, informerResync, informers.WithTransform(strip))
+	return nil
+}
+
+// applyOpenAPI names definitions after the types as clients see them.
+func (c *config) applyOpenAPI() error {
+	external, err := scheme.NewExternal()
+	if err != nil {
+		return err
+	}
+	namer := openapinamer.NewDefinitionNamer(external)
+	c.OpenAPIConfig = server.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, namer)
+	c.OpenAPIConfig.Info.Title = "Kubernetes"
+	c.OpenAPIV3Config = server.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions, namer)
+	c.OpenAPIV3Config.Info.Title = "Kubernetes"
+	return nil
+}
+
+// defaultAPIs are the versions that --runtime-config starts from: all stable ones.
+func defaultAPIs(s *runtime.Scheme) *serverstorage.ResourceConfig {
+	c := serverstorage.NewResourceConfig()
+	var versions []schema.GroupVersion
+	versions = append(versions, s.PrioritizedVersionsAllGroups()...)
+	c.EnableVersions(versions...)
+	return c
+}

@@ -1,0 +1,206 @@
+// Package apiserver is the Kubernetes API server: it stores the objects of the
+// built-in kinds in etcd and serves them over HTTPS to authenticated clients.
+//
+//	options.go    flags
+//	config.go     what the library's server is configured with
+//	storage.go    where and how objects are stored
+//	server.go     the assembled server
+//	registry/     the resources, one folder each, and the list of them
+//	bootstrap/    objects that a cluster has from the start
+//	authentication/ authorization/ admission/   who may do what
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	genericoptions "k8s.io/apiserver/pkg/server/options"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/component-base/compatibility"
+	netutils "k8s.io/utils/net"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
+	"github.com/leme-k8s/leme/pkg/component"
+)
+
+// Options are the flags of the API server.
+type Options struct {
+	Server         *genericoptions.ServerRunOptions
+	Serving        *genericoptions.SecureServingOptions
+	Etcd           *genericoptions.EtcdOptions
+	Authentication *authentication.Options
+	Audit          *genericoptions.AuditOptions
+	Features       *genericoptions.FeatureOptions
+	APIs           *genericoptions.APIEnablementOptions
+	Egress         *genericoptions.EgressSelectorOptions
+	Traces         *genericoptions.TracingOptions
+	Kubelet        KubeletOptions
+
+	// AllowPrivileged lets pods have privileged containers.
+	AllowPrivileged bool
+	// EventTTL is how long events are kept.
+	EventTTL time.Duration
+	// ServiceClusterIPRange is one or, for dual stack, two comma-separated CIDRs
+	// that cluster IPs are taken from.
+	ServiceClusterIPRange string
+	// ServiceNodePortRange is where node ports are taken from.
+	ServiceNodePortRange utilnet.PortRange
+	// KubernetesServiceNodePort makes the default/kubernetes Service a NodePort Service.
+	KubernetesServiceNodePort int
+	// EndpointReconciler says who writes the endpoints of default/kubernetes: "lease"
+	// (each server that renews its lease) or "none".
+	EndpointReconciler string
+	// ProxyClientCert is what the server shows to webhooks and aggregated API servers.
+	ProxyClientCertFile, ProxyClientKeyFile string
+	// MaxConnectionBytesPerSec throttles each proxied connection; 0 does not.
+	MaxConnectionBytesPerSec int64
+	// AggregatorRouting sends aggregated requests to endpoints in place of cluster IPs.
+	AggregatorRouting bool
+
+	version compatibility.EffectiveVersion
+}
+
+// KubeletOptions say how the server reaches kubelets.
+type KubeletOptions struct {
+	// PreferredAddressTypes orders the addresses of a node by preference.
+	PreferredAddressTypes     []string
+	Port                      uint
+	Timeout                   time.Duration
+	CertFile, KeyFile, CAFile string
+}
+
+var _ component.Options = &Options{}
+
+// NewOptions returns the original's defaults.
+func NewOptions() *Options {
+	registry := compatibility.NewComponentGlobalsRegistry()
+	version := compatibility.NewEffectiveVersionFromString(component.Version, "1.34", "1.34")
+	if err := registry.Register(compatibility.DefaultKubeComponent, version, utilfeature.DefaultMutableFeatureGate); err != nil {
+		panic(err) // the registry is new: nothing can be registered twice
+	}
+	o := &Options{
+		Server:         genericoptions.NewServerRunOptionsForComponent(compatibility.DefaultKubeComponent, registry),
+		Serving:        genericoptions.NewSecureServingOptions(),
+		Etcd:           genericoptions.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", nil)),
+		Authentication: authentication.NewOptions(),
+		Audit:          genericoptions.NewAuditOptions(),
+		Features:       genericoptions.NewFeatureOptions(),
+		APIs:           genericoptions.NewAPIEnablementOptions(),
+		Egress:         genericoptions.NewEgressSelectorOptions(),
+		Traces:         genericoptions.NewTracingOptions(),
+		Kubelet: KubeletOptions{
+			PreferredAddressTypes: []string{
+				string(corev1.NodeHostName),
+				string(corev1.NodeInternalDNS), string(corev1.NodeInternalIP),
+				string(corev1.NodeExternalDNS), string(corev1.NodeExternalIP),
+			},
+			Port:    10250,
+			Timeout: 5 * time.Second,
+		},
+		EventTTL:             time.Hour,
+		ServiceNodePortRange: utilnet.PortRange{Base: 30000, Size: 2768},
+		EndpointReconciler:   "lease",
+		version:              reportedVersion{version},
+	}
+	o.Serving.BindPort = 6443
+	o.Serving.Required = true
+	o.Serving.ServerCert.CertDirectory = "/var/run/kubernetes"
+	o.Etcd.DefaultStorageMediaType = runtime.ContentTypeProtobuf
+	o.Etcd.WatchCacheSizes = nil
+	return o
+}
+
+// AddFlags implements component.Options.
+func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	o.Server.AddUniversalFlags(fs)
+	o.Serving.AddFlags(fs)
+	o.Etcd.AddFlags(fs)
+	o.Authentication.AddFlags(fs)
+	o.Audit.AddFlags(fs)
+	o.Features.AddFlags(fs)
+	o.APIs.AddFlags(fs)
+	o.Egress.AddFlags(fs)
+	o.Traces.AddFlags(fs)
+
+	fs.BoolVar(&o.AllowPrivileged, "allow-privileged", o.AllowPrivileged, "Allow privileged containers")
+	fs.DurationVar(&o.EventTTL, "event-ttl", o.EventTTL, "How long events are kept")
+	fs.StringVar(&o.ServiceClusterIPRange, "service-cluster-ip-range", o.ServiceClusterIPRange, "CIDR, or two comma-separated CIDRs of different IP families, that cluster IPs of Services are taken from. It must not overlap the addresses of nodes and pods")
+	fs.Var(&o.ServiceNodePortRange, "service-node-port-range", "Ports that node ports of Services are taken from, such as 30000-32767")
+	fs.IntVar(&o.KubernetesServiceNodePort, "kubernetes-service-node-port", o.KubernetesServiceNodePort, "Node port of the default/kubernetes Service; 0 gives it a cluster IP alone")
+	fs.StringVar(&o.EndpointReconciler, "endpoint-reconciler-type", o.EndpointReconciler, "Who writes the endpoints of the default/kubernetes Service: lease or none")
+	fs.StringVar(&o.ProxyClientCertFile, "proxy-client-cert-file", o.ProxyClientCertFile, "Client certificate that is shown to webhooks and aggregated API servers")
+	fs.StringVar(&o.ProxyClientKeyFile, "proxy-client-key-file", o.ProxyClientKeyFile, "Private key of --proxy-client-cert-file")
+	fs.Int64Var(&o.MaxConnectionBytesPerSec, "max-connection-bytes-per-sec", o.MaxConnectionBytesPerSec, "Throttle each connection that is proxied to this many bytes per second; 0 does not")
+	fs.BoolVar(&o.AggregatorRouting, "enable-aggregator-routing", o.AggregatorRouting, "Send requests for aggregated APIs to endpoint IPs in place of the cluster IP")
+
+	k := &o.Kubelet
+	fs.StringSliceVar(&k.PreferredAddressTypes, "kubelet-preferred-address-types", k.PreferredAddressTypes, "Types of node addresses to reach kubelets by, in order of preference")
+	fs.UintVar(&k.Port, "kubelet-port", k.Port, "Port of kubelets that do not report one")
+	fs.DurationVar(&k.Timeout, "kubelet-timeout", k.Timeout, "Timeout for connecting to kubelets")
+	fs.StringVar(&k.CertFile, "kubelet-client-certificate", k.CertFile, "Client certificate that is shown to kubelets")
+	fs.StringVar(&k.KeyFile, "kubelet-client-key", k.KeyFile, "Private key of --kubelet-client-certificate")
+	fs.StringVar(&k.CAFile, "kubelet-certificate-authority", k.CAFile, "CA bundle that the certificates of kubelets are verified with")
+	fs.MarkDeprecated("kubelet-port", "nodes report the port of their kubelet")
+}
+
+// Validate reports every flag that is wrong.
+func (o *Options) Validate() error {
+	var errs []error
+	errs = append(errs, o.Server.Validate()...)
+	errs = append(errs, o.Serving.Validate()...)
+	errs = append(errs, o.Etcd.Validate()...)
+	errs = append(errs, o.Audit.Validate()...)
+	errs = append(errs, o.Features.Validate()...)
+	errs = append(errs, o.Egress.Validate()...)
+	errs = append(errs, o.Traces.Validate()...)
+	errs = append(errs, o.Authentication.Validate())
+	if _, err := o.serviceRanges(); err != nil {
+		errs = append(errs, err)
+	}
+	if p := o.KubernetesServiceNodePort; p < 0 || p > 65535 {
+		errs = append(errs, fmt.Errorf("--kubernetes-service-node-port: %d is no port", p))
+	} else if p > 0 && !o.ServiceNodePortRange.Contains(p) {
+		errs = append(errs, fmt.Errorf("--kubernetes-service-node-port: %d is not in the range %v of --service-node-port-range", p, o.ServiceNodePortRange))
+	}
+	if o.EndpointReconciler != "lease" && o.EndpointReconciler != "none" {
+		errs = append(errs, fmt.Errorf("--endpoint-reconciler-type: %q is neither lease nor none", o.EndpointReconciler))
+	}
+	if (o.ProxyClientCertFile == "") != (o.ProxyClientKeyFile == "") {
+		errs = append(errs, errors.New("--proxy-client-cert-file and --proxy-client-key-file go together"))
+	}
+	if (o.Kubelet.CertFile == "") != (o.Kubelet.KeyFile == "") {
+		errs = append(errs, errors.New("--kubelet-client-certificate and --kubelet-client-key go together"))
+	}
+	return errors.Join(errs...)
+}
+
+// serviceRanges parses --service-cluster-ip-range.
+func (o *Options) serviceRanges() ([]*net.IPNet, error) {
+	const flag = "--service-cluster-ip-range"
+	text := o.ServiceClusterIPRange
+	if text == "" {
+		text = "10.0.0.0/24"
+	}
+	ranges, err := netutils.ParseCIDRs(strings.Split(text, ","))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	if len(ranges) > 2 || len(ranges) == 2 && netutils.IsIPv6CIDR(ranges[0]) == netutils.IsIPv6CIDR(ranges[1]) {
+		return nil, fmt.Errorf("%s: %q is neither one range nor two of different IP families", flag, text)
+	}
+	for _, r := range ranges {
+		if size := netutils.RangeSize(r); size < 8 {
+			return nil, fmt.Errorf("%s: %s is too small: it has fewer than 8 addresses", flag, r)
+		}
+	}
+	return ranges, nil
+}

@@ -1,0 +1,86 @@
+package apiserver
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic"
+	"k8s.io/apiserver/pkg/server"
+	genericoptions "k8s.io/apiserver/pkg/server/options"
+	serverstorage "k8s.io/apiserver/pkg/server/storage"
+)
+
+// keyPrefixes are the resources whose etcd keys do not begin with their plural name.
+var keyPrefixes = map[schema.GroupResource]string{
+	corev1.Resource("nodes"):                  "minions",
+	corev1.Resource("services"):               "services/specs",
+	corev1.Resource("endpoints"):              "services/endpoints",
+	corev1.Resource("replicationcontrollers"): "controllers",
+	networkingv1.Resource("ingresses"):        "ingress",
+}
+
+// applyStorage tells c where and how objects are stored.
+func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs serializer.CodecFactory) error {
+	etcd := *o.Etcd
+	etcd.StorageConfig.StorageObjectCountTracker = c.StorageObjectCountTracker
+	etcd.StorageConfig.Transport.TracerProvider = c.TracerProvider
+	if c.EgressSelector != nil {
+		etcd.StorageConfig.Transport.EgressLookup = c.EgressSelector.Lookup
+	}
+	// Events are written often, read seldom, and expire: caching them does not pay.
+	sizes, err := genericoptions.WriteWatchCacheSizes(map[schema.GroupResource]int{corev1.Resource("events"): 0, eventsv1.Resource("events"): 0})
+	if err != nil {
+		return err
+	}
+	etcd.WatchCacheSizes = append(sizes, etcd.WatchCacheSizes...)
+
+	encoding := serverstorage.NewDefaultResourceEncodingConfigForEffectiveVersion(scheme, c.EffectiveVersion)
+	factory := serverstorage.NewDefaultStorageFactory(etcd.StorageConfig, etcd.DefaultStorageMediaType, codecs, encoding, c.MergedResourceConfig, keyPrefixes)
+	factory.AddCohabitatingResources(corev1.Resource("events"), eventsv1.Resource("events"))
+	overrides, err := genericoptions.ParseEtcdServersOverrides(etcd.EtcdServersOverrides)
+	if err != nil {
+		return err
+	}
+	for _, override := range overrides {
+		factory.SetEtcdLocation(override.GroupResource, override.Servers)
+	}
+	if err := etcd.ApplyWithStorageFactoryTo(factory, c); err != nil {
+		return err
+	}
+	c.RESTOptionsGetter = hubOptions{c.RESTOptionsGetter}
+	return nil
+}
+
+// hubOptions stores objects through hubCodec.
+type hubOptions struct {
+	genericregistry.RESTOptionsGetter
+}
+
+// GetRESTOptions implements generic.RESTOptionsGetter.
+func (h hubOptions) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (genericregistry.RESTOptions, error) {
+	options, err := h.RESTOptionsGetter.GetRESTOptions(resource, example)
+	if err != nil {
+		return options, err
+	}
+	config := *options.StorageConfig
+	config.Codec = hubCodec{config.Codec}
+	options.StorageConfig = &config
+	return options, nil
+}
+
+// hubCodec clears the kind and version of what is read from storage. Since a kind's
+// hub is its published type, decoding converts nothing and would leave them in
+// place, where clients do not expect them: in the items of a list.
+type hubCodec struct{ runtime.Codec }
+
+// Decode implements runtime.Decoder.
+func (c hubCodec) Decode(data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	obj, gvk, err := c.Codec.Decode(data, defaults, into)
+	if err == nil {
+		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	}
+	return obj, gvk, err
+}
