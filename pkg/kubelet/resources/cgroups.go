@@ -18,6 +18,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
+
+	kuberuntime "github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
 
 // Config says where pods' cgroups are and how they are made.
@@ -158,7 +160,7 @@ func (c *Cgroups) parent(pod *corev1.Pod) string {
 	if !c.cfg.PerQOS {
 		return c.cfg.Root
 	}
-	n := podName(c.root, QOS(pod), pod.UID)
+	n := podName(c.root, kuberuntime.QOS(pod), pod.UID)
 	if c.cfg.Driver == DriverSystemd {
 		return n.slice()
 	}
@@ -175,7 +177,7 @@ func (c *Cgroups) Ensure(_ context.Context, pod *corev1.Pod) (parent string, err
 }
 
 func (c *Cgroups) ensure(pod *corev1.Pod) error {
-	qos := QOS(pod)
+	qos := kuberuntime.QOS(pod)
 	want := podCgroup{name: podName(c.root, qos, pod.UID), resources: ForPod(pod, c.cfg.Policy, c.hugetlb())}
 	if qos == corev1.PodQOSBurstable {
 		want.milliCPU = int64(want.resources.CpuShares) * 1000 / sharesPerCPU
@@ -270,12 +272,12 @@ func (c *Cgroups) UIDs() ([]types.UID, error) {
 // PodDir is the directory in which a controller ("memory", "cpuacct", "pids")
 // keeps a pod's files; on version 2 it is the same for all of them.
 func (c *Cgroups) PodDir(pod *corev1.Pod, controller string) string {
-	return c.h.dir(controller, podName(c.root, QOS(pod), pod.UID).path(c.cfg.Driver))
+	return c.h.dir(controller, podName(c.root, kuberuntime.QOS(pod), pod.UID).path(c.cfg.Driver))
 }
 
 // PodStats reads the usage of all processes of a pod.
 func (c *Cgroups) PodStats(pod *corev1.Pod) (*cgroups.Stats, error) {
-	return c.stats(podName(c.root, QOS(pod), pod.UID))
+	return c.stats(podName(c.root, kuberuntime.QOS(pod), pod.UID))
 }
 
 // AllPodsStats reads the usage of all pods together.

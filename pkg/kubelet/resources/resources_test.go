@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	kuberuntime "github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
 
 func list(kv ...string) corev1.ResourceList {
@@ -67,49 +69,11 @@ func TestForPod(t *testing.T) {
 		{"huge pages", hugePod, Policy{CPUQuota: true}, corev1.PodQOSGuaranteed, huge},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := QOS(tc.pod); got != tc.class {
+			if got := kuberuntime.QOS(tc.pod); got != tc.class {
 				t.Errorf("QOS = %s, want %s", got, tc.class)
 			}
 			if d := cmp.Diff(&tc.want, ForPod(tc.pod, tc.policy, true)); d != "" {
 				t.Error(d)
-			}
-		})
-	}
-}
-
-func TestOOMScoreAdj(t *testing.T) {
-	const capacity = 4 << 30
-	critical := podOf(container("a", nil, nil))
-	priority := int32(nodeCritical)
-	critical.Spec.Priority = &priority
-	always := corev1.ContainerRestartPolicyAlways
-	sidecar := podOf(container("a", list("memory", "2Gi"), nil))
-	s := container("s", nil, nil)
-	s.RestartPolicy = &always
-	sidecar.Spec.InitContainers = []corev1.Container{s}
-	full := list("cpu", "1", "memory", "1Gi")
-
-	for _, tc := range []struct {
-		name      string
-		pod       *corev1.Pod
-		container *corev1.Container
-		want      int64
-	}{
-		{"critical", critical, &critical.Spec.Containers[0], -997},
-		{"guaranteed", podOf(container("a", full, full)), nil, -997},
-		{"best effort", podOf(container("a", nil, nil)), nil, 1000},
-		{"half of memory", podOf(container("a", list("memory", "2Gi"), nil)), nil, 500},
-		{"little", podOf(container("a", list("memory", "1Mi"), nil)), nil, 999},
-		{"nearly all", podOf(container("a", list("memory", "4095Mi"), nil)), nil, 3},
-		{"sidecar goes with what it serves", sidecar, &sidecar.Spec.InitContainers[0], 500},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			c := tc.container
-			if c == nil {
-				c = &tc.pod.Spec.Containers[0]
-			}
-			if got := OOMScoreAdj(tc.pod, c, capacity); got != tc.want {
-				t.Errorf("got %d, want %d", got, tc.want)
 			}
 		})
 	}
