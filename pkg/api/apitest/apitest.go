@@ -295,11 +295,34 @@ func stored(t *testing.T, encoded []byte) string {
 	for _, key := range []string{"apiVersion", "kind", "metadata", "status"} {
 		delete(content, key)
 	}
+	dropEmpty(content)
 	out, err := yaml.Marshal(content)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(out)
+}
+
+// dropEmpty removes empty lists and nulls at any depth: which of the two an object
+// has depends on the encoding that it has been through.
+func dropEmpty(content map[string]any) {
+	for key, value := range content {
+		switch value := value.(type) {
+		case nil:
+			delete(content, key)
+		case map[string]any:
+			dropEmpty(value)
+		case []any:
+			for _, item := range value {
+				if item, ok := item.(map[string]any); ok {
+					dropEmpty(item)
+				}
+			}
+			if len(value) == 0 {
+				delete(content, key)
+			}
+		}
+	}
 }
 
 func unmarshal(t *testing.T, data []byte) map[string]any {

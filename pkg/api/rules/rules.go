@@ -1,0 +1,175 @@
+// Package rules has the rules of validation and defaulting that several API groups
+// share.
+package rules
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Default makes set the defaulting function of T.
+func Default[T any](s *runtime.Scheme, set func(*T)) {
+	s.AddTypeDefaultingFunc(any(new(T)).(runtime.Object), func(o any) { set(o.(*T)) })
+}
+
+// FieldLabels lets clients select objects of a kind by the labels, besides by
+// metadata.name and metadata.namespace.
+func FieldLabels(s *runtime.Scheme, gvk schema.GroupVersionKind, labels ...string) error {
+	labels = append(labels, "metadata.name", "metadata.namespace")
+	err := s.AddFieldLabelConversionFunc(gvk, func(label, value string) (string, string, error) {
+		if !slices.Contains(labels, label) {
+			return "", "", fmt.Errorf("field label not supported: %s", label)
+		}
+		return label, value, nil
+	})
+	if err != nil {
+		return fmt.Errorf("field labels of %s: %w", gvk.Kind, err)
+	}
+	return nil
+}
+
+var metadata = field.NewPath("metadata")
+
+// Namespaced checks the metadata of a new object that lives in a namespace.
+func Namespaced(m *metav1.ObjectMeta, name apivalidation.ValidateNameFunc) field.ErrorList {
+	return apivalidation.ValidateObjectMeta(m, true, name, metadata)
+}
+
+// ClusterScoped checks the metadata of a new object that lives in no namespace.
+func ClusterScoped(m *metav1.ObjectMeta, name apivalidation.ValidateNameFunc) field.ErrorList {
+	return apivalidation.ValidateObjectMeta(m, false, name, metadata)
+}
+
+// MetaUpdate checks an update of an object's metadata.
+func MetaUpdate(m, old *metav1.ObjectMeta) field.ErrorList {
+	return apivalidation.ValidateObjectMetaUpdate(m, old, metadata)
+}
+
+// PathSegment checks names that are only asked to fit into a URL path.
+func PathSegment(name string, prefix bool) []string {
+	if prefix {
+		return path.IsValidPathSegmentPrefix(name)
+	}
+	return path.IsValidPathSegmentName(name)
+}
+
+// Integer is what NonNegative takes.
+type Integer interface{ ~int32 | ~int64 }
+
+// NonNegative refuses a number below 0.
+func NonNegative[T Integer](value T, p *field.Path) field.ErrorList {
+	return apivalidation.ValidateNonnegativeField(int64(value), p)
+}
+
+// NonNegativePtr refuses a number below 0, if there is one.
+func NonNegativePtr[T Integer](value *T, p *field.Path) field.ErrorList {
+	if value == nil {
+		return nil
+	}
+	return NonNegative(*value, p)
+}
+
+// Messages makes an error of each message about the value.
+func Messages(p *field.Path, value any, messages []string) field.ErrorList {
+	var errs field.ErrorList
+	for _, m := range messages {
+		errs = append(errs, field.Invalid(p, value, m))
+	}
+	return errs
+}
+
+// QualifiedName checks a name such as "example.com/name".
+func QualifiedName(value string, p *field.Path) field.ErrorList {
+	return metavalidation.ValidateLabelName(value, p)
+}
+
+// LowerQualifiedName checks the name of a driver or provisioner: a qualified name
+// in whatever case, but not none.
+func LowerQualifiedName(value string, p *field.Path) field.ErrorList {
+	if value == "" {
+		return field.ErrorList{field.Required(p, "")}
+	}
+	return Messages(p, value, validation.IsQualifiedName(strings.ToLower(value)))
+}
+
+// OneOf refuses a value that is not among the supported ones.
+func OneOf[T ~string](value T, p *field.Path, supported ...T) field.ErrorList {
+	if slices.Contains(supported, value) {
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(p, value, supported)}
+}
+
+// CountOrPercent refuses what is neither a number of at least 0 nor a percentage.
+func CountOrPercent(v intstr.IntOrString, p *field.Path) field.ErrorList {
+	if v.Type == intstr.Int {
+		return NonNegative(v.IntVal, p)
+	}
+	return Messages(p, v, validation.IsValidPercent(v.StrVal))
+}
+
+// AtMost100Percent refuses a percentage above 100.
+func AtMost100Percent(v intstr.IntOrString, p *field.Path) field.ErrorList {
+	if percent, ok := percentage(v); ok && percent > 100 {
+		return field.ErrorList{field.Invalid(p, v, "must not be greater than 100%")}
+	}
+	return nil
+}
+
+// IsZero reports whether v is 0 or 0%.
+func IsZero(v *intstr.IntOrString) bool {
+	if v == nil {
+		return true
+	}
+	if v.Type == intstr.Int {
+		return v.IntVal == 0
+	}
+	percent, ok := percentage(*v)
+	return ok && percent == 0
+}
+
+func percentage(v intstr.IntOrString) (int, bool) {
+	if v.Type != intstr.String || len(validation.IsValidPercent(v.StrVal)) > 0 {
+		return 0, false
+	}
+	percent, err := intstr.GetScaledValueFromIntOrPercent(&v, 100, true)
+	return percent, err == nil
+}
+
+// Immutable refuses a changed value and shows the new one.
+func Immutable(value, old any, p *field.Path) field.ErrorList {
+	return apivalidation.ValidateImmutableField(value, old, p)
+}
+
+// Fixed refuses a changed value and does not show it.
+func Fixed(value, old any, p *field.Path) field.ErrorList {
+	if equality.Semantic.DeepEqual(value, old) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(p, nil, apivalidation.FieldImmutableErrorMsg)}
+}
+
+// LabelSelector checks a selector that is written new.
+func LabelSelector(s *metav1.LabelSelector, p *field.Path) field.ErrorList {
+	return metavalidation.ValidateLabelSelector(s, metavalidation.LabelSelectorValidationOptions{}, p)
+}
+
+// LabelSelectorUpdate checks a selector that may have been written when values were
+// not checked.
+func LabelSelectorUpdate(s, old *metav1.LabelSelector, p *field.Path) field.ErrorList {
+	return metavalidation.ValidateLabelSelector(s, metavalidation.LabelSelectorValidationOptions{
+		AllowInvalidLabelValueInSelector: metavalidation.LabelSelectorHasInvalidLabelValue(old),
+	}, p)
+}
