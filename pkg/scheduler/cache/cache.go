@@ -1,0 +1,251 @@
+// Package cache holds what the scheduler knows of the cluster: the nodes, the pods
+// on them, and the pods that it has just placed itself and whose binding the API
+// server has not shown yet ("assumed" pods).
+//
+// The cache is changed by watch events from one side and by placements from the
+// other. A scheduling cycle reads a Snapshot, which is brought up to date in time that
+// depends on what changed and not on the size of the cluster.
+package cache
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/component-helpers/node/topology"
+	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
+)
+
+// Cache is safe for concurrent use.
+type Cache struct {
+	mu    sync.Mutex
+	nodes map[string]*NodeInfo
+	// images has, for each image name, the nodes that hold it.
+	images map[string]sets.Set[string]
+	pods   map[types.UID]*podState
+	// dirty names the nodes that changed since the last snapshot.
+	dirty sets.Set[string]
+	// reordered says that nodes came, went or changed zone.
+	reordered bool
+}
+
+type podState struct {
+	info    *PodInfo
+	node    string
+	assumed bool
+}
+
+// New returns an empty cache.
+func New() *Cache {
+	return &Cache{
+		nodes:  map[string]*NodeInfo{},
+		images: map[string]sets.Set[string]{},
+		pods:   map[types.UID]*podState{},
+		dirty:  sets.Set[string]{},
+	}
+}
+
+// AssumePod counts pod as running on pod.Spec.NodeName before the API server says so.
+func (c *Cache) AssumePod(info *PodInfo) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.pods[info.Pod.UID]; ok {
+		return fmt.Errorf("pod %s is on a node already", klog.KObj(info.Pod))
+	}
+	c.place(info, true)
+	return nil
+}
+
+// ForgetPod takes an assumed pod back. A pod that the API server has confirmed stays.
+func (c *Cache) ForgetPod(pod *v1.Pod) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s, ok := c.pods[pod.UID]; ok && s.assumed {
+		c.displace(s)
+	}
+}
+
+// IsAssumed reports whether pod was placed here and is not confirmed yet.
+func (c *Cache) IsAssumed(uid types.UID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, ok := c.pods[uid]
+	return ok && s.assumed
+}
+
+// SetPod records a pod that the API server shows on a node: a new one, a changed one,
+// or an assumed one that is confirmed, perhaps on another node than the one assumed.
+func (c *Cache) SetPod(pod *v1.Pod) {
+	info, err := NewPodInfo(pod)
+	if err != nil {
+		klog.Background().Error(err, "Pod has affinity terms that do not parse", "pod", klog.KObj(pod))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s, ok := c.pods[pod.UID]; ok {
+		c.displace(s)
+	}
+	c.place(info, false)
+}
+
+// RemovePod forgets a pod that is gone or has finished.
+func (c *Cache) RemovePod(uid types.UID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s, ok := c.pods[uid]; ok {
+		c.displace(s)
+	}
+}
+
+func (c *Cache) place(info *PodInfo, assumed bool) {
+	s := &podState{info: info, node: info.Pod.Spec.NodeName, assumed: assumed}
+	n, ok := c.nodes[s.node]
+	if !ok { // the pod's watch event can come before its node's
+		n = NewNodeInfo()
+		c.nodes[s.node] = n
+	}
+	n.AddPodInfo(info)
+	c.pods[info.Pod.UID] = s
+	c.dirty.Insert(s.node)
+}
+
+func (c *Cache) displace(s *podState) {
+	delete(c.pods, s.info.Pod.UID)
+	n, ok := c.nodes[s.node]
+	if !ok {
+		return
+	}
+	if err := n.RemovePod(klog.Background(), s.info.Pod); err != nil {
+		panic(fmt.Sprintf("scheduler cache: %v", err)) // the two maps above are changed together, always
+	}
+	if n.node == nil && len(n.pods) == 0 {
+		delete(c.nodes, s.node)
+	}
+	c.dirty.Insert(s.node)
+}
+
+// SetNode adds or updates a node.
+func (c *Cache) SetNode(node *v1.Node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, ok := c.nodes[node.Name]
+	if !ok {
+		n = NewNodeInfo()
+		c.nodes[node.Name] = n
+	}
+	if n.node == nil || topology.GetZoneKey(n.node) != topology.GetZoneKey(node) {
+		c.reordered = true
+	}
+	c.forgetImages(n)
+	n.imageStates = make(map[string]*fwk.ImageStateSummary, len(node.Status.Images))
+	for _, image := range node.Status.Images {
+		for _, name := range image.Names {
+			holders, ok := c.images[name]
+			if !ok {
+				holders = sets.Set[string]{}
+				c.images[name] = holders
+			}
+			holders.Insert(node.Name)
+			n.imageStates[name] = &fwk.ImageStateSummary{Size: image.SizeBytes, NumNodes: holders.Len()}
+		}
+	}
+	n.SetNode(node)
+	c.dirty.Insert(node.Name)
+}
+
+// RemoveNode forgets a node. Its pods stay known until their own deletion is seen.
+func (c *Cache) RemoveNode(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, ok := c.nodes[name]
+	if !ok {
+		return
+	}
+	c.forgetImages(n)
+	n.node = nil
+	if len(n.pods) == 0 {
+		delete(c.nodes, name)
+	}
+	c.dirty.Insert(name)
+	c.reordered = true
+}
+
+func (c *Cache) forgetImages(n *NodeInfo) {
+	if n.node == nil {
+		return
+	}
+	for name := range n.imageStates {
+		c.images[name].Delete(n.node.Name)
+		if c.images[name].Len() == 0 {
+			delete(c.images, name)
+		}
+	}
+}
+
+// Counts returns the number of nodes, pods and assumed pods, for metrics.
+func (c *Cache) Counts() (nodes, pods, assumed int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.pods {
+		if s.assumed {
+			assumed++
+		}
+	}
+	return len(c.nodes), len(c.pods), assumed
+}
+
+// UpdateSnapshot brings s up to date. Node objects that did not change are shared
+// with the snapshot before it.
+func (c *Cache) UpdateSnapshot(s *Snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.dirty) == 0 && !c.reordered {
+		return
+	}
+	for name := range c.dirty {
+		if n, ok := c.nodes[name]; ok && n.node != nil {
+			s.set(name, n.clone())
+		} else {
+			s.delete(name)
+		}
+	}
+	if c.reordered || len(s.list) != len(s.byName) {
+		s.order(c.nodeOrder())
+	}
+	c.dirty = sets.Set[string]{}
+	c.reordered = false
+	s.lists = lists{}
+}
+
+// nodeOrder deals the nodes out zone by zone, so that a search that stops early has
+// looked into every zone.
+func (c *Cache) nodeOrder() []string {
+	zones := map[string][]string{}
+	total := 0
+	for name, n := range c.nodes {
+		if n.node != nil {
+			zone := topology.GetZoneKey(n.node)
+			zones[zone] = append(zones[zone], name)
+			total++
+		}
+	}
+	names := make([]string, 0, len(zones))
+	for zone, nodes := range zones {
+		slices.Sort(nodes)
+		names = append(names, zone)
+	}
+	slices.Sort(names)
+	order := make([]string, 0, total)
+	for i := 0; len(order) < total; i++ {
+		for _, zone := range names {
+			if nodes := zones[zone]; i < len(nodes) {
+				order = append(order, nodes[i])
+			}
+		}
+	}
+	return order
+}

@@ -1,0 +1,259 @@
+// Package config reads KubeSchedulerConfiguration v1, the file that --config names:
+// its defaults, its validation, and what it says of profiles.
+package config
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	componentbaseconfigv1alpha1 "k8s.io/component-base/config/v1alpha1"
+	configv1 "k8s.io/kube-scheduler/config/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeaffinity"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/noderesources"
+)
+
+// DefaultSchedulerName is the profile that pods get which ask for none.
+const DefaultSchedulerName = "default-scheduler"
+
+// Default returns the configuration of a scheduler that is given no file.
+func Default() *configv1.KubeSchedulerConfiguration {
+	c := &configv1.KubeSchedulerConfiguration{}
+	SetDefaults(c)
+	return c
+}
+
+// Load reads a configuration file. A field that is not known, or twice there, is an error.
+func Load(path string) (*configv1.KubeSchedulerConfiguration, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	if err := configv1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+	obj, _, err := decoder.Decode(data, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	c, ok := obj.(*configv1.KubeSchedulerConfiguration)
+	if !ok {
+		return nil, fmt.Errorf("%s: holds a %s, want a KubeSchedulerConfiguration", path, obj.GetObjectKind().GroupVersionKind().Kind)
+	}
+	if err := c.DecodeNestedObjects(decoder); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	SetDefaults(c)
+	return c, nil
+}
+
+// SetDefaults fills what c leaves open.
+func SetDefaults(c *configv1.KubeSchedulerConfiguration) {
+	set(&c.Parallelism, 16)
+	set(&c.PercentageOfNodesToScore, 0)
+	set(&c.PodInitialBackoffSeconds, 1)
+	set(&c.PodMaxBackoffSeconds, 10)
+	set(&c.EnableProfiling, true)
+	set(&c.EnableContentionProfiling, true)
+	setValue(&c.ClientConnection.QPS, 50)
+	setValue(&c.ClientConnection.Burst, 100)
+	setValue(&c.ClientConnection.ContentType, runtime.ContentTypeProtobuf)
+	componentbaseconfigv1alpha1.RecommendedDefaultLeaderElectionConfiguration(&c.LeaderElection)
+	setValue(&c.LeaderElection.ResourceNamespace, metav1.NamespaceSystem)
+	setValue(&c.LeaderElection.ResourceName, configv1.SchedulerDefaultLockObjectName)
+
+	if len(c.Profiles) == 0 {
+		c.Profiles = []configv1.KubeSchedulerProfile{{}}
+	}
+	for i := range c.Profiles {
+		p := &c.Profiles[i]
+		if len(c.Profiles) == 1 {
+			set(&p.SchedulerName, DefaultSchedulerName)
+		}
+		if p.Plugins == nil {
+			p.Plugins = &configv1.Plugins{}
+		}
+		setArgs(p)
+	}
+	for i := range c.Extenders {
+		setValue(&c.Extenders[i].HTTPTimeout.Duration, 30*time.Second)
+	}
+}
+
+func set[T any](field **T, v T) {
+	if *field == nil {
+		*field = ptr.To(v)
+	}
+}
+
+func setValue[T comparable](field *T, v T) {
+	var zero T
+	if *field == zero {
+		*field = v
+	}
+}
+
+// setArgs gives each plugin that takes arguments those that the profile leaves out.
+func setArgs(p *configv1.KubeSchedulerProfile) {
+	for _, d := range []struct {
+		name string
+		make func() runtime.Object
+	}{
+		{nodeaffinity.Name, func() runtime.Object { return &configv1.NodeAffinityArgs{} }},
+		{noderesources.FitName, func() runtime.Object { return &configv1.NodeResourcesFitArgs{} }},
+		{noderesources.BalancedName, func() runtime.Object { return &configv1.NodeResourcesBalancedAllocationArgs{} }},
+	} {
+		i := slices.IndexFunc(p.PluginConfig, func(c configv1.PluginConfig) bool { return c.Name == d.name })
+		if i < 0 {
+			i = len(p.PluginConfig)
+			p.PluginConfig = append(p.PluginConfig, configv1.PluginConfig{Name: d.name})
+		}
+		if p.PluginConfig[i].Args.Object == nil {
+			p.PluginConfig[i].Args.Object = d.make()
+		}
+		switch args := p.PluginConfig[i].Args.Object.(type) {
+		case *configv1.NodeResourcesFitArgs:
+			if args.ScoringStrategy == nil {
+				args.ScoringStrategy = &configv1.ScoringStrategy{Type: configv1.LeastAllocated}
+			}
+			setResources(&args.ScoringStrategy.Resources)
+		case *configv1.NodeResourcesBalancedAllocationArgs:
+			setResources(&args.Resources)
+		}
+	}
+}
+
+func setResources(list *[]configv1.ResourceSpec) {
+	if len(*list) == 0 {
+		*list = []configv1.ResourceSpec{{Name: "cpu"}, {Name: "memory"}}
+	}
+	for i := range *list {
+		setValue(&(*list)[i].Weight, 1)
+	}
+}
+
+// Specs translates the profiles. The configuration must be valid.
+func Specs(c *configv1.KubeSchedulerConfiguration) []framework.Spec {
+	specs := make([]framework.Spec, 0, len(c.Profiles))
+	for i := range c.Profiles {
+		specs = append(specs, specOf(&c.Profiles[i]))
+	}
+	return specs
+}
+
+func specOf(p *configv1.KubeSchedulerProfile) framework.Spec {
+	spec := framework.Spec{
+		SchedulerName: *p.SchedulerName,
+		Args:          map[string]runtime.Object{},
+		Points:        map[string]framework.Point{},
+		Weights:       map[string]int64{},
+	}
+	for _, a := range p.PluginConfig {
+		if spec.Args[a.Name] = a.Args.Object; a.Args.Object == nil && len(a.Args.Raw) > 0 {
+			spec.Args[a.Name] = &runtime.Unknown{Raw: a.Args.Raw, ContentType: runtime.ContentTypeJSON}
+		}
+	}
+	weigh := func(list []configv1.Plugin) {
+		for _, plugin := range list {
+			if plugin.Weight != nil && *plugin.Weight != 0 {
+				spec.Weights[plugin.Name] = int64(*plugin.Weight)
+			}
+		}
+	}
+
+	// multiPoint: the defaults less those disabled, then those enabled besides.
+	multi := p.Plugins.MultiPoint
+	for _, d := range plugins.Defaults {
+		if disabled(multi, d.Name) && !enabled(multi, d.Name) {
+			continue
+		}
+		spec.Plugins = append(spec.Plugins, d.Name)
+		spec.Weights[d.Name] = d.Weight
+	}
+	for _, plugin := range multi.Enabled {
+		if !slices.Contains(spec.Plugins, plugin.Name) {
+			spec.Plugins = append(spec.Plugins, plugin.Name)
+		}
+	}
+	weigh(multi.Enabled)
+	weigh(p.Plugins.Score.Enabled)
+
+	everywhere := slices.Clone(spec.Plugins)
+	for name, set := range points(p.Plugins) {
+		if len(set.Enabled)+len(set.Disabled) == 0 {
+			continue
+		}
+		point := pointOf(set, everywhere)
+		spec.Points[name] = point
+		for _, plugin := range point.Named {
+			if !slices.Contains(spec.Plugins, plugin) {
+				spec.Plugins = append(spec.Plugins, plugin)
+			}
+		}
+	}
+	// A plugin that is named for one point runs at no other.
+	if len(spec.Plugins) > len(everywhere) {
+		for name := range points(p.Plugins) {
+			if _, ok := spec.Points[name]; !ok {
+				spec.Points[name] = framework.Point{Plugins: everywhere}
+			}
+		}
+	}
+	return spec
+}
+
+// pointOf orders the plugins of one extension point: first those of everywhere that
+// the point names too and thereby moves to the front, then the rest of everywhere,
+// then those that only this point names.
+func pointOf(set configv1.PluginSet, everywhere []string) framework.Point {
+	var front, rest, own []string
+	for _, p := range set.Enabled {
+		if slices.Contains(everywhere, p.Name) {
+			front = append(front, p.Name)
+		} else {
+			own = append(own, p.Name)
+		}
+	}
+	for _, name := range everywhere {
+		if !slices.Contains(front, name) && !disabled(set, name) {
+			rest = append(rest, name)
+		}
+	}
+	return framework.Point{Plugins: slices.Concat(front, rest, own), Named: slices.Concat(front, own)}
+}
+
+func enabled(set configv1.PluginSet, name string) bool {
+	return slices.ContainsFunc(set.Enabled, func(p configv1.Plugin) bool { return p.Name == name })
+}
+
+func disabled(set configv1.PluginSet, name string) bool {
+	return slices.ContainsFunc(set.Disabled, func(p configv1.Plugin) bool { return p.Name == name || p.Name == "*" })
+}
+
+// points are the plugin sets by extension point.
+func points(p *configv1.Plugins) map[string]configv1.PluginSet {
+	return map[string]configv1.PluginSet{
+		"preEnqueue": p.PreEnqueue,
+		"queueSort":  p.QueueSort,
+		"preFilter":  p.PreFilter,
+		"filter":     p.Filter,
+		"postFilter": p.PostFilter,
+		"preScore":   p.PreScore,
+		"score":      p.Score,
+		"reserve":    p.Reserve,
+		"permit":     p.Permit,
+		"preBind":    p.PreBind,
+		"bind":       p.Bind,
+		"postBind":   p.PostBind,
+	}
+}

@@ -1,0 +1,107 @@
+package framework
+
+import (
+	"maps"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+	fwk "k8s.io/kube-scheduler/framework"
+)
+
+// CycleState is the scratch pad of plugins during one attempt at one pod.
+type CycleState struct {
+	mu      sync.RWMutex
+	data    map[fwk.StateKey]fwk.StateData
+	metrics bool
+
+	skipFilter, skipScore, skipPreBind, parallelPreBind sets.Set[string]
+}
+
+var _ fwk.CycleState = &CycleState{}
+
+// NewCycleState returns an empty state. recordMetrics says whether this attempt is one
+// of those whose plugins are timed.
+func NewCycleState(recordMetrics bool) *CycleState {
+	return &CycleState{data: map[fwk.StateKey]fwk.StateData{}, metrics: recordMetrics}
+}
+
+// ShouldRecordPluginMetrics says whether plugins are timed in this attempt.
+func (s *CycleState) ShouldRecordPluginMetrics() bool { return s.metrics }
+
+// GetSkipFilterPlugins returns the plugins whose PreFilter had nothing to check.
+func (s *CycleState) GetSkipFilterPlugins() sets.Set[string] { return s.skipFilter }
+
+// SetSkipFilterPlugins sets what GetSkipFilterPlugins returns.
+func (s *CycleState) SetSkipFilterPlugins(p sets.Set[string]) { s.skipFilter = p }
+
+// GetSkipScorePlugins returns the plugins whose PreScore had nothing to weigh.
+func (s *CycleState) GetSkipScorePlugins() sets.Set[string] { return s.skipScore }
+
+// SetSkipScorePlugins sets what GetSkipScorePlugins returns.
+func (s *CycleState) SetSkipScorePlugins(p sets.Set[string]) { s.skipScore = p }
+
+// GetSkipPreBindPlugins returns the plugins with nothing to do before the binding.
+func (s *CycleState) GetSkipPreBindPlugins() sets.Set[string] { return s.skipPreBind }
+
+// SetSkipPreBindPlugins sets what GetSkipPreBindPlugins returns.
+func (s *CycleState) SetSkipPreBindPlugins(p sets.Set[string]) { s.skipPreBind = p }
+
+// GetParallelPreBindPlugins returns the plugins that may run beside others before the binding.
+func (s *CycleState) GetParallelPreBindPlugins() sets.Set[string] { return s.parallelPreBind }
+
+// SetParallelPreBindPlugins sets what GetParallelPreBindPlugins returns.
+func (s *CycleState) SetParallelPreBindPlugins(p sets.Set[string]) { s.parallelPreBind = p }
+
+// ShouldSkipAllPostFilterPlugins is true only for pods of a group, which preempt together.
+func (s *CycleState) ShouldSkipAllPostFilterPlugins() bool { return false }
+
+// Read returns what a plugin wrote, or ErrNotFound.
+func (s *CycleState) Read(key fwk.StateKey) (fwk.StateData, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if v, ok := s.data[key]; ok {
+		return v, nil
+	}
+	return nil, fwk.ErrNotFound
+}
+
+// Write keeps a plugin's data for the rest of the attempt.
+func (s *CycleState) Write(key fwk.StateKey, v fwk.StateData) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data[key] = v
+}
+
+// Delete forgets a plugin's data.
+func (s *CycleState) Delete(key fwk.StateKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.data, key)
+}
+
+// Clone copies the state for a trial that must leave the original alone.
+func (s *CycleState) Clone() fwk.CycleState {
+	if s == nil {
+		return nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	c := NewCycleState(s.metrics)
+	for k, v := range s.data {
+		c.data[k] = v.Clone()
+	}
+	c.skipFilter = maps.Clone(s.skipFilter)
+	c.skipScore = maps.Clone(s.skipScore)
+	c.skipPreBind = maps.Clone(s.skipPreBind)
+	c.parallelPreBind = maps.Clone(s.parallelPreBind)
+	return c
+}
+
+// IsPodGroupSchedulingCycle is false while the GenericWorkload gate is off.
+func (s *CycleState) IsPodGroupSchedulingCycle() bool { return false }
+
+// GetPodGroupSchedulingCycle returns nil outside of pod groups.
+func (s *CycleState) GetPodGroupSchedulingCycle() fwk.PodGroupCycleState { return nil }
+
+// GetPlacementCycleState returns nil outside of pod groups.
+func (s *CycleState) GetPlacementCycleState() fwk.PlacementCycleState { return nil }

@@ -1,0 +1,48 @@
+// Package nodename keeps a pod that names its node off all others.
+package nodename
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	fwk "k8s.io/kube-scheduler/framework"
+)
+
+// Name of the plugin.
+const Name = "NodeName"
+
+const reason = "node(s) didn't match the requested node name"
+
+// Plugin implements filter.
+type Plugin struct{}
+
+var (
+	_ fwk.FilterPlugin      = Plugin{}
+	_ fwk.EnqueueExtensions = Plugin{}
+	_ fwk.SignPlugin        = Plugin{}
+)
+
+// New makes the plugin.
+func New(context.Context, runtime.Object, fwk.Handle) (fwk.Plugin, error) { return Plugin{}, nil }
+
+// Name returns the plugin's name.
+func (Plugin) Name() string { return Name }
+
+// Filter rejects all nodes but the one named.
+func (Plugin) Filter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo) *fwk.Status {
+	if pod.Spec.NodeName == "" || pod.Spec.NodeName == node.Node().Name {
+		return nil
+	}
+	return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, reason)
+}
+
+// SignPod tells pods apart that name different nodes.
+func (Plugin) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
+	return []fwk.SignFragment{{Key: fwk.NodeNameSignerName, Value: pod.Spec.NodeName}}, nil
+}
+
+// EventsToRegister: only a new node can be the one named.
+func (Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
+	return []fwk.ClusterEventWithHint{{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add}}}, nil
+}

@@ -1,0 +1,55 @@
+// Package plugins lists the plugins that kube-scheduler has.
+package plugins
+
+import (
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/defaultbinder"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/imagelocality"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeaffinity"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodename"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeports"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/noderesources"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeunschedulable"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/prioritysort"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/schedulinggates"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/tainttoleration"
+)
+
+// A Default is a plugin that every profile runs unless it is disabled, and the weight
+// of its score.
+type Default struct {
+	Name   string
+	Weight int64
+}
+
+// Defaults are in the order in which plugins run at each extension point.
+var Defaults = []Default{
+	{schedulinggates.Name, 0},
+	{prioritysort.Name, 0},
+	{nodeunschedulable.Name, 0},
+	{nodename.Name, 0},
+	{tainttoleration.Name, 3},
+	{nodeaffinity.Name, 2},
+	{nodeports.Name, 0},
+	{noderesources.FitName, 1},
+	{noderesources.BalancedName, 1},
+	{imagelocality.Name, 1},
+	{defaultbinder.Name, 0},
+}
+
+// Registry returns the factories of all plugins.
+func Registry() framework.Registry {
+	return framework.Registry{
+		schedulinggates.Name:       schedulinggates.New,
+		prioritysort.Name:          prioritysort.New,
+		nodeunschedulable.Name:     nodeunschedulable.New,
+		nodename.Name:              nodename.New,
+		tainttoleration.Name:       tainttoleration.New,
+		nodeaffinity.Name:          nodeaffinity.New,
+		nodeports.Name:             nodeports.New,
+		noderesources.FitName:      noderesources.NewFit,
+		noderesources.BalancedName: noderesources.NewBalancedAllocation,
+		imagelocality.Name:         imagelocality.New,
+		defaultbinder.Name:         defaultbinder.New,
+	}
+}

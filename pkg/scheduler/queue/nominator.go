@@ -1,0 +1,90 @@
+package queue
+
+import (
+	"slices"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
+)
+
+// nominator knows the pods that have been promised a node, for which room is being
+// made there by preemption.
+type nominator struct {
+	mu     sync.RWMutex
+	byNode map[string][]fwk.PodInfo
+	nodeOf map[types.UID]string
+}
+
+var _ fwk.PodNominator = &nominator{}
+
+func newNominator() *nominator {
+	return &nominator{byNode: map[string][]fwk.PodInfo{}, nodeOf: map[types.UID]string{}}
+}
+
+// AddNominatedPod records a promise: the given one, or that in the pod's status.
+func (n *nominator) AddNominatedPod(_ klog.Logger, pod fwk.PodInfo, info *fwk.NominatingInfo) {
+	n.nominate(pod, info)
+}
+
+func (n *nominator) nominate(pod fwk.PodInfo, info *fwk.NominatingInfo) {
+	node := pod.GetPod().Status.NominatedNodeName
+	if info.Mode() == fwk.ModeOverride {
+		node = info.NominatedNodeName
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.remove(pod.GetPod().UID)
+	if node == "" {
+		return
+	}
+	n.nodeOf[pod.GetPod().UID] = node
+	n.byNode[node] = append(n.byNode[node], pod)
+}
+
+// DeleteNominatedPodIfExists takes a promise back.
+func (n *nominator) DeleteNominatedPodIfExists(pod *v1.Pod) { n.denominate(pod.UID) }
+
+func (n *nominator) denominate(uid types.UID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.remove(uid)
+}
+
+// UpdateNominatedPod keeps the promise for a pod that changed. One that stands here
+// only, because its status has not been written yet, stays.
+func (n *nominator) UpdateNominatedPod(_ klog.Logger, old *v1.Pod, pod fwk.PodInfo) {
+	n.renominate(old, pod)
+}
+
+func (n *nominator) renominate(old *v1.Pod, pod fwk.PodInfo) {
+	n.mu.RLock()
+	promised := n.nodeOf[pod.GetPod().UID]
+	n.mu.RUnlock()
+	var info *fwk.NominatingInfo
+	if promised != "" && old != nil && old.Status.NominatedNodeName == pod.GetPod().Status.NominatedNodeName {
+		info = &fwk.NominatingInfo{NominatingMode: fwk.ModeOverride, NominatedNodeName: promised}
+	}
+	n.nominate(pod, info)
+}
+
+// NominatedPodsForNode returns the pods that have been promised a node.
+func (n *nominator) NominatedPodsForNode(node string) []fwk.PodInfo {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return slices.Clone(n.byNode[node])
+}
+
+func (n *nominator) remove(uid types.UID) {
+	node, ok := n.nodeOf[uid]
+	if !ok {
+		return
+	}
+	delete(n.nodeOf, uid)
+	n.byNode[node] = slices.DeleteFunc(n.byNode[node], func(p fwk.PodInfo) bool { return p.GetPod().UID == uid })
+	if len(n.byNode[node]) == 0 {
+		delete(n.byNode, node)
+	}
+}
