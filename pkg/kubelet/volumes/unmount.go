@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"k8s.io/apimachinery/pkg/types"
-	mount "k8s.io/mount-utils"
 )
 
 // Unmount takes down everything in the pod's directory, whoever put it there. What
@@ -62,15 +62,13 @@ func mountsBelow(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	infos, err := mount.ParseMountInfo("/proc/self/mountinfo")
+	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(real))
 	if err != nil {
 		return nil, fmt.Errorf("listing mounts: %w", err)
 	}
-	var found []string
+	found := make([]string, 0, len(infos))
 	for _, i := range infos {
-		if i.MountPoint == real || strings.HasPrefix(i.MountPoint, real+"/") {
-			found = append(found, i.MountPoint)
-		}
+		found = append(found, i.Mountpoint)
 	}
 	slices.Reverse(found)
 	return found, nil
