@@ -1,0 +1,14 @@
+// Command kube-controller-manager runs the controllers that turn what the API
+// server stores into what the cluster does.
+package main
+
+import (
+	"github.com/leme-k8s/leme/pkg/component"
+	"github.com/leme-k8s/leme/pkg/controller"
+)
+
+func main() {
+	component.Main("kube-controller-manager", `The Kubernetes controller manager watches the state of the cluster through the
+API server and moves it towards the desired state: it keeps the replicas of
+workloads, the endpoints of Services, the life cycle of nodes and namespaces.`, controller.NewOptions())
+}

@@ -1,0 +1,241 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/server/healthz"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/controller-manager/pkg/clientbuilder"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
+)
+
+// Manager is an assembled controller manager.
+type Manager struct {
+	options Options
+	config  *rest.Config
+	rootCA  []byte
+	signers csrsigning.Signers
+}
+
+// Run waits for the API server, becomes the leader and runs the controllers until
+// ctx is cancelled or the lead is lost.
+func (m *Manager) Run(ctx context.Context) error {
+	ctrllog.SetLogger(klog.Background()) // for what controller-runtime logs outside of a manager
+	if err := waitForAPI(ctx, m.config); err != nil {
+		return err
+	}
+	server, err := m.options.Serving.New([]healthz.HealthChecker{healthz.PingHealthz}, nil)
+	if err != nil {
+		return err
+	}
+	mgr, err := m.newManager(ctx)
+	if err != nil {
+		return err
+	}
+	events, err := startEvents(ctx, m.config)
+	if err != nil {
+		return err
+	}
+	defer events.Shutdown()
+	if err := m.register(ctx, mgr, events); err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	served := make(chan error, 1)
+	wg.Go(func() {
+		defer cancel()
+		served <- server.Run(ctx)
+	})
+	err = mgr.Start(ctx)
+	cancel()
+	return errors.Join(err, <-served)
+}
+
+func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
+	le := m.options.LeaderElection
+	skipNames := true // several managers may run in one process
+	mgr, err := manager.New(m.config, manager.Options{
+		Scheme:      scheme.Scheme,
+		Logger:      klog.FromContext(ctx),
+		BaseContext: func() context.Context { return klog.NewContext(context.Background(), klog.FromContext(ctx)) },
+		Cache:       cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Controller: ctrlconfig.Controller{
+			SkipNameValidation: &skipNames,
+			// Reads wait until the cache has seen the controller's own writes. A watch
+			// that hangs must not hang a worker for good.
+			ReconciliationTimeout: 5 * time.Minute,
+		},
+		Metrics:                metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress: "0",
+
+		LeaderElection:                le.LeaderElect,
+		LeaderElectionID:              le.ResourceName,
+		LeaderElectionNamespace:       le.ResourceNamespace,
+		LeaderElectionResourceLock:    le.ResourceLock,
+		LeaseDuration:                 &le.LeaseDuration.Duration,
+		RenewDeadline:                 &le.RenewDeadline.Duration,
+		RetryPeriod:                   &le.RetryPeriod.Duration,
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("building the manager: %w", err)
+	}
+	return mgr, nil
+}
+
+// register adds the selected controllers to mgr.
+func (m *Manager) register(ctx context.Context, mgr manager.Manager, events record.EventBroadcaster) error {
+	selected, err := selectControllers(m.options.Controllers)
+	if err != nil {
+		return fmt.Errorf("--controllers: %w", err)
+	}
+	d := &dependencies{Manager: m, mgr: mgr, events: events, indexed: map[string]bool{}}
+	d.identities, err = m.identities()
+	if err != nil {
+		return err
+	}
+	log := klog.FromContext(ctx)
+	for _, e := range entries {
+		if !selected.Has(e.Name) {
+			continue
+		}
+		if err := d.add(ctx, e); errors.Is(err, errNotConfigured) {
+			log.Info("Controller is left out", "controller", e.Name, "reason", err.Error())
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", e.Name, err)
+		}
+	}
+	return nil
+}
+
+// identities returns what makes the clients of each controller: under the
+// controller's own service account, or all under the manager's.
+func (m *Manager) identities() (clientbuilder.ControllerClientBuilder, error) {
+	if !m.options.UseServiceAccountCredentials {
+		return clientbuilder.SimpleControllerClientBuilder{ClientConfig: m.config}, nil
+	}
+	root, err := kubernetes.NewForConfig(m.config)
+	if err != nil {
+		return nil, fmt.Errorf("--use-service-account-credentials: %w", err)
+	}
+	return clientbuilder.NewDynamicClientBuilder(rest.AnonymousClientConfig(m.config), root.CoreV1(), metav1.NamespaceSystem), nil
+}
+
+// waitForAPI returns when the API server says that it is ready. Until then, roles
+// may be missing and a refused watch would be tried again only seconds later.
+func waitForAPI(ctx context.Context, cfg *rest.Config) error {
+	cfg = rest.CopyConfig(cfg)
+	cfg.Timeout = 5 * time.Second
+	cs, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("--kubeconfig: %w", err)
+	}
+	log := klog.FromContext(ctx)
+	started := time.Now()
+	warned := false
+	err = wait.PollUntilContextCancel(ctx, 25*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		var code int
+		err := cs.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).StatusCode(&code).Error()
+		if err != nil && !warned && time.Since(started) > 5*time.Second {
+			warned = true
+			log.Info("Waiting for the API server", "server", cfg.Host, "status", code, "err", err)
+		}
+		return code == http.StatusOK, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the API server at %s: %w", cfg.Host, err)
+	}
+	return nil
+}
+
+func startEvents(ctx context.Context, cfg *rest.Config) (record.EventBroadcaster, error) {
+	cfg = rest.CopyConfig(cfg)
+	cfg.ContentType = "application/vnd.kubernetes.protobuf"
+	cs, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("building the client for events: %w", err)
+	}
+	b := record.NewBroadcaster(record.WithContext(ctx))
+	b.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: cs.CoreV1().Events("")})
+	return b, nil
+}
+
+func splitList(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+func duration(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
+
+// access is what one controller reaches the API server with.
+type access struct {
+	// Client reads from the shared cache, waiting until it holds what this
+	// controller has written before, and writes as the controller.
+	Client client.Client
+	// Live reads from the API server, as the controller.
+	Live client.Client
+	// Config makes clients of other kinds.
+	Config *rest.Config
+	// Clientset is for the libraries that want one.
+	Clientset kubernetes.Interface
+	// Events records under the controller's name.
+	Events record.EventRecorder
+}
+
+// access builds the clients of the controller called identity.
+func (d *dependencies) access(identity string) (*access, error) {
+	cfg, err := d.identities.Config(identity)
+	if err != nil {
+		return nil, fmt.Errorf("credentials: %w", err)
+	}
+	hc, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("building the HTTP client: %w", err)
+	}
+	ownWrites := true
+	opts := client.Options{HTTPClient: hc, Scheme: d.mgr.GetScheme(), Mapper: d.mgr.GetRESTMapper()}
+	live, err := client.New(cfg, opts)
+	if err != nil {
+		return nil, err
+	}
+	opts.Cache = &client.CacheOptions{Reader: d.mgr.GetCache(), EnableReadYourWritesConsistency: &ownWrites}
+	opts.Log = d.mgr.GetLogger()
+	cached, err := client.New(cfg, opts)
+	if err != nil {
+		return nil, err
+	}
+	typed := rest.CopyConfig(cfg)
+	typed.ContentType = "application/vnd.kubernetes.protobuf"
+	cs, err := kubernetes.NewForConfigAndClient(typed, hc)
+	if err != nil {
+		return nil, err
+	}
+	return &access{
+		Client: cached, Live: live, Config: cfg, Clientset: cs,
+		Events: d.events.NewRecorder(d.mgr.GetScheme(), corev1.EventSource{Component: identity}),
+	}, nil
+}

@@ -1,0 +1,265 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/cert"
+	"k8s.io/component-base/config"
+	configoptions "k8s.io/component-base/config/options"
+	netutils "k8s.io/utils/net"
+
+	"github.com/leme-k8s/leme/pkg/component"
+	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
+)
+
+// Options are the flags of kube-controller-manager.
+type Options struct {
+	Serving *component.Serving
+
+	Master     string
+	Kubeconfig string
+	QPS        float32
+	Burst      int32
+
+	Controllers                  []string
+	UseServiceAccountCredentials bool
+	LeaderElection               config.LeaderElectionConfiguration
+	ClusterName                  string
+	RootCAFile                   string
+	ServiceAccountKeyFile        string
+	FeatureGates                 map[string]string
+
+	AllocateNodeCIDRs    bool
+	ClusterCIDR          string
+	ServiceCIDR          string
+	NodeCIDRMaskSize     int
+	NodeCIDRMaskSizeIPv4 int
+	NodeCIDRMaskSizeIPv6 int
+
+	NodeMonitorPeriod         time.Duration
+	NodeMonitorGracePeriod    time.Duration
+	NodeStartupGracePeriod    time.Duration
+	NodeEvictionRate          float32
+	SecondaryNodeEvictionRate float32
+	LargeClusterSizeThreshold int
+	UnhealthyZoneThreshold    float32
+
+	EnableGarbageCollector  bool
+	TerminatedPodThreshold  int
+	MaxEndpointsPerSlice    int
+	EndpointsBatchPeriod    time.Duration
+	EndpointSliceBatch      time.Duration
+	NamespaceSyncPeriod     time.Duration
+	EnableHostpathProvision bool
+
+	Signing csrsigning.Options
+	Workers Workers
+}
+
+// Workers says how many objects of each kind are reconciled at a time.
+type Workers struct {
+	CronJob, DaemonSet, Deployment, Endpoints, EndpointSlice, GarbageCollector, Job, Namespace,
+	ReplicaSet, ReplicationController, StatefulSet, ServiceAccountToken, TTLAfterFinished int
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	return &Options{
+		Serving:     component.NewServing(10257),
+		Controllers: []string{"*"},
+		LeaderElection: config.LeaderElectionConfiguration{
+			LeaderElect:       true,
+			ResourceLock:      "leases",
+			ResourceName:      "kube-controller-manager",
+			ResourceNamespace: "kube-system",
+			LeaseDuration:     duration(15 * time.Second),
+			RenewDeadline:     duration(10 * time.Second),
+			RetryPeriod:       duration(2 * time.Second),
+		},
+		ClusterName: "kubernetes",
+
+		NodeMonitorPeriod:         5 * time.Second,
+		NodeMonitorGracePeriod:    50 * time.Second,
+		NodeStartupGracePeriod:    time.Minute,
+		NodeEvictionRate:          0.1,
+		SecondaryNodeEvictionRate: 0.01,
+		LargeClusterSizeThreshold: 50,
+		UnhealthyZoneThreshold:    0.55,
+
+		EnableGarbageCollector: true,
+		TerminatedPodThreshold: 12500,
+		MaxEndpointsPerSlice:   100,
+		NamespaceSyncPeriod:    5 * time.Minute,
+
+		Signing: csrsigning.DefaultOptions(),
+		Workers: Workers{
+			CronJob: 5, DaemonSet: 2, Deployment: 5, Endpoints: 5, EndpointSlice: 5, GarbageCollector: 20, Job: 5, Namespace: 10,
+			ReplicaSet: 5, ReplicationController: 5, StatefulSet: 5, ServiceAccountToken: 5, TTLAfterFinished: 5,
+		},
+	}
+}
+
+// AddFlags implements component.Options.
+func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	o.Serving.AddFlags(fs)
+	o.Signing.AddFlags(fs)
+	configoptions.BindLeaderElectionFlags(&o.LeaderElection, fs)
+
+	fs.StringVar(&o.Master, "master", o.Master, "Address of the API server; overrides the one in --kubeconfig")
+	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "Path of a kubeconfig file with the API server's address and credentials")
+	fs.Float32Var(&o.QPS, "kube-api-qps", o.QPS, "Requests a second that one controller may send; 0 leaves it to the API server's priority and fairness")
+	fs.Int32Var(&o.Burst, "kube-api-burst", o.Burst, "Requests that one controller may send at once; used with --kube-api-qps")
+
+	fs.StringSliceVar(&o.Controllers, "controllers", o.Controllers,
+		"Controllers to run: '*' is all that are on by default, 'foo' adds foo, '-foo' leaves foo out.\nAll controllers: "+allNames()+"\nOff by default: "+offByDefaultNames())
+	fs.BoolVar(&o.UseServiceAccountCredentials, "use-service-account-credentials", o.UseServiceAccountCredentials, "Give each controller the identity of its own service account")
+	fs.StringVar(&o.ClusterName, "cluster-name", o.ClusterName, "Name of the cluster")
+	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "File with the certificates that pods trust the API server by; published in every namespace")
+	fs.StringVar(&o.ServiceAccountKeyFile, "service-account-private-key-file", o.ServiceAccountKeyFile, "File with the private key that signs the tokens of service-account-token Secrets; without it such Secrets get none")
+	fs.StringToStringVar(&o.FeatureGates, "feature-gates", o.FeatureGates, "Accepted as Name=true|false pairs; the controllers here follow the defaults of v"+component.Version)
+
+	fs.BoolVar(&o.AllocateNodeCIDRs, "allocate-node-cidrs", o.AllocateNodeCIDRs, "Give each node a range of pod addresses out of --cluster-cidr")
+	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Range of pod addresses of the cluster, or one range for each IP family, separated by a comma")
+	fs.StringVar(&o.ServiceCIDR, "service-cluster-ip-range", o.ServiceCIDR, "Range of Service addresses, which no node may be given")
+	fs.IntVar(&o.NodeCIDRMaskSize, "node-cidr-mask-size", o.NodeCIDRMaskSize, "Prefix length of a node's range in a single-stack cluster; 24 for IPv4 and 64 for IPv6 by default")
+	fs.IntVar(&o.NodeCIDRMaskSizeIPv4, "node-cidr-mask-size-ipv4", o.NodeCIDRMaskSizeIPv4, "Prefix length of a node's IPv4 range; 24 by default")
+	fs.IntVar(&o.NodeCIDRMaskSizeIPv6, "node-cidr-mask-size-ipv6", o.NodeCIDRMaskSizeIPv6, "Prefix length of a node's IPv6 range; 64 by default")
+
+	fs.DurationVar(&o.NodeMonitorPeriod, "node-monitor-period", o.NodeMonitorPeriod, "Accepted for compatibility: nodes are looked at when their heartbeat is due, not at intervals")
+	fs.DurationVar(&o.NodeMonitorGracePeriod, "node-monitor-grace-period", o.NodeMonitorGracePeriod, "Time without a heartbeat after which a node's state is unknown")
+	fs.DurationVar(&o.NodeStartupGracePeriod, "node-startup-grace-period", o.NodeStartupGracePeriod, "The same for a node that has never sent one")
+	fs.Float32Var(&o.NodeEvictionRate, "node-eviction-rate", o.NodeEvictionRate, "Nodes a second that are tainted NoExecute in a healthy zone")
+	fs.Float32Var(&o.SecondaryNodeEvictionRate, "secondary-node-eviction-rate", o.SecondaryNodeEvictionRate, "Nodes a second that are tainted NoExecute in a zone with too many nodes down")
+	fs.IntVar(&o.LargeClusterSizeThreshold, "large-cluster-size-threshold", o.LargeClusterSizeThreshold, "Number of nodes up to which a zone with too many nodes down is left alone")
+	fs.Float32Var(&o.UnhealthyZoneThreshold, "unhealthy-zone-threshold", o.UnhealthyZoneThreshold, "Share of a zone's nodes (three at least) that are not ready for the zone to have too many nodes down")
+
+	fs.BoolVar(&o.EnableGarbageCollector, "enable-garbage-collector", o.EnableGarbageCollector, "Delete objects whose owners are gone")
+	fs.IntVar(&o.TerminatedPodThreshold, "terminated-pod-gc-threshold", o.TerminatedPodThreshold, "Number of terminated pods above which the oldest are deleted; 0 keeps all")
+	fs.IntVar(&o.MaxEndpointsPerSlice, "max-endpoints-per-slice", o.MaxEndpointsPerSlice, "Endpoints that one EndpointSlice holds at most")
+	fs.DurationVar(&o.EndpointsBatchPeriod, "endpoint-updates-batch-period", o.EndpointsBatchPeriod, "Time in which changes of pods are gathered into one update of Endpoints")
+	fs.DurationVar(&o.EndpointSliceBatch, "endpointslice-updates-batch-period", o.EndpointSliceBatch, "Time in which changes of pods are gathered into one update of EndpointSlices")
+	fs.DurationVar(&o.NamespaceSyncPeriod, "namespace-sync-period", o.NamespaceSyncPeriod, "Accepted for compatibility: namespaces are followed by watches")
+	fs.BoolVar(&o.EnableHostpathProvision, "enable-hostpath-provisioner", o.EnableHostpathProvision, "Accepted for compatibility: no volume is provisioned from host paths")
+
+	for name, n := range map[string]*int{
+		"concurrent-cron-job-syncs":             &o.Workers.CronJob,
+		"concurrent-daemonset-syncs":            &o.Workers.DaemonSet,
+		"concurrent-deployment-syncs":           &o.Workers.Deployment,
+		"concurrent-endpoint-syncs":             &o.Workers.Endpoints,
+		"concurrent-service-endpoint-syncs":     &o.Workers.EndpointSlice,
+		"concurrent-gc-syncs":                   &o.Workers.GarbageCollector,
+		"concurrent-job-syncs":                  &o.Workers.Job,
+		"concurrent-namespace-syncs":            &o.Workers.Namespace,
+		"concurrent-replicaset-syncs":           &o.Workers.ReplicaSet,
+		"concurrent-rc-syncs":                   &o.Workers.ReplicationController,
+		"concurrent-statefulset-syncs":          &o.Workers.StatefulSet,
+		"concurrent-serviceaccount-token-syncs": &o.Workers.ServiceAccountToken,
+		"concurrent-ttl-after-finished-syncs":   &o.Workers.TTLAfterFinished,
+	} {
+		fs.IntVar(n, name, *n, "How many of these objects are worked on at a time")
+	}
+}
+
+// Validate reports every flag that is wrong.
+func (o *Options) Validate() error {
+	errs := []error{o.Signing.Validate()}
+	if _, err := selectControllers(o.Controllers); err != nil {
+		errs = append(errs, fmt.Errorf("--controllers: %w", err))
+	}
+	if o.LeaderElection.LeaderElect && o.LeaderElection.ResourceLock != "leases" {
+		errs = append(errs, fmt.Errorf("--leader-elect-resource-lock: %q is not supported, only leases", o.LeaderElection.ResourceLock))
+	}
+	if o.MaxEndpointsPerSlice < 1 || o.MaxEndpointsPerSlice > 1000 {
+		errs = append(errs, fmt.Errorf("--max-endpoints-per-slice: %d is not between 1 and 1000", o.MaxEndpointsPerSlice))
+	}
+	if o.AllocateNodeCIDRs {
+		if _, _, _, err := o.nodeCIDRs(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// nodeCIDRs returns the cluster's ranges, the prefix lengths of a node's part of
+// each, and the ranges of Services.
+func (o *Options) nodeCIDRs() (cluster []*net.IPNet, masks []int, services []*net.IPNet, err error) {
+	if cluster, err = netutils.ParseCIDRs(splitList(o.ClusterCIDR)); err != nil {
+		return nil, nil, nil, fmt.Errorf("--cluster-cidr: %w", err)
+	}
+	if len(cluster) == 0 || len(cluster) > 2 {
+		return nil, nil, nil, fmt.Errorf("--cluster-cidr: %d ranges given; --allocate-node-cidrs needs one, or one for each IP family", len(cluster))
+	}
+	if len(cluster) == 2 && netutils.IsIPv6CIDR(cluster[0]) == netutils.IsIPv6CIDR(cluster[1]) {
+		return nil, nil, nil, errors.New("--cluster-cidr: two ranges must be of different IP families")
+	}
+	if len(cluster) == 2 && o.NodeCIDRMaskSize != 0 {
+		return nil, nil, nil, errors.New("--node-cidr-mask-size: a dual-stack cluster takes --node-cidr-mask-size-ipv4 and --node-cidr-mask-size-ipv6")
+	}
+	if services, err = netutils.ParseCIDRs(splitList(o.ServiceCIDR)); err != nil {
+		return nil, nil, nil, fmt.Errorf("--service-cluster-ip-range: %w", err)
+	}
+	for _, c := range cluster {
+		size, flag := o.NodeCIDRMaskSizeIPv4, "--node-cidr-mask-size-ipv4"
+		fallback, longest := 24, 16
+		if netutils.IsIPv6CIDR(c) {
+			size, flag, fallback = o.NodeCIDRMaskSizeIPv6, "--node-cidr-mask-size-ipv6", 64
+		}
+		if o.NodeCIDRMaskSize != 0 {
+			size, flag = o.NodeCIDRMaskSize, "--node-cidr-mask-size"
+		}
+		if size == 0 {
+			size = fallback
+		}
+		ones, bits := c.Mask.Size()
+		if size < ones || size > bits || size-ones > longest {
+			return nil, nil, nil, fmt.Errorf("%s: %d does not divide %s into at most 2^%d ranges", flag, size, c, longest)
+		}
+		masks = append(masks, size)
+	}
+	return cluster, masks, services, nil
+}
+
+// New implements component.Options.
+func (o *Options) New(ctx context.Context) (component.Runner, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	cfg, err := o.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{options: *o, config: cfg}
+	if o.RootCAFile != "" {
+		if m.rootCA, err = os.ReadFile(o.RootCAFile); err != nil {
+			return nil, fmt.Errorf("--root-ca-file: %w", err)
+		}
+		if _, err := cert.ParseCertsPEM(m.rootCA); err != nil {
+			return nil, fmt.Errorf("--root-ca-file: %s: %w", o.RootCAFile, err)
+		}
+	}
+	if m.signers, err = csrsigning.Load(o.Signing); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (o *Options) restConfig() (*rest.Config, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags(o.Master, o.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	cfg.QPS, cfg.Burst = o.QPS, int(o.Burst)
+	if o.QPS == 0 {
+		cfg.QPS = -1
+	}
+	return rest.AddUserAgent(cfg, "kube-controller-manager"), nil
+}

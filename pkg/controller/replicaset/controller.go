@@ -1,0 +1,282 @@
+// Package replicaset keeps the number of pods that a ReplicaSet, or its older
+// cousin the ReplicationController, asks for.
+package replicaset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/claim"
+	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
+)
+
+// burst bounds the pods that one reconciliation creates or deletes.
+const burst = 500
+
+// Controller reconciles the objects of one kind.
+type Controller struct {
+	kind   kind
+	client client.Client
+	live   client.Reader
+	events record.EventRecorder
+	clock  clock.PassiveClock
+}
+
+// New returns the controller of ReplicaSets.
+func New(c client.Client, live client.Reader, events record.EventRecorder) *Controller {
+	return &Controller{kind: replicaSet, client: c, live: live, events: events, clock: clock.RealClock{}}
+}
+
+// NewReplication returns the controller of ReplicationControllers.
+func NewReplication(c client.Client, live client.Reader, events record.EventRecorder) *Controller {
+	return &Controller{kind: replicationController, client: c, live: live, events: events, clock: clock.RealClock{}}
+}
+
+// Register adds the controller to mgr.
+func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
+	orphan := predicate.NewPredicateFuncs(func(o client.Object) bool { return metav1.GetControllerOfNoCopy(o) == nil })
+	return builder.ControllerManagedBy(mgr).Named(c.kind.controller).WithOptions(o).
+		For(c.kind.new()).
+		Owns(&corev1.Pod{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(orphan)).
+		Complete(c)
+}
+
+// wouldAdopt returns the sets that select a pod that has no controller.
+func (c *Controller) wouldAdopt(ctx context.Context, pod client.Object) []reconcile.Request {
+	if len(pod.GetLabels()) == 0 {
+		return nil
+	}
+	var reqs []reconcile.Request
+	sets, err := c.kind.list(ctx, c.client, client.InNamespace(pod.GetNamespace()), client.DisableReadYourWritesConsistency)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Finding who adopts a pod", "pod", klog.KObj(pod))
+	}
+	for i := range sets {
+		if sel, err := metav1.LabelSelectorAsSelector(sets[i].Spec.Selector); err == nil && !sel.Empty() && sel.Matches(labels.Set(pod.GetLabels())) {
+			reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&sets[i])})
+		}
+	}
+	return reqs
+}
+
+// Reconcile brings one set to its number of pods and writes its status.
+func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	obj := c.kind.new()
+	if err := c.client.Get(ctx, req.NamespacedName, obj); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	set := c.kind.view(obj)
+	selector, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
+	if err != nil {
+		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("spec.selector: %w", err))
+	}
+	var list corev1.PodList
+	owned, err := claim.Claim(ctx, claim.Owner{Object: obj, Kind: c.kind.gvk, Selector: selector, Client: c.client, Live: c.live},
+		&list, func() []corev1.Pod { return list.Items }, pods.IsActive)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	var active []*corev1.Pod
+	terminating := int32(0)
+	for _, p := range owned {
+		switch {
+		case pods.IsActive(p):
+			active = append(active, p)
+		case !pods.IsTerminated(p):
+			terminating++
+		}
+	}
+	var scaleErr error
+	if set.DeletionTimestamp == nil {
+		active, scaleErr = c.scale(ctx, obj, set, active)
+	}
+	status, next := c.kind.status(set, active, terminating, scaleErr, c.clock.Now())
+	if err := c.kind.writeStatus(ctx, c.client, obj, status); err != nil {
+		return reconcile.Result{}, errors.Join(scaleErr, client.IgnoreNotFound(err))
+	}
+	if pods.IsNamespaceTerminating(scaleErr) {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{RequeueAfter: next}, scaleErr
+}
+
+// scale creates what is missing or deletes what is too much, and returns the pods
+// that are active afterwards.
+func (c *Controller) scale(ctx context.Context, obj client.Object, set *appsv1.ReplicaSet, active []*corev1.Pod) ([]*corev1.Pod, error) {
+	control := pods.Control{Client: c.client, Events: c.events}
+	switch missing := int(ptr.Deref(set.Spec.Replicas, 1)) - len(active); {
+	case missing > 0:
+		n := min(missing, burst)
+		created := make([]*corev1.Pod, n)
+		_, err := pods.SlowStart(n, func(i int) error {
+			p := pods.FromTemplate(&set.Spec.Template, obj, c.kind.gvk)
+			if err := control.Create(ctx, obj, p); err != nil {
+				return err
+			}
+			created[i] = p
+			return nil
+		})
+		for _, p := range created {
+			if p != nil {
+				active = append(active, p)
+			}
+		}
+		return active, scaleError("FailedCreate", err)
+	case missing < 0:
+		related, err := c.related(ctx, set, active)
+		if err != nil {
+			return active, err
+		}
+		doomed := pods.ToDelete(active, related, min(-missing, burst), c.clock.Now())
+		gone := make([]types.UID, len(doomed))
+		failed := pods.InParallel(len(doomed), func(i int) error {
+			if err := control.Delete(ctx, obj, doomed[i]); err != nil {
+				return err
+			}
+			gone[i] = doomed[i].UID
+			return nil
+		})
+		return without(active, gone), scaleError("FailedDelete", errors.Join(failed...))
+	}
+	return active, nil
+}
+
+// related returns the active pods of all sets that share set's controller, such as
+// the ReplicaSets of one Deployment.
+func (c *Controller) related(ctx context.Context, set *appsv1.ReplicaSet, active []*corev1.Pod) ([]*corev1.Pod, error) {
+	ref := metav1.GetControllerOfNoCopy(set)
+	if ref == nil || c.kind.gvk != replicaSet.gvk {
+		return active, nil
+	}
+	var siblings appsv1.ReplicaSetList
+	if err := index.Controlled(ctx, c.client, &siblings, set.Namespace, ref.UID); err != nil {
+		return nil, fmt.Errorf("listing ReplicaSets of %s: %w", ref.Name, err)
+	}
+	related := active
+	for i := range siblings.Items {
+		if siblings.Items[i].UID == set.UID {
+			continue
+		}
+		var list corev1.PodList
+		if err := index.Controlled(ctx, c.client, &list, set.Namespace, siblings.Items[i].UID); err != nil {
+			return nil, fmt.Errorf("listing pods of %s: %w", siblings.Items[i].Name, err)
+		}
+		for j := range list.Items {
+			if p := &list.Items[j]; pods.IsActive(p) {
+				related = append(related, p)
+			}
+		}
+	}
+	return related, nil
+}
+
+func without(active []*corev1.Pod, gone []types.UID) []*corev1.Pod {
+	dead := map[types.UID]bool{}
+	for _, uid := range gone {
+		dead[uid] = true
+	}
+	var rest []*corev1.Pod
+	for _, p := range active {
+		if !dead[p.UID] {
+			rest = append(rest, p)
+		}
+	}
+	return rest
+}
+
+// manageError is a failure to create or delete pods; the status shows its reason.
+type manageError struct {
+	reason string
+	error
+}
+
+func (e *manageError) Unwrap() error { return e.error }
+
+func scaleError(reason string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &manageError{reason, err}
+}
+
+// status returns what the status of set should be, and when to look again because
+// a pod becomes available by the mere passing of time.
+func status(set *appsv1.ReplicaSet, active []*corev1.Pod, scaleErr error, now time.Time) (appsv1.ReplicaSetStatus, time.Duration) {
+	s := appsv1.ReplicaSetStatus{
+		Replicas:           int32(len(active)),
+		ObservedGeneration: set.Generation,
+	}
+	var next time.Duration
+	templateLabels := labels.Set(set.Spec.Template.Labels).AsSelectorPreValidated()
+	for _, p := range active {
+		if templateLabels.Matches(labels.Set(p.Labels)) {
+			s.FullyLabeledReplicas++
+		}
+		switch in := pods.AvailableIn(p, set.Spec.MinReadySeconds, now); {
+		case in == 0:
+			s.ReadyReplicas++
+			s.AvailableReplicas++
+		case in > 0:
+			s.ReadyReplicas++
+			if next == 0 || in < next {
+				next = in
+			}
+		}
+	}
+	s.Conditions = conditions(set.Status.Conditions, scaleErr, now)
+	return s, next
+}
+
+func conditions(old []appsv1.ReplicaSetCondition, scaleErr error, now time.Time) []appsv1.ReplicaSetCondition {
+	var conds []appsv1.ReplicaSetCondition
+	var before *appsv1.ReplicaSetCondition
+	for i := range old {
+		if old[i].Type == appsv1.ReplicaSetReplicaFailure {
+			before = &old[i]
+		} else {
+			conds = append(conds, old[i])
+		}
+	}
+	var failed *manageError
+	switch {
+	case !errors.As(scaleErr, &failed):
+	case before != nil:
+		conds = append(conds, *before)
+	default:
+		conds = append(conds, appsv1.ReplicaSetCondition{
+			Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue,
+			LastTransitionTime: metav1.NewTime(now), Reason: failed.reason, Message: message(failed.error),
+		})
+	}
+	return conds
+}
+
+// message is what the API server said, without what the way up has added.
+func message(err error) string {
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+		return status.Status().Message
+	}
+	return err.Error()
+}
