@@ -91,8 +91,7 @@ func (o *Options) New(ctx context.Context, d Dependencies) (*Authentication, err
 	if a.Issuer, err = serviceaccount.LoadIssuer(a.issuer, o.ServiceAccount.SigningKeyFile); err != nil {
 		return nil, fmt.Errorf("--service-account-signing-key-file: %w", err)
 	}
-	compiler := authenticationcel.NewDefaultCompiler()
-	config, err := o.configuration(compiler)
+	config, compiler, err := o.configuration()
 	if err != nil {
 		return nil, err
 	}

@@ -21,21 +21,21 @@ import (
 
 // configuration merges the file of --authentication-config with the --oidc-* and
 // --anonymous-auth flags, which exclude what the file says.
-func (o *Options) configuration(compiler authenticationcel.Compiler) (*apiserverapi.AuthenticationConfiguration, error) {
+func (o *Options) configuration() (*apiserverapi.AuthenticationConfiguration, authenticationcel.Compiler, error) {
 	c := &apiserverapi.AuthenticationConfiguration{}
 	if o.ConfigFile != "" {
 		var err error
 		if c, err = loadConfiguration(o.ConfigFile); err != nil {
-			return nil, fmt.Errorf("--authentication-config: %w", err)
+			return nil, nil, fmt.Errorf("--authentication-config: %w", err)
 		}
 	}
 	if o.OIDC.IssuerURL != "" {
 		if len(c.JWT) > 0 {
-			return nil, errors.New("--authentication-config: its jwt authenticators and the --oidc-* flags exclude each other")
+			return nil, nil, errors.New("--authentication-config: its jwt authenticators and the --oidc-* flags exclude each other")
 		}
 		jwt, err := o.OIDC.authenticator()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		c.JWT = []apiserverapi.JWTAuthenticator{jwt}
 	}
@@ -43,15 +43,19 @@ func (o *Options) configuration(compiler authenticationcel.Compiler) (*apiserver
 	case c.Anonymous == nil:
 		c.Anonymous = &apiserverapi.AnonymousAuthConfig{Enabled: o.Anonymous}
 	case o.flags != nil && o.flags.Changed("anonymous-auth"):
-		return nil, errors.New("--authentication-config: its anonymous section and --anonymous-auth exclude each other")
+		return nil, nil, errors.New("--authentication-config: its anonymous section and --anonymous-auth exclude each other")
 	}
+	if o.ConfigFile == "" && len(c.JWT) == 0 {
+		return c, nil, nil // nothing to check, and the compiler is slow to make
+	}
+	compiler := authenticationcel.NewDefaultCompiler()
 	if err := validation.ValidateAuthenticationConfiguration(compiler, c, o.ServiceAccount.Issuers).ToAggregate(); err != nil {
 		if o.ConfigFile != "" {
-			return nil, fmt.Errorf("--authentication-config: %q: %w", o.ConfigFile, err)
+			return nil, nil, fmt.Errorf("--authentication-config: %q: %w", o.ConfigFile, err)
 		}
-		return nil, fmt.Errorf("--oidc-issuer-url: %w", err)
+		return nil, nil, fmt.Errorf("--oidc-issuer-url: %w", err)
 	}
-	return c, nil
+	return c, compiler, nil
 }
 
 func loadConfiguration(file string) (*apiserverapi.AuthenticationConfiguration, error) {
