@@ -68,6 +68,7 @@ func SetDefaults(c *configv1.KubeSchedulerConfiguration) {
 	setValue(&c.ClientConnection.QPS, 50)
 	setValue(&c.ClientConnection.Burst, 100)
 	setValue(&c.ClientConnection.ContentType, runtime.ContentTypeProtobuf)
+	setValue(&c.LeaderElection.ResourceLock, "leases")
 	componentbaseconfigv1alpha1.RecommendedDefaultLeaderElectionConfiguration(&c.LeaderElection)
 	setValue(&c.LeaderElection.ResourceNamespace, metav1.NamespaceSystem)
 	setValue(&c.LeaderElection.ResourceName, configv1.SchedulerDefaultLockObjectName)

@@ -1,0 +1,15 @@
+// Command kube-scheduler finds a node for each pod that has none.
+package main
+
+import (
+	"github.com/leme-k8s/leme/pkg/component"
+	"github.com/leme-k8s/leme/pkg/scheduler"
+)
+
+func main() {
+	component.Main("kube-scheduler", `kube-scheduler finds a node for each pod that has none.
+
+It filters and scores the nodes through the plugins of the pod's profile and binds the
+pod to the best one. It is configured by a KubeSchedulerConfiguration file (--config).`,
+		scheduler.NewOptions())
+}

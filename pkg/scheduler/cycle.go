@@ -1,0 +1,289 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/cache"
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+)
+
+// A cycle is the search for a node for one pod. It reads a snapshot and changes
+// nothing: what it answers depends on the snapshot, the pod, the position at which it
+// begins to look, and the seed, and on nothing else.
+type cycle struct {
+	fw       *framework.Framework
+	snapshot *cache.Snapshot
+	// percentage of the nodes to score; 0 lets the size of the cluster decide.
+	percentage int32
+	// start is where in the list of nodes the search begins, so that nodes take turns
+	// in large clusters, where not all of them are looked at.
+	start int
+}
+
+// placement is the outcome of a cycle that found a node.
+type placement struct {
+	node      string
+	evaluated int // nodes looked at
+	feasible  int // nodes that fit
+	next      int // where the next cycle begins
+}
+
+// In small clusters all nodes are scored, in large ones 5 % or more.
+const (
+	minFeasibleNodes           = 100
+	minFeasibleNodesPercentage = 5
+)
+
+// run finds the best node, or returns a *FitError if none fits.
+func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed uint64) (placement, error) {
+	if c.snapshot.Len() == 0 {
+		return placement{}, &FitError{Pod: pod, Diagnosis: newDiagnosis()}
+	}
+	feasible, diagnosis, p, err := c.filter(ctx, state, pod)
+	if err != nil {
+		return p, err
+	}
+	p.feasible = len(feasible)
+	switch {
+	case len(feasible) == 0:
+		return p, &FitError{Pod: pod, NumAllNodes: c.snapshot.Len(), Diagnosis: diagnosis}
+	case len(feasible) == 1 || !c.fw.HasScore():
+		p.node = feasible[0].Node().Name
+		return p, nil
+	}
+	if s := c.fw.RunPreScorePlugins(ctx, state, pod, feasible); !s.IsSuccess() {
+		return p, s.AsError()
+	}
+	scores, s := c.fw.RunScorePlugins(ctx, state, pod, feasible)
+	if !s.IsSuccess() {
+		return p, s.AsError()
+	}
+	p.node = best(scores, seed)
+	return p, nil
+}
+
+// best returns the node with the highest score. Among equals the seed chooses.
+func best(scores []fwk.NodePluginScores, seed uint64) string {
+	top := []string{}
+	highest := int64(-1)
+	for i := range scores {
+		switch s := scores[i].TotalScore; {
+		case s > highest:
+			highest = s
+			top = append(top[:0], scores[i].Name)
+		case s == highest:
+			top = append(top, scores[i].Name)
+		}
+	}
+	return top[seed%uint64(len(top))]
+}
+
+// seedOf makes a seed that differs for each attempt at each pod, and is the same
+// whenever the attempt is replayed.
+func seedOf(pod *v1.Pod, attempt int) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s/%d", pod.UID, attempt)
+	return h.Sum64()
+}
+
+// filter returns nodes that fit, enough of them and not necessarily all, and says why
+// others do not.
+func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) ([]fwk.NodeInfo, *Diagnosis, placement, error) {
+	d := newDiagnosis()
+	allowed, s, narrowing := c.fw.RunPreFilter(ctx, state, pod)
+	if !s.IsSuccess() {
+		if !s.IsRejected() {
+			return nil, d, placement{}, s.AsError()
+		}
+		d.absent = s
+		d.PreFilterMsg = s.Message()
+		d.reject(s)
+		return nil, d, placement{}, nil
+	}
+	all, err := c.snapshot.List()
+	if err != nil {
+		return nil, d, placement{}, err
+	}
+
+	// A pod that others have made room for is tried there first.
+	if name := pod.Status.NominatedNodeName; name != "" {
+		if node, err := c.snapshot.Get(name); err == nil && (allowed.AllNodes() || allowed.NodeNames.Has(name)) {
+			if c.fw.RunFilterPluginsWithNominatedPods(ctx, state, pod, node).IsSuccess() {
+				return []fwk.NodeInfo{node}, d, placement{evaluated: 1, next: c.start}, nil
+			}
+		}
+	}
+
+	nodes := all
+	if !allowed.AllNodes() {
+		nodes = nil
+		for _, n := range all {
+			if allowed.NodeNames.Has(n.Node().Name) {
+				nodes = append(nodes, n)
+			}
+		}
+		d.absent = fwk.NewStatus(fwk.UnschedulableAndUnresolvable, fmt.Sprintf("node(s) didn't satisfy plugin(s) %v", sets.List(narrowing)))
+		if len(nodes) < len(all) {
+			d.UnschedulablePlugins = d.UnschedulablePlugins.Union(narrowing)
+		}
+	}
+	return c.search(ctx, state, pod, nodes, d)
+}
+
+// search filters nodes in runs, each run in parallel, until enough fit. The result is
+// the same however the runs are spread over processors.
+func (c *cycle) search(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo, d *Diagnosis) ([]fwk.NodeInfo, *Diagnosis, placement, error) {
+	var (
+		p        placement
+		want     = feasibleNodesToFind(c.percentage, len(nodes))
+		feasible = make([]fwk.NodeInfo, 0, min(want, len(nodes)))
+		statuses = make([]*fwk.Status, len(nodes))
+		at       = func(i int) fwk.NodeInfo { return nodes[(c.start+i)%len(nodes)] }
+	)
+	if len(nodes) == 0 {
+		return nil, d, p, nil
+	}
+	for p.evaluated < len(nodes) && len(feasible) < want {
+		first := p.evaluated
+		run := min(max(want-len(feasible), 256), len(nodes)-first)
+		c.fw.Parallelizer().Until(ctx, run, func(i int) {
+			statuses[first+i] = c.fw.RunFilterPluginsWithNominatedPods(ctx, state, pod, at(first+i))
+		}, "Filter")
+		if err := ctx.Err(); err != nil {
+			return nil, d, p, err
+		}
+		for i := first; i < first+run && len(feasible) < want; i++ {
+			p.evaluated++
+			switch s := statuses[i]; {
+			case s.IsSuccess():
+				feasible = append(feasible, at(i))
+			case s.IsRejected():
+				d.byNode[at(i).Node().Name] = s
+				d.reject(s)
+			default:
+				return nil, d, p, s.AsError()
+			}
+		}
+	}
+	p.next = (c.start + p.evaluated) % len(nodes)
+	return feasible, d, p, nil
+}
+
+// feasibleNodesToFind is how many nodes that fit are enough, of n.
+func feasibleNodesToFind(percentage int32, n int) int {
+	if n < minFeasibleNodes {
+		return n
+	}
+	if percentage == 0 {
+		percentage = max(int32(50-n/125), minFeasibleNodesPercentage)
+	}
+	return max(n*int(percentage)/100, minFeasibleNodes)
+}
+
+// A Diagnosis says why a pod fits on no node.
+type Diagnosis struct {
+	byNode map[string]*fwk.Status
+	// absent is the status of the nodes that were not looked at.
+	absent *fwk.Status
+
+	UnschedulablePlugins sets.Set[string]
+	PendingPlugins       sets.Set[string]
+	PreFilterMsg         string
+	PostFilterMsg        string
+}
+
+var _ fwk.NodeToStatusReader = &Diagnosis{}
+
+func newDiagnosis() *Diagnosis {
+	return &Diagnosis{
+		byNode:               map[string]*fwk.Status{},
+		absent:               fwk.NewStatus(fwk.UnschedulableAndUnresolvable),
+		UnschedulablePlugins: sets.New[string](),
+		PendingPlugins:       sets.New[string](),
+	}
+}
+
+// reject notes which plugin said no.
+func (d *Diagnosis) reject(s *fwk.Status) {
+	switch {
+	case s.Plugin() == "":
+	case s.Code() == fwk.Pending:
+		d.PendingPlugins.Insert(s.Plugin())
+	default:
+		d.UnschedulablePlugins.Insert(s.Plugin())
+	}
+}
+
+// Get returns what was said of a node.
+func (d *Diagnosis) Get(node string) *fwk.Status {
+	if s, ok := d.byNode[node]; ok {
+		return s
+	}
+	return d.absent
+}
+
+// NodesForStatusCode returns the nodes of which code was said.
+func (d *Diagnosis) NodesForStatusCode(lister fwk.NodeInfoLister, code fwk.Code) ([]fwk.NodeInfo, error) {
+	all, err := lister.List()
+	if err != nil {
+		return nil, err
+	}
+	var out []fwk.NodeInfo
+	for _, n := range all {
+		if d.Get(n.Node().Name).Code() == code {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+// FitError says that a pod fits on no node, in the words that `kubectl describe pod` shows.
+type FitError struct {
+	Pod         *v1.Pod
+	NumAllNodes int
+	Diagnosis   *Diagnosis
+}
+
+// Error counts the reasons: "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable."
+func (e *FitError) Error() string {
+	if e.NumAllNodes == 0 {
+		return "no nodes available to schedule pods"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "0/%d nodes are available:", e.NumAllNodes)
+	if e.Diagnosis.PreFilterMsg != "" {
+		fmt.Fprintf(&b, " %s.", e.Diagnosis.PreFilterMsg)
+	} else {
+		counts := map[string]int{}
+		for _, s := range e.Diagnosis.byNode {
+			for _, reason := range s.Reasons() {
+				counts[reason]++
+			}
+		}
+		if rest := e.NumAllNodes - len(e.Diagnosis.byNode); rest > 0 {
+			for _, reason := range e.Diagnosis.absent.Reasons() {
+				counts[reason] += rest
+			}
+		}
+		lines := make([]string, 0, len(counts))
+		for reason, n := range counts {
+			lines = append(lines, fmt.Sprintf("%d %s", n, reason))
+		}
+		slices.Sort(lines)
+		if len(lines) > 0 {
+			fmt.Fprintf(&b, " %s.", strings.Join(lines, ", "))
+		}
+	}
+	if e.Diagnosis.PostFilterMsg != "" {
+		fmt.Fprintf(&b, " %s", e.Diagnosis.PostFilterMsg)
+	}
+	return b.String()
+}
