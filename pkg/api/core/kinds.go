@@ -3,13 +3,8 @@ package core
 import (
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
-
-type metaObject = metav1.Object
-
-var metaPath = field.NewPath("metadata")
 
 func validateMeta(o metaObject, namespaced bool) field.ErrorList {
 	var r report
@@ -22,15 +17,6 @@ func validateMetaUpdate(o, old metaObject) field.ErrorList {
 	r.objectMetaUpdate(o, old, metaPath)
 	return r.errs
 }
-
-// ValidatePod says what is wrong with a new Pod.
-func ValidatePod(o *corev1.Pod) field.ErrorList { return validateMeta(o, true) }
-
-// ValidatePodUpdate says what is wrong with an update of a Pod.
-func ValidatePodUpdate(o, old *corev1.Pod) field.ErrorList { return validateMetaUpdate(o, old) }
-
-// ValidatePodStatusUpdate says what is wrong with an update of the status of a Pod.
-func ValidatePodStatusUpdate(o, old *corev1.Pod) field.ErrorList { return validateMetaUpdate(o, old) }
 
 // WarningsPod are what the author of a Pod should know. old is nil on creation.
 func WarningsPod(o, old *corev1.Pod) []string { return nil }
@@ -173,14 +159,6 @@ func ValidateLimitRangeUpdate(o, old *corev1.LimitRange) field.ErrorList {
 // WarningsLimitRange are what the author of a LimitRange should know. old is nil on creation.
 func WarningsLimitRange(o, old *corev1.LimitRange) []string { return nil }
 
-// ValidatePodTemplate says what is wrong with a new PodTemplate.
-func ValidatePodTemplate(o *corev1.PodTemplate) field.ErrorList { return validateMeta(o, true) }
-
-// ValidatePodTemplateUpdate says what is wrong with an update of a PodTemplate.
-func ValidatePodTemplateUpdate(o, old *corev1.PodTemplate) field.ErrorList {
-	return validateMetaUpdate(o, old)
-}
-
 // WarningsPodTemplate are what the author of a PodTemplate should know. old is nil on creation.
 func WarningsPodTemplate(o, old *corev1.PodTemplate) []string { return nil }
 
@@ -225,47 +203,7 @@ func ValidateNamespaceFinalizeUpdate(o, old *corev1.Namespace) field.ErrorList {
 	return validateMetaUpdate(o, old)
 }
 
-// ValidatePodTemplateSpec says what is wrong with a template for pods.
-func ValidatePodTemplateSpec(template *corev1.PodTemplateSpec, p *field.Path) field.ErrorList {
-	return nil
-}
-
-// ValidatePodSpec says what is wrong with the spec of a pod.
-func ValidatePodSpec(spec *corev1.PodSpec, meta *metav1.ObjectMeta, p *field.Path) field.ErrorList {
-	return nil
-}
-
-// ValidatePodEphemeralContainersUpdate says what is wrong with an update of the ephemeral containers of a pod.
-func ValidatePodEphemeralContainersUpdate(o, old *corev1.Pod) field.ErrorList {
-	return validateMetaUpdate(o, old)
-}
-
-// ValidatePodResize says what is wrong with an update of the resources of a pod.
-func ValidatePodResize(o, old *corev1.Pod) field.ErrorList { return validateMetaUpdate(o, old) }
-
-// ValidatePodBinding says what is wrong with a binding of a pod to a node.
-func ValidatePodBinding(b *corev1.Binding) field.ErrorList { return nil }
-
-// ValidateResourceRequirements says what is wrong with the resources that a container of a pod asks for. claims are the names of the pod's resource claims.
-func ValidateResourceRequirements(o *corev1.ResourceRequirements, claims []corev1.PodResourceClaim, p *field.Path) field.ErrorList {
-	return nil
-}
-
-// ValidateTolerations says what is wrong with tolerations.
-func ValidateTolerations(o []corev1.Toleration, p *field.Path) field.ErrorList { return nil }
-
-// ValidateNodeSelector says what is wrong with a node selector.
-func ValidateNodeSelector(o *corev1.NodeSelector, p *field.Path) field.ErrorList { return nil }
-
-// ValidateEnv says what is wrong with environment variables.
-func ValidateEnv(o []corev1.EnvVar, p *field.Path) field.ErrorList { return nil }
-
 // WarningsPodTemplateSpec are what the author of a template for pods should know.
 func WarningsPodTemplateSpec(template, old *corev1.PodTemplateSpec, p *field.Path) []string {
-	return nil
-}
-
-// ValidatePersistentVolumeClaimSpec says what is wrong with the spec of a claim.
-func ValidatePersistentVolumeClaimSpec(spec *corev1.PersistentVolumeClaimSpec, p *field.Path) field.ErrorList {
 	return nil
 }

@@ -1,0 +1,353 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/diff"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kubectl/pkg/util/qos"
+	netutils "k8s.io/utils/net"
+)
+
+// PodQOS is the class of service that a pod's resources give it.
+func PodQOS(pod *corev1.Pod) corev1.PodQOSClass { return qos.ComputePodQOS(pod) }
+
+const podFieldsThatChange = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`," +
+	"`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+
+// ValidatePodUpdate says what is wrong with an update of a pod. Of its spec
+// little may change; the rest is refused with what differs.
+func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
+	var r report
+	r.podUpdate(pod, old)
+	for _, kind := range []struct {
+		name     string
+		now, was []corev1.Container
+	}{{"containers", pod.Spec.Containers, old.Spec.Containers}, {"initContainers", pod.Spec.InitContainers, old.Spec.InitContainers}} {
+		at := specPath.Child(kind.name)
+		if !r.forbidIf(len(kind.now) != len(kind.was), at, "pod updates may not add or remove containers") {
+			return r.errs
+		}
+		for i := range kind.now {
+			r.image(kind.now[i].Image, at.Index(i).Child("image"))
+		}
+	}
+	r.activeDeadline(&pod.Spec, &old.Spec, specPath.Child("activeDeadlineSeconds"))
+	r.tolerationsUpdate(pod.Spec.Tolerations, old.Spec.Tolerations, specPath.Child("tolerations"))
+	before := gateNames(&old.Spec)
+	for i, g := range pod.Spec.SchedulingGates {
+		r.forbidIf(!slices.Contains(before, g.Name), specPath.Child("schedulingGates").Index(i).Child("name"), fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", g.Name))
+	}
+	if len(before) > 0 {
+		r.gatedScheduling(&pod.Spec, &old.Spec, specPath)
+	}
+	if len(r.errs) > 0 {
+		return r.errs
+	}
+
+	// What may differ is made the same; what differs then may not.
+	spec := pod.Spec.DeepCopy()
+	for i := range spec.Containers {
+		spec.Containers[i].Image = old.Spec.Containers[i].Image
+	}
+	for i := range spec.InitContainers {
+		spec.InitContainers[i].Image = old.Spec.InitContainers[i].Image
+	}
+	spec.ActiveDeadlineSeconds = old.Spec.ActiveDeadlineSeconds
+	spec.Tolerations = old.Spec.Tolerations
+	spec.SchedulingGates = old.Spec.SchedulingGates
+	if g := old.Spec.TerminationGracePeriodSeconds; g != nil && *g < 0 && spec.TerminationGracePeriodSeconds != nil && *spec.TerminationGracePeriodSeconds == 1 {
+		spec.TerminationGracePeriodSeconds = g
+	}
+	if len(before) > 0 {
+		spec.NodeSelector = old.Spec.NodeSelector
+		keepNodeAffinity(spec, &old.Spec)
+	}
+	r.onlyThose(spec, &old.Spec, podFieldsThatChange)
+	r.appArmorConflicts(pod.Annotations, &pod.Spec, specPath)
+	return r.errs
+}
+
+// podUpdate validates the metadata of an updated pod.
+func (r *report) podUpdate(pod, old *corev1.Pod) {
+	r.objectMetaUpdate(pod, old, metaPath)
+	annotations := metaPath.Child("annotations")
+	r.podAnnotations(pod.Annotations, &pod.Spec, annotations)
+	fixed := func(key, what string) {
+		now, is := pod.Annotations[key]
+		was, had := old.Annotations[key]
+		switch {
+		case is && !had:
+			r.add(field.Forbidden(annotations.Key(key), "may not add "+what))
+		case had && !is:
+			r.add(field.Forbidden(annotations.Key(key), "may not remove "+what))
+		case now != was:
+			r.add(field.Forbidden(annotations.Key(key), "may not update "+what))
+		}
+	}
+	fixed(corev1.MirrorPodAnnotationKey, "mirror pod annotation")
+	keys := sets.New[string]()
+	for _, set := range []map[string]string{pod.Annotations, old.Annotations} {
+		for k := range set {
+			if strings.HasPrefix(k, corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix) {
+				keys.Insert(k)
+			}
+		}
+	}
+	for _, k := range sets.List(keys) {
+		fixed(k, "AppArmor annotations")
+	}
+}
+
+// onlyThose says that nothing but what the reason names may have changed.
+func (r *report) onlyThose(spec, old *corev1.PodSpec, reason string) {
+	if !apiequality.Semantic.DeepEqual(spec, old) {
+		r.add(field.Forbidden(specPath, reason+"\n"+diff.Diff(goNames{old}, goNames{spec})))
+	}
+}
+
+// keepNodeAffinity gives spec the affinity to nodes that old has.
+func keepNodeAffinity(spec, old *corev1.PodSpec) {
+	var was *corev1.NodeAffinity
+	if old.Affinity != nil {
+		was = old.Affinity.NodeAffinity
+	}
+	switch {
+	case spec.Affinity == nil && was != nil:
+		spec.Affinity = &corev1.Affinity{NodeAffinity: was}
+	case spec.Affinity != nil:
+		spec.Affinity.NodeAffinity = was
+		if old.Affinity == nil && *spec.Affinity == (corev1.Affinity{}) {
+			spec.Affinity = nil
+		}
+	}
+}
+
+func (r *report) activeDeadline(spec, old *corev1.PodSpec, p *field.Path) {
+	now, was := spec.ActiveDeadlineSeconds, old.ActiveDeadlineSeconds
+	switch {
+	case now != nil && (*now < 1 || *now > 1<<31-1):
+		r.invalid(p, *now, validation.InclusiveRangeError(1, 1<<31-1))
+	case now != nil && was != nil && *now > *was:
+		r.invalid(p, *now, "must be less than or equal to previous value")
+	case now == nil && was != nil:
+		r.invalid(p, now, "must not update from a positive integer to nil value")
+	}
+}
+
+// ValidatePodStatusUpdate says what is wrong with an update of the status of a pod.
+func ValidatePodStatusUpdate(pod, old *corev1.Pod) field.ErrorList {
+	var r report
+	p := field.NewPath("status")
+	r.objectMetaUpdate(pod, old, metaPath)
+	r.podAnnotations(pod.Annotations, &pod.Spec, metaPath.Child("annotations"))
+	r.forbidIf(pod.Spec.NodeName != old.Spec.NodeName, p.Child("nodeName"), "may not be changed directly")
+	if n := pod.Status.NominatedNodeName; n != "" {
+		r.invalid(p.Child("nominatedNodeName"), n, apivalidation.NameIsDNSSubdomain(n, false)...)
+	}
+	r.invalidIf(pod.Status.ObservedGeneration < 0, p.Child("observedGeneration"), pod.Status.ObservedGeneration, "must be a non-negative integer")
+	for i, c := range pod.Status.Conditions {
+		at := p.Child("conditions").Index(i)
+		r.invalid(at.Child("Type"), string(c.Type), validation.IsQualifiedName(string(c.Type))...)
+		r.invalidIf(c.ObservedGeneration < 0, at.Child("observedGeneration"), c.ObservedGeneration, "must be a non-negative integer")
+	}
+	r.addressesOfPod(&pod.Status, &old.Status, p)
+	if old.Status.QOSClass != "" {
+		r.immutable(pod.Status.QOSClass, old.Status.QOSClass, p.Child("qosClass"))
+	}
+	r.containerTransitions(pod, old, p)
+	r.claimStatuses(pod, p.Child("resourceClaimStatuses"))
+	return r.errs
+}
+
+func (r *report) addressesOfPod(status, old *corev1.PodStatus, p *field.Path) {
+	check := func(ips, was []string, shown any, at *field.Path) {
+		valid := true
+		for i, ip := range ips {
+			valid = r.legacyIP(ip, was, at.Index(i)) && valid
+		}
+		if valid && len(ips) > 1 {
+			dual, err := netutils.IsDualStackIPStrings(ips)
+			r.invalidIf(err != nil || !dual || len(ips) > 2, at, shown, "may specify no more than one IP for each IP family")
+		}
+	}
+	podIPs := func(list []corev1.PodIP) (ips []string) {
+		for _, ip := range list {
+			ips = append(ips, ip.IP)
+		}
+		return ips
+	}
+	hostIPs := func(list []corev1.HostIP) (ips []string) {
+		for _, ip := range list {
+			ips = append(ips, ip.IP)
+		}
+		return ips
+	}
+	check(podIPs(status.PodIPs), podIPs(old.PodIPs), goNames{status.PodIPs}, p.Child("podIPs"))
+	if len(status.HostIPs) > 0 {
+		at := p.Child("hostIPs")
+		r.invalidIf(status.HostIPs[0].IP != status.HostIP, at.Index(0).Child("ip"), status.HostIPs[0].IP, "must be equal to `hostIP`")
+		check(hostIPs(status.HostIPs), hostIPs(old.HostIPs), goNames{status.HostIPs}, at)
+	}
+}
+
+// containerTransitions says that a container that has ended and may not start
+// again stays ended.
+func (r *report) containerTransitions(pod, old *corev1.Pod, p *field.Path) {
+	policies := map[string]*corev1.Container{}
+	eachContainer(&old.Spec, nil, func(c *corev1.Container, _ *field.Path) { policies[c.Name] = c })
+	check := func(now, was []corev1.ContainerStatus, at *field.Path, mayRestart func(c *corev1.Container, failed bool) bool) {
+		for _, before := range was {
+			terminated := before.State.Terminated
+			if terminated == nil || mayRestart(policies[before.Name], terminated.ExitCode != 0) {
+				continue
+			}
+			for i, after := range now {
+				if after.Name == before.Name && after.State.Terminated == nil {
+					r.add(field.Forbidden(at.Index(i).Child("state"), "may not be transitioned to non-terminated state"))
+				}
+			}
+		}
+	}
+	mayRestart := func(c *corev1.Container, failed bool) bool {
+		policy := string(old.Spec.RestartPolicy)
+		if c != nil && c.RestartPolicy != nil {
+			if len(c.RestartPolicyRules) > 0 {
+				return true
+			}
+			policy = string(*c.RestartPolicy)
+		}
+		return policy == string(corev1.RestartPolicyAlways) || policy == string(corev1.RestartPolicyOnFailure) && failed
+	}
+	check(pod.Status.ContainerStatuses, old.Status.ContainerStatuses, p.Child("containerStatuses"), mayRestart)
+	check(pod.Status.InitContainerStatuses, old.Status.InitContainerStatuses, p.Child("initContainerStatuses"), func(c *corev1.Container, failed bool) bool {
+		return mayRestart(c, failed)
+	})
+}
+
+func (r *report) claimStatuses(pod *corev1.Pod, p *field.Path) {
+	claims := sets.New[string]()
+	for _, c := range pod.Spec.ResourceClaims {
+		claims.Insert(c.Name)
+	}
+	seen := duplicates[string]{}
+	for i, s := range pod.Status.ResourceClaimStatuses {
+		at := p.Index(i)
+		r.invalidIf(!claims.Has(s.Name), at.Child("name"), s.Name, "must match the name of an entry in `spec.resourceClaims`")
+		seen.check(r, s.Name, at)
+		if n := s.ResourceClaimName; n != nil && *n != "" {
+			r.invalid(at.Child("name"), *n, apivalidation.NameIsDNSSubdomain(*n, false)...)
+		}
+	}
+}
+
+// ValidatePodEphemeralContainersUpdate says what is wrong with an update of the
+// ephemeral containers of a pod. They may only be added.
+func ValidatePodEphemeralContainersUpdate(pod, old *corev1.Pod) field.ErrorList {
+	var r report
+	p := specPath.Child("ephemeralContainers")
+	r.pod(pod)
+	r.podUpdate(pod, old)
+	for _, was := range old.Spec.EphemeralContainers {
+		i := slices.IndexFunc(pod.Spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool { return c.Name == was.Name })
+		switch {
+		case i < 0:
+			r.add(field.Forbidden(p, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", was.Name)))
+		case !apiequality.Semantic.DeepEqual(pod.Spec.EphemeralContainers[i], was):
+			r.add(field.Forbidden(p, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%s", was.Name,
+				diff.Diff(goNames{was}, goNames{pod.Spec.EphemeralContainers[i]}))))
+		}
+	}
+	return r.errs
+}
+
+// ValidatePodResize says what is wrong with an update of the resources of a
+// running pod: cpu and memory may change, and neither appear nor vanish.
+func ValidatePodResize(pod, old *corev1.Pod) field.ErrorList {
+	var r report
+	r.pod(pod)
+	r.podUpdate(pod, old)
+	whole := field.NewPath("")
+	if !r.forbidIf(old.Annotations[corev1.MirrorPodAnnotationKey] != "", whole, "static pods cannot be resized") ||
+		!r.forbidIf(old.Spec.OS != nil && old.Spec.OS.Name == corev1.Windows, whole, "windows pods cannot be resized") {
+		return r.errs
+	}
+	r.invalidIf(PodQOS(pod) != qos.GetPodQOS(old), specPath, string(pod.Status.QOSClass), "Pod QOS Class may not change as a result of resizing")
+	for _, kind := range []struct {
+		name     string
+		now, was []corev1.Container
+	}{{"containers", pod.Spec.Containers, old.Spec.Containers}, {"initContainers", pod.Spec.InitContainers, old.Spec.InitContainers}} {
+		at := specPath.Child(kind.name)
+		if !r.forbidIf(len(kind.now) != len(kind.was), at, "containers may not be added or removed on resize") {
+			return r.errs
+		}
+		for i := range kind.now {
+			r.resize(&kind.now[i].Resources, &kind.was[i].Resources, at.Index(i).Child("resources"))
+		}
+	}
+	if pod.Spec.Resources != nil && old.Spec.Resources != nil {
+		r.resize(pod.Spec.Resources, old.Spec.Resources, specPath.Child("resources"))
+	}
+
+	spec := pod.Spec.DeepCopy()
+	for i := range spec.Containers {
+		keepFixedResources(&spec.Containers[i].Resources, &old.Spec.Containers[i].Resources)
+	}
+	for i := range spec.InitContainers {
+		keepFixedResources(&spec.InitContainers[i].Resources, &old.Spec.InitContainers[i].Resources)
+	}
+	if old.Spec.Resources != nil || spec.Resources != nil {
+		if spec.Resources == nil {
+			spec.Resources = &corev1.ResourceRequirements{}
+		}
+		was := old.Spec.Resources
+		if was == nil {
+			was = &corev1.ResourceRequirements{}
+		}
+		keepFixedResources(spec.Resources, was)
+		if old.Spec.Resources == nil && apiequality.Semantic.DeepEqual(*spec.Resources, corev1.ResourceRequirements{}) {
+			spec.Resources = nil
+		}
+	}
+	r.forbidIf(!apiequality.Semantic.DeepEqual(*spec, old.Spec), specPath, "only cpu and memory resources are mutable")
+	return r.errs
+}
+
+// resize says that what was asked for may become more or less, not nothing.
+func (r *report) resize(now, was *corev1.ResourceRequirements, p *field.Path) {
+	gone := func(now, was corev1.ResourceList) bool {
+		for n := range was {
+			if _, ok := now[n]; !ok {
+				return true
+			}
+		}
+		return false
+	}
+	r.forbidIf(gone(now.Requests, was.Requests), p.Child("requests"), "resource requests cannot be removed")
+	r.forbidIf(gone(now.Limits, was.Limits), p.Child("limits"), "resource limits cannot be removed")
+}
+
+// keepFixedResources makes cpu and memory in now what they were.
+func keepFixedResources(now, was *corev1.ResourceRequirements) {
+	keep := func(now, was corev1.ResourceList) corev1.ResourceList {
+		list := now.DeepCopy()
+		for _, n := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+			delete(list, n)
+			if q, ok := was[n]; ok {
+				if list == nil {
+					list = corev1.ResourceList{}
+				}
+				list[n] = q
+			}
+		}
+		return list
+	}
+	now.Limits, now.Requests = keep(now.Limits, was.Limits), keep(now.Requests, was.Requests)
+}
