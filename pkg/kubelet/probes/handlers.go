@@ -43,8 +43,8 @@ const maxBody = 10 << 10
 // ExecFunc runs a command in a container and returns what it wrote.
 type ExecFunc func(ctx context.Context, containerID string, command []string, timeout time.Duration) (string, error)
 
-// version is the release that probes say they are of: major.minor.
-var version = strings.Join(strings.SplitN(component.Version, ".", 3)[:2], ".")
+// Version is the release that requests to containers say they are of: major.minor.
+var Version = strings.Join(strings.SplitN(component.Version, ".", 3)[:2], ".")
 
 // attempt runs a probe once. An error means that nothing could be found out.
 func attempt(ctx context.Context, exec ExecFunc, probe *v1.Probe, c *v1.Container, id, podIP string) (Outcome, string, error) {
@@ -53,7 +53,7 @@ func attempt(ctx context.Context, exec ExecFunc, probe *v1.Probe, c *v1.Containe
 	case probe.Exec != nil:
 		return execAttempt(ctx, exec, probe.Exec.Command, id, timeout)
 	case probe.HTTPGet != nil:
-		req, err := HTTPRequest(ctx, probe.HTTPGet, c, podIP, "kube-probe/"+version)
+		req, err := HTTPRequest(ctx, probe.HTTPGet, c, podIP, "kube-probe/"+Version)
 		if err != nil {
 			return "", "", err
 		}
@@ -222,7 +222,7 @@ func grpcAttempt(ctx context.Context, address, service string, timeout time.Dura
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithUserAgent("kube-probe/"+version),
+		grpc.WithUserAgent("kube-probe/"+Version),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer(timeout).DialContext(ctx, "tcp", address)

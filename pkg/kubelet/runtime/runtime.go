@@ -148,12 +148,12 @@ func (r *Runtime) Start(ctx context.Context, pod *v1.Pod, c *v1.Container, id st
 }
 
 // NextRestartCount is the restart count of a container's next incarnation: one more than that of its
-// newest, or what its logs tell if the runtime has forgotten it.
+// newest, or of the last that is known to have ended (-1 if none), or what its logs tell.
 func (r *Runtime) NextRestartCount(pod *v1.Pod, name string, newest *Container, restarted int32) int {
 	if newest != nil {
 		return newest.RestartCount + 1
 	}
-	if restarted > 0 {
+	if restarted >= 0 {
 		return int(restarted) + 1
 	}
 	return nextLog(filepath.Join(PodLogDir(r.LogDir, pod.Namespace, pod.Name, pod.UID), name))

@@ -29,8 +29,6 @@ type Input struct {
 	State *runtime.State
 	// Probes tells the results of a container's probes.
 	Probes func(containerID string) probes.Results
-	// Hooked tells whether a container's postStart hook is done.
-	Hooked func(containerID string) bool
 	// Waiting has the reasons of containers that do not run.
 	Waiting map[string]Waiting
 	// Phase is Succeeded or Failed once nothing will run any more, whatever still does.
@@ -177,11 +175,7 @@ func (in *Input) seen(st *v1.ContainerStatus, c *runtime.Container, last *v1.Con
 	}
 	switch c.State {
 	case runtime.Running:
-		if in.Hooked(c.ID) {
-			st.State.Running = &v1.ContainerStateRunning{StartedAt: metav1.NewTime(c.StartedAt).Rfc3339Copy()}
-		} else {
-			st.State.Waiting = &v1.ContainerStateWaiting{Reason: "ContainerCreating"}
-		}
+		st.State.Running = &v1.ContainerStateRunning{StartedAt: metav1.NewTime(c.StartedAt).Rfc3339Copy()}
 	case runtime.Exited:
 		st.State.Terminated = in.terminated(c)
 	default:

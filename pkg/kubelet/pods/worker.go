@@ -1,0 +1,383 @@
+package pods
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/klog/v2"
+
+	"github.com/leme-k8s/leme/pkg/kubelet/probes"
+	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
+	"github.com/leme-k8s/leme/pkg/kubelet/status"
+)
+
+// A worker owns one pod. Others tell it what is wanted; all else only its own goroutine touches.
+type worker struct {
+	m    *Manager
+	uid  types.UID
+	wake chan struct{}
+
+	mu         sync.Mutex
+	pod        *v1.Pod
+	end        *End
+	conditions []v1.PodCondition // set with the end
+	removed    bool              // its source has the pod no more
+	stale      bool              // the content of its volumes may have changed
+	renewed    bool              // an object that it refers to has changed
+	cancel     context.CancelFunc
+	state      *runtime.State // last observed
+	status     v1.PodStatus   // last generated
+
+	// The goroutine's own.
+	mounted *Mounted
+	cgroup  *string
+	cleaned bool
+	backoff map[string]Backoff
+	failed  map[string]Failure
+	failing map[string]int
+	restart map[string]bool
+}
+
+func newWorker(m *Manager, pod *v1.Pod) *worker {
+	return &worker{
+		m: m, uid: pod.UID, pod: pod, wake: make(chan struct{}, 1), status: *pod.Status.DeepCopy(), state: &runtime.State{UID: pod.UID},
+		backoff: map[string]Backoff{}, failed: map[string]Failure{}, failing: map[string]int{}, restart: map[string]bool{},
+	}
+}
+
+// poke has the worker look at its pod anew.
+func (w *worker) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// update tells the worker of a new version of its pod.
+func (w *worker) update(pod *v1.Pod) {
+	w.mu.Lock()
+	w.stale = w.stale || !maps.Equal(w.pod.Labels, pod.Labels) || !maps.Equal(w.pod.Annotations, pod.Annotations)
+	w.pod = pod
+	w.mu.Unlock()
+	if pod.DeletionTimestamp != nil {
+		w.finish(End{Grace: max(Grace(pod), 1), Since: time.Now()}, nil)
+	}
+	w.poke()
+}
+
+// remove tells the worker that its pod's source has it no more.
+func (w *worker) remove() {
+	w.mu.Lock()
+	w.removed = true
+	grace := max(Grace(w.pod), 1)
+	w.mu.Unlock()
+	w.finish(End{Grace: grace, Since: time.Now()}, nil)
+	w.poke()
+}
+
+// finish ends the pod, or ends it sooner than was said before. What is being done
+// for a pod that goes on is given up.
+func (w *worker) finish(end End, conditions []v1.PodCondition) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.end != nil {
+		if by(end).After(by(*w.end)) || by(end).Equal(by(*w.end)) {
+			return
+		}
+		end.Phase, end.Reason, end.Message = w.end.Phase, w.end.Reason, w.end.Message
+	}
+	w.end, w.conditions = &end, append(w.conditions, conditions...)
+	if w.cancel != nil {
+		w.cancel()
+	}
+	w.poke()
+}
+
+func by(e End) time.Time { return e.Since.Add(time.Duration(e.Grace) * time.Second) }
+
+// run looks after the pod until nothing is left of it.
+func (w *worker) run(ctx context.Context) {
+	defer utilruntime.HandleCrashWithContext(ctx)
+	defer w.m.forget(w)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+		case <-timer.C:
+		}
+		next, done := w.pass(ctx)
+		if done {
+			return
+		}
+		timer.Stop()
+		if !next.IsZero() {
+			timer.Reset(max(time.Until(next), 0))
+		}
+	}
+}
+
+// pass observes, decides, reports and acts once, and says when to do so again at the latest.
+func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
+	now := time.Now()
+	state, err := w.m.Observer.Pod(ctx, w.uid)
+	if err != nil {
+		if ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Cannot see what the runtime has of a pod", "pod", w.uid)
+		}
+		return now.Add(time.Second), false
+	}
+	run, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w.mu.Lock()
+	if deadline, ok := Deadline(w.podWithStart()); ok && w.end == nil && !now.Before(deadline) {
+		w.end = &End{
+			Grace: Grace(w.pod), Since: now, Phase: v1.PodFailed,
+			Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline",
+		}
+	}
+	if w.renewed {
+		w.forgive()
+		w.renewed = false
+	}
+	w.state, w.cancel = state, cancel
+	pod, end, removed, conditions := w.podWithStart(), w.end, w.removed, w.conditions
+	w.mu.Unlock()
+
+	in := Input{
+		Pod: pod, State: state, Probes: w.results(state), Backoff: w.backoff, Failed: w.failed, Restart: w.restart,
+		End: end, Now: now, Limits: w.m.Limits,
+	}
+	plan := Decide(in)
+	if plan.Phase != "" {
+		// Sidecars are asked to go like the containers of a deleted pod.
+		w.finish(End{Grace: Grace(pod), Since: now, Phase: plan.Phase}, nil)
+		return now, false
+	}
+	ips := w.m.Runtime.PodIPs(pod, state.ReadySandbox())
+	w.m.Probes.Sync(w.m.ctx(ctx), pod, state, ips, end != nil)
+	if !plan.Done || w.cleaned {
+		w.report(ctx, pod, end, conditions, plan, now)
+	}
+	switch {
+	case plan.Done && !w.cleaned:
+		return w.cleanUp(run, pod), false
+	case plan.Done && removed:
+		return w.bury(run, pod, state)
+	case !plan.Idle():
+		w.act(run, pod, state, plan)
+		return now, false
+	}
+	if end == nil {
+		if at := w.freshen(run, pod); !at.IsZero() {
+			plan.wake(at)
+		}
+		w.collect(run, state)
+	}
+	return plan.Wake, false
+}
+
+// podWithStart is the pod with the start that this kubelet has given it, which the API may not show yet.
+func (w *worker) podWithStart() *v1.Pod {
+	if w.pod.Status.StartTime != nil || w.status.StartTime == nil {
+		return w.pod
+	}
+	pod := *w.pod
+	pod.Status.StartTime = w.status.StartTime
+	return &pod
+}
+
+func (w *worker) results(state *runtime.State) map[string]probes.Results {
+	out := map[string]probes.Results{}
+	for _, c := range state.Containers {
+		if c.State != runtime.Running {
+			continue
+		}
+		// What ran before this kubelet was ready then is ready now, until a probe says otherwise.
+		if st := containerStatus(&w.pod.Status, c.Name); st != nil && runtime.TrimID(st.ContainerID) == c.ID {
+			w.m.Probes.Adopt(c.ID, probes.Results{Ready: st.Ready, Started: st.Started != nil && *st.Started})
+		}
+		out[c.ID] = w.m.Probes.Results(c.ID)
+	}
+	return out
+}
+
+func containerStatus(s *v1.PodStatus, name string) *v1.ContainerStatus {
+	for _, list := range [][]v1.ContainerStatus{s.ContainerStatuses, s.InitContainerStatuses, s.EphemeralContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// report generates the pod's status and hands it on to be written.
+func (w *worker) report(ctx context.Context, pod *v1.Pod, end *End, conditions []v1.PodCondition, plan Plan, now time.Time) {
+	api := w.m.apiPod(pod)
+	in := status.Input{
+		Pod: pod, Last: w.status, State: w.state, Probes: w.m.Probes.Results, Waiting: plan.Waiting, Conditions: conditions,
+		RuntimeName: w.m.RuntimeName, HostIPs: w.m.Runtime.HostIPs(), Now: now, Stopped: w.cleaned,
+	}
+	if b := w.state.ReadySandbox(); b != nil {
+		in.RecursiveReadOnly = w.m.Runtime.RecursiveReadOnly(b.RuntimeHandler)
+	}
+	if api != nil {
+		in.Pod = withStatus(pod, &api.Status)
+	}
+	if end != nil {
+		in.Phase, in.Reason, in.Message = end.Phase, end.Reason, end.Message
+		if in.Phase == "" && w.cleaned {
+			in.Phase = endPhase(pod, w.state, &w.status)
+		}
+	}
+	s := status.Generate(in)
+	w.mu.Lock()
+	w.status = s
+	w.mu.Unlock()
+	if api != nil {
+		w.m.Status.Set(w.m.ctx(ctx), api, s, w.cleaned && api.DeletionTimestamp != nil)
+	}
+}
+
+func withStatus(pod *v1.Pod, s *v1.PodStatus) *v1.Pod {
+	out := *pod
+	out.Status = *s
+	return &out
+}
+
+// endPhase is the phase of a pod that was asked to go: what its containers made of it.
+func endPhase(pod *v1.Pod, state *runtime.State, last *v1.PodStatus) v1.PodPhase {
+	phase := v1.PodSucceeded
+	for i := range pod.Spec.Containers {
+		name := pod.Spec.Containers[i].Name
+		code := 137
+		if c := state.Newest(name); c != nil && c.State == runtime.Exited {
+			code = c.ExitCode
+		} else if st := containerStatus(last, name); st != nil && st.State.Terminated != nil {
+			code = int(st.State.Terminated.ExitCode)
+		}
+		if code != 0 {
+			phase = v1.PodFailed
+		}
+	}
+	return phase
+}
+
+// freshen brings the content of volumes up to date if it may be stale, and says when it will be.
+func (w *worker) freshen(ctx context.Context, pod *v1.Pod) time.Time {
+	w.mu.Lock()
+	stale := w.stale || w.mounted == nil || !w.mounted.Refresh.IsZero() && !time.Now().Before(w.mounted.Refresh)
+	running := w.state.ReadySandbox() != nil
+	w.stale = w.stale && !running
+	w.mu.Unlock()
+	if stale && running {
+		if err := w.mount(ctx, pod); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Cannot bring a running pod's volumes up to date", "pod", klog.KObj(pod))
+			w.m.Recorder.Eventf(pod, v1.EventTypeWarning, "FailedMount", "%v", err)
+			return time.Now().Add(30 * time.Second)
+		}
+	}
+	if w.mounted == nil {
+		return time.Time{}
+	}
+	return w.mounted.Refresh
+}
+
+// collect removes containers that nobody will ask for any more: all that ended but the last of each.
+func (w *worker) collect(ctx context.Context, state *runtime.State) {
+	kept := map[string]bool{}
+	used := map[string]bool{}
+	for i := range state.Containers {
+		c := &state.Containers[i]
+		if c.State != runtime.Exited || !kept[c.Name] {
+			kept[c.Name] = kept[c.Name] || c.State == runtime.Exited
+			used[c.SandboxID] = true
+			continue
+		}
+		if err := w.m.Runtime.RemoveContainer(ctx, state, c); err != nil {
+			klog.FromContext(ctx).V(2).Info("Cannot remove an old container yet", "err", err)
+			used[c.SandboxID] = true
+		}
+		delete(w.restart, c.ID)
+	}
+	for i, b := range state.Sandboxes {
+		if i > 0 && !b.Ready && !used[b.ID] {
+			if err := w.m.Runtime.RemoveSandbox(ctx, b.ID); err != nil {
+				klog.FromContext(ctx).V(2).Info("Cannot remove an old sandbox yet", "err", err)
+			}
+		}
+	}
+}
+
+// cleanUp gives back what a pod that has ended held on the node. Its containers stay, for their logs.
+func (w *worker) cleanUp(ctx context.Context, pod *v1.Pod) time.Time {
+	w.m.Probes.Forget(w.uid)
+	err := w.m.Volumes.Unmount(ctx, w.uid)
+	if err == nil {
+		err = w.m.Cgroups.Remove(ctx, w.uid)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Cannot clean up after a pod yet", "pod", klog.KObj(pod))
+		}
+		return w.retry("cleanup")
+	}
+	w.m.Objects.ForgetPod(w.uid)
+	w.cleaned, w.mounted, w.cgroup = true, nil, nil
+	return time.Now()
+}
+
+// bury removes the last traces of a pod that nobody knows any more.
+func (w *worker) bury(ctx context.Context, pod *v1.Pod, state *runtime.State) (next time.Time, done bool) {
+	if state.Name == "" {
+		state.Namespace, state.Name = pod.Namespace, pod.Name
+	}
+	if err := w.m.Runtime.RemovePod(ctx, state); err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot remove a pod yet", "pod", klog.KObj(pod))
+		return w.retry("removal"), false
+	}
+	w.m.Status.Forget(w.uid)
+	return time.Time{}, true
+}
+
+// retry is when to try again what has failed again: soon at first, then every ten seconds.
+func (w *worker) retry(what string) time.Time {
+	w.failing[what]++
+	wait := 10 * time.Second
+	if n := w.failing[what]; n < 6 {
+		wait = 250 * time.Millisecond << n
+	}
+	return time.Now().Add(wait)
+}
+
+// fail remembers what a container, or the sandbox (""), is waiting for.
+func (w *worker) fail(name string, why status.Waiting, until time.Time) {
+	if until.IsZero() {
+		until = w.retry(name)
+	}
+	w.failed[name] = Failure{Waiting: why, Until: until}
+}
+
+func (w *worker) succeed(name string) {
+	delete(w.failed, name)
+	delete(w.failing, name)
+}
+
+// forgive lets what has failed be tried again at once, since what it needs has changed.
+func (w *worker) forgive() {
+	for name, f := range w.failed {
+		if f.Reason != "ImagePullBackOff" && f.Reason != "ErrImagePull" {
+			f.Until = time.Time{}
+			w.failed[name] = f
+		}
+	}
+}
