@@ -1,0 +1,150 @@
+// Package admission lists the admission plugins of the kube-apiserver, in the
+// order in which they run. Each has a folder of its own, but for those that
+// k8s.io/apiserver publishes.
+//
+// To wire it into a server, after authorization and before its informers start:
+//
+//	err := o.ApplyTo(&config.Config, admission.Dependencies{Client: client, Dynamic: dynamic, Informers: informers, Serves: serves, …})
+//
+// A plugin that is on by default but needs a resource that the server does not
+// have (webhooks without admissionregistration.k8s.io) stays off.
+package admission
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/spf13/pflag"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle"
+	mutatingpolicy "k8s.io/apiserver/pkg/admission/plugin/policy/mutating"
+	validatingpolicy "k8s.io/apiserver/pkg/admission/plugin/policy/validating"
+	mutatingwebhook "k8s.io/apiserver/pkg/admission/plugin/webhook/mutating"
+	validatingwebhook "k8s.io/apiserver/pkg/admission/plugin/webhook/validating"
+	"k8s.io/apiserver/pkg/server"
+	genericoptions "k8s.io/apiserver/pkg/server/options"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/defaulttolerationseconds"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/noderestriction"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/priority"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/serviceaccount"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/taintnodesbycondition"
+)
+
+// Options are the flags of admission.
+type Options struct {
+	generic *genericoptions.AdmissionOptions
+	// NotReadySeconds and UnreachableSeconds are how long pods tolerate such nodes.
+	NotReadySeconds, UnreachableSeconds int64
+}
+
+// A plugin of the list below.
+type plugin struct {
+	name string
+	// new makes it from its section of the configuration file; nil for those that
+	// k8s.io/apiserver registers.
+	new admission.Factory
+	// off by default.
+	off bool
+	// needs is a resource without which the plugin cannot work.
+	needs schema.GroupVersionResource
+}
+
+func configless[T admission.Interface](new func() T) admission.Factory {
+	return func(io.Reader) (admission.Interface, error) { return new(), nil }
+}
+
+// plugins in the order in which they run. Mutating ones run before all validating ones.
+func (o *Options) plugins() []plugin {
+	registration := admissionregistrationv1.SchemeGroupVersion
+	return []plugin{
+		{name: lifecycle.PluginName},
+		{name: serviceaccount.PluginName, new: configless(serviceaccount.New)},
+		{name: noderestriction.PluginName, new: configless(noderestriction.New), off: true},
+		{name: taintnodesbycondition.PluginName, new: configless(taintnodesbycondition.New)},
+		{name: priority.PluginName, new: configless(priority.New)},
+		{name: defaulttolerationseconds.PluginName, new: func(io.Reader) (admission.Interface, error) {
+			return defaulttolerationseconds.New(o.NotReadySeconds, o.UnreachableSeconds), nil
+		}},
+		{name: mutatingpolicy.PluginName, needs: registration.WithResource("mutatingadmissionpolicies")},
+		{name: mutatingwebhook.PluginName, needs: registration.WithResource("mutatingwebhookconfigurations")},
+		{name: validatingpolicy.PluginName, needs: registration.WithResource("validatingadmissionpolicies")},
+		{name: validatingwebhook.PluginName, needs: registration.WithResource("validatingwebhookconfigurations")},
+	}
+}
+
+// NewOptions returns the original's defaults.
+func NewOptions() *Options {
+	o := &Options{generic: genericoptions.NewAdmissionOptions(), NotReadySeconds: 300, UnreachableSeconds: 300}
+	o.generic.RecommendedPluginOrder = nil
+	o.generic.DefaultOffPlugins = sets.New[string]()
+	for _, p := range o.plugins() {
+		o.generic.RecommendedPluginOrder = append(o.generic.RecommendedPluginOrder, p.name)
+		if p.new != nil {
+			o.generic.Plugins.Register(p.name, p.new)
+		}
+		if p.off {
+			o.generic.DefaultOffPlugins.Insert(p.name)
+		}
+	}
+	return o
+}
+
+// AddFlags adds the original's flags.
+func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	o.generic.AddFlags(fs)
+	fs.Int64Var(&o.NotReadySeconds, "default-not-ready-toleration-seconds", o.NotReadySeconds, "How long a pod that does not say so itself tolerates that its node is not ready")
+	fs.Int64Var(&o.UnreachableSeconds, "default-unreachable-toleration-seconds", o.UnreachableSeconds, "How long a pod that does not say so itself tolerates that its node is unreachable")
+}
+
+// Validate reports every flag that is wrong.
+func (o *Options) Validate() error {
+	return errors.Join(o.generic.Validate()...)
+}
+
+// Dependencies are what plugins ask.
+type Dependencies struct {
+	// Client and Dynamic are this server's loopback clients.
+	Client  kubernetes.Interface
+	Dynamic dynamic.Interface
+	// Informers are this server's own, which have not started.
+	Informers informers.SharedInformerFactory
+	// Serves says which resources this server has; nil means all.
+	Serves func(schema.GroupVersionResource) bool
+	// Initializers give plugins what only the server has: the way to webhooks, the
+	// schemas of its types.
+	Initializers []admission.PluginInitializer
+}
+
+// ApplyTo gives the chain of enabled plugins to a server whose authorizer is set.
+func (o *Options) ApplyTo(c *server.Config, d Dependencies) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	chain := *o.generic
+	chain.DisablePlugins = slices.Clone(o.generic.DisablePlugins)
+	for _, p := range o.plugins() {
+		if p.needs.Empty() || d.Serves == nil || d.Serves(p.needs) {
+			continue
+		}
+		if slices.Contains(chain.EnablePlugins, p.name) {
+			return fmt.Errorf("--enable-admission-plugins: %s needs %s, which --runtime-config switches off", p.name, p.needs.GroupResource())
+		}
+		chain.DisablePlugins = append(chain.DisablePlugins, p.name)
+	}
+	initializers := append([]admission.PluginInitializer{ownInitializer{d}}, d.Initializers...)
+	if err := chain.ApplyTo(c, d.Informers, d.Client, d.Dynamic, utilfeature.DefaultFeatureGate, c.EffectiveVersion, initializers...); err != nil {
+		return fmt.Errorf("--admission-control-config-file: %w", err)
+	}
+	return nil
+}

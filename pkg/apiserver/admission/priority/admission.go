@@ -1,0 +1,153 @@
+// Package priority writes into each new pod the number that its PriorityClass
+// stands for, and keeps PriorityClasses from having two defaults.
+package priority
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/admission/initializer"
+	"k8s.io/client-go/informers"
+	schedulinglisters "k8s.io/client-go/listers/scheduling/v1"
+)
+
+// PluginName is the plugin's name in flags.
+const PluginName = "Priority"
+
+// Plugin resolves PriorityClasses.
+type Plugin struct {
+	*admission.Handler
+	classes schedulinglisters.PriorityClassLister
+}
+
+var (
+	_ admission.MutationInterface                  = &Plugin{}
+	_ admission.ValidationInterface                = &Plugin{}
+	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
+)
+
+// New returns the plugin.
+func New() *Plugin {
+	return &Plugin{Handler: admission.NewHandler(admission.Create, admission.Update)}
+}
+
+// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
+func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
+	classes := f.Scheduling().V1().PriorityClasses()
+	p.classes = classes.Lister()
+	p.SetReadyFunc(classes.Informer().HasSynced)
+}
+
+// ValidateInitialization implements admission.InitializationValidator.
+func (p *Plugin) ValidateInitialization() error {
+	if p.classes == nil {
+		return errors.New("missing PriorityClass lister")
+	}
+	return nil
+}
+
+// Admit sets a pod's priority, class and preemption policy.
+func (p *Plugin) Admit(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	if a.GetResource().GroupResource() != corev1.Resource("pods") || a.GetSubresource() != "" {
+		return nil
+	}
+	if !p.WaitForReady() {
+		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	}
+	pod, ok := a.GetObject().(*corev1.Pod)
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("expected *v1.Pod but got %T", a.GetObject()))
+	}
+	if a.GetOperation() == admission.Update {
+		return keep(pod, a)
+	}
+
+	class, err := p.class(pod.Spec.PriorityClassName)
+	if apierrors.IsNotFound(err) {
+		return admission.NewForbidden(a, fmt.Errorf("no PriorityClass with name %v was found", pod.Spec.PriorityClassName))
+	} else if err != nil {
+		return fmt.Errorf("failed to get PriorityClass %q: %w", pod.Spec.PriorityClassName, err)
+	}
+	preemption := corev1.PreemptLowerPriority
+	if class.PreemptionPolicy != nil {
+		preemption = *class.PreemptionPolicy
+	}
+	if given := pod.Spec.Priority; given != nil && *given != class.Value {
+		return admission.NewForbidden(a, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; priority admission controller computed %d from the given PriorityClass name", *given, class.Value))
+	}
+	if given := pod.Spec.PreemptionPolicy; given != nil && *given != preemption {
+		return admission.NewForbidden(a, fmt.Errorf("the string value of PreemptionPolicy (%s) must not be provided in pod spec; priority admission controller computed %s from the given PriorityClass name", *given, preemption))
+	}
+	pod.Spec.PriorityClassName, pod.Spec.Priority, pod.Spec.PreemptionPolicy = class.Name, &class.Value, &preemption
+	return nil
+}
+
+// keep restores what a client that does not know these fields has left out.
+func keep(pod *corev1.Pod, a admission.Attributes) error {
+	old, ok := a.GetOldObject().(*corev1.Pod)
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("expected *v1.Pod but got %T", a.GetOldObject()))
+	}
+	if pod.Spec.Priority == nil {
+		pod.Spec.Priority = old.Spec.Priority
+	}
+	if pod.Spec.PreemptionPolicy == nil {
+		pod.Spec.PreemptionPolicy = old.Spec.PreemptionPolicy
+	}
+	return nil
+}
+
+// class returns a copy of the named class. Without a name it is the default, or
+// a class of priority 0 without a name.
+func (p *Plugin) class(name string) (schedulingv1.PriorityClass, error) {
+	if name != "" {
+		class, err := p.classes.Get(name)
+		if err != nil {
+			return schedulingv1.PriorityClass{}, err
+		}
+		return *class, nil
+	}
+	classes, err := p.classes.List(labels.Everything())
+	if err != nil {
+		return schedulingv1.PriorityClass{}, err
+	}
+	var best schedulingv1.PriorityClass
+	for _, class := range classes {
+		// There may be two for a moment, if they were created at once: then the lower one.
+		if class.GlobalDefault && (best.Name == "" || class.Value < best.Value) {
+			best = *class
+		}
+	}
+	return best, nil
+}
+
+// Validate refuses a second default PriorityClass.
+func (p *Plugin) Validate(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	if a.GetResource().GroupResource() != schedulingv1.Resource("priorityclasses") || a.GetSubresource() != "" {
+		return nil
+	}
+	class, ok := a.GetObject().(*schedulingv1.PriorityClass)
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("expected *v1.PriorityClass but got %T", a.GetObject()))
+	}
+	if !class.GlobalDefault {
+		return nil
+	}
+	if !p.WaitForReady() {
+		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	}
+	current, err := p.class("")
+	if err != nil {
+		return fmt.Errorf("failed to get default priority class: %w", err)
+	}
+	if current.Name != "" && current.Name != class.Name {
+		return admission.NewForbidden(a, fmt.Errorf("PriorityClass %v is already marked as default. Only one default can exist", current.Name))
+	}
+	return nil
+}

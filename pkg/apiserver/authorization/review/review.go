@@ -1,0 +1,220 @@
+// Package review answers authorization.k8s.io: may somebody, may I, do this; and
+// what may I do.
+package review
+
+import (
+	"context"
+	"fmt"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+)
+
+// Storage returns the resources of authorization.k8s.io/v1, answered by the
+// server's whole authorizer and by what is known of its rules.
+func Storage(a authorizer.UnconditionalAuthorizer, rules authorizer.RuleResolver) map[string]rest.Storage {
+	return map[string]rest.Storage{
+		"subjectaccessreviews": &storage{
+			singular: "subjectaccessreview",
+			empty:    func() runtime.Object { return &authorizationv1.SubjectAccessReview{} },
+			answer:   func(ctx context.Context, obj runtime.Object) error { return subject(ctx, a, obj) },
+		},
+		"localsubjectaccessreviews": &storage{
+			singular: "localsubjectaccessreview", namespaced: true,
+			empty:  func() runtime.Object { return &authorizationv1.LocalSubjectAccessReview{} },
+			answer: func(ctx context.Context, obj runtime.Object) error { return local(ctx, a, obj) },
+		},
+		"selfsubjectaccessreviews": &storage{
+			singular: "selfsubjectaccessreview",
+			empty:    func() runtime.Object { return &authorizationv1.SelfSubjectAccessReview{} },
+			answer:   func(ctx context.Context, obj runtime.Object) error { return self(ctx, a, obj) },
+		},
+		"selfsubjectrulesreviews": &storage{
+			singular: "selfsubjectrulesreview",
+			empty:    func() runtime.Object { return &authorizationv1.SelfSubjectRulesReview{} },
+			answer:   func(ctx context.Context, obj runtime.Object) error { return selfRules(ctx, rules, obj) },
+		},
+	}
+}
+
+// storage is a kind of review: its creation is a question, and stores nothing.
+type storage struct {
+	singular   string
+	namespaced bool
+	empty      func() runtime.Object
+	// answer checks the question and writes the answer into it. Admission has not
+	// seen it yet, and cannot change it any more.
+	answer func(ctx context.Context, obj runtime.Object) error
+}
+
+var (
+	_ rest.Creater              = &storage{}
+	_ rest.Scoper               = &storage{}
+	_ rest.SingularNameProvider = &storage{}
+)
+
+func (s *storage) New() runtime.Object     { return s.empty() }
+func (s *storage) Destroy()                {}
+func (s *storage) NamespaceScoped() bool   { return s.namespaced }
+func (s *storage) GetSingularName() string { return s.singular }
+
+func (s *storage) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (runtime.Object, error) {
+	out := obj.DeepCopyObject()
+	if err := s.answer(ctx, out); err != nil {
+		return nil, err
+	}
+	if validate != nil {
+		if err := validate(ctx, obj.DeepCopyObject()); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func subject(ctx context.Context, a authorizer.UnconditionalAuthorizer, obj runtime.Object) error {
+	r, ok := obj.(*authorizationv1.SubjectAccessReview)
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("not a SubjectAccessReview: %T", obj))
+	}
+	errs := validateSubject(&r.Spec)
+	errs = append(errs, noMetadata(r.ObjectMeta, metav1.ObjectMeta{})...)
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview").GroupKind(), "", errs)
+	}
+	r.Status = ask(ctx, a, attributes(specUser(&r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+	return nil
+}
+
+func local(ctx context.Context, a authorizer.UnconditionalAuthorizer, obj runtime.Object) error {
+	r, ok := obj.(*authorizationv1.LocalSubjectAccessReview)
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("not a LocalSubjectAccessReview: %T", obj))
+	}
+	errs := validateSubject(&r.Spec)
+	errs = append(errs, noMetadata(r.ObjectMeta, metav1.ObjectMeta{Namespace: r.Namespace})...)
+	spec := field.NewPath("spec")
+	if r.Spec.ResourceAttributes != nil && r.Spec.ResourceAttributes.Namespace != r.Namespace {
+		errs = append(errs, field.Invalid(spec.Child("resourceAttributes", "namespace"), r.Spec.ResourceAttributes.Namespace, "must match metadata.namespace"))
+	}
+	if r.Spec.NonResourceAttributes != nil {
+		errs = append(errs, field.Invalid(spec.Child("nonResourceAttributes"), r.Spec.NonResourceAttributes, "disallowed on this kind of request"))
+	}
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(authorizationv1.SchemeGroupVersion.WithKind("LocalSubjectAccessReview").GroupKind(), "", errs)
+	}
+	namespace := genericrequest.NamespaceValue(ctx)
+	if namespace == "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("namespace is required on this type: %v", namespace))
+	}
+	if namespace != r.Namespace {
+		return apierrors.NewBadRequest(fmt.Sprintf("spec.resourceAttributes.namespace must match namespace: %v", namespace))
+	}
+	r.Status = ask(ctx, a, attributes(specUser(&r.Spec), r.Spec.ResourceAttributes, nil))
+	return nil
+}
+
+func self(ctx context.Context, a authorizer.UnconditionalAuthorizer, obj runtime.Object) error {
+	r, ok := obj.(*authorizationv1.SelfSubjectAccessReview)
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("not a SelfSubjectAccessReview: %T", obj))
+	}
+	errs := validateSpec(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes, field.NewPath("spec"))
+	errs = append(errs, noMetadata(r.ObjectMeta, metav1.ObjectMeta{})...)
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview").GroupKind(), "", errs)
+	}
+	u, ok := genericrequest.UserFrom(ctx)
+	if !ok {
+		return apierrors.NewBadRequest("no user present on request")
+	}
+	r.Status = ask(ctx, a, attributes(u, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+	return nil
+}
+
+func selfRules(ctx context.Context, rules authorizer.RuleResolver, obj runtime.Object) error {
+	r, ok := obj.(*authorizationv1.SelfSubjectRulesReview)
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("not a SelfSubjectRulesReview: %T", obj))
+	}
+	u, ok := genericrequest.UserFrom(ctx)
+	if !ok {
+		return apierrors.NewBadRequest("no user present on request")
+	}
+	if r.Spec.Namespace == "" {
+		return apierrors.NewBadRequest("no namespace on request")
+	}
+	resources, paths, incomplete, err := rules.RulesFor(ctx, u, r.Spec.Namespace)
+	r.Status = authorizationv1.SubjectRulesReviewStatus{
+		ResourceRules:    []authorizationv1.ResourceRule{},
+		NonResourceRules: []authorizationv1.NonResourceRule{},
+		Incomplete:       incomplete,
+	}
+	if err != nil {
+		r.Status.EvaluationError = err.Error()
+	}
+	for _, rule := range resources {
+		r.Status.ResourceRules = append(r.Status.ResourceRules, authorizationv1.ResourceRule{
+			Verbs: rule.GetVerbs(), APIGroups: rule.GetAPIGroups(), Resources: rule.GetResources(), ResourceNames: rule.GetResourceNames(),
+		})
+	}
+	for _, rule := range paths {
+		r.Status.NonResourceRules = append(r.Status.NonResourceRules, authorizationv1.NonResourceRule{
+			Verbs: rule.GetVerbs(), NonResourceURLs: rule.GetNonResourceURLs(),
+		})
+	}
+	return nil
+}
+
+func ask(ctx context.Context, a authorizer.UnconditionalAuthorizer, attributes authorizer.Attributes) authorizationv1.SubjectAccessReviewStatus {
+	decision, reason, err := a.Authorize(ctx, attributes)
+	status := authorizationv1.SubjectAccessReviewStatus{
+		Allowed: decision == authorizer.DecisionAllow,
+		Denied:  decision == authorizer.DecisionDeny,
+		Reason:  reason,
+	}
+	if err != nil {
+		status.EvaluationError = err.Error()
+	}
+	return status
+}
+
+func specUser(s *authorizationv1.SubjectAccessReviewSpec) user.Info {
+	u := &user.DefaultInfo{Name: s.User, Groups: s.Groups, UID: s.UID}
+	for k, v := range s.Extra {
+		if u.Extra == nil {
+			u.Extra = map[string][]string{}
+		}
+		u.Extra[k] = v
+	}
+	return u
+}
+
+func validateSubject(s *authorizationv1.SubjectAccessReviewSpec) field.ErrorList {
+	path := field.NewPath("spec")
+	errs := validateSpec(s.ResourceAttributes, s.NonResourceAttributes, path)
+	if s.User == "" && len(s.Groups) == 0 {
+		errs = append(errs, field.Invalid(path.Child("user"), s.User, "at least one of user or group must be specified"))
+	}
+	return errs
+}
+
+// noMetadata refuses metadata other than what is allowed. Managed fields come from
+// the server itself.
+func noMetadata(m, allowed metav1.ObjectMeta) field.ErrorList {
+	m.ManagedFields = nil
+	if equality.Semantic.DeepEqual(m, allowed) {
+		return nil
+	}
+	if allowed.Namespace != "" {
+		return field.ErrorList{field.Invalid(field.NewPath("metadata"), m, "must be empty except for namespace")}
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("metadata"), m, "must be empty")}
+}
