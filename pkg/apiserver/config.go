@@ -12,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	"k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/egressselector"
 	"k8s.io/apiserver/pkg/server/filters"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
 	"k8s.io/client-go/dynamic"
@@ -21,6 +22,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/api/openapi"
 	"github.com/leme-k8s/leme/pkg/api/scheme"
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
+	"github.com/leme-k8s/leme/pkg/apiserver/authorization"
 )
 
 // informerResync is how often informers hand out again what they already handed out. Nothing here relies on it.
@@ -34,6 +36,7 @@ type config struct {
 	dynamic   dynamic.Interface
 	informers informers.SharedInformerFactory
 	authn     *authentication.Authentication
+	authz     *authorization.Authorization
 }
 
 // newConfig turns the flags into a configuration, but for who may do what.
@@ -76,7 +79,7 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 	if err := o.applyStorage(c.Config, s, codecs); err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	if err := o.applyAuthentication(ctx, c); err != nil {
+	if err := o.applyAuth(ctx, c); err != nil {
 		return nil, err
 	}
 	if err := o.Audit.ApplyTo(c.Config); err != nil {
@@ -85,17 +88,30 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 	return c, nil
 }
 
-// applyAuthentication lets the server know who its clients are.
-func (o *Options) applyAuthentication(ctx context.Context, c *config) error {
-	d := authentication.Dependencies{Client: c.client, Informers: c.informers, APIServerID: c.APIServerID}
+// applyAuth lets the server know who its clients are and what they may do.
+func (o *Options) applyAuth(ctx context.Context, c *config) error {
+	var egress egressselector.Lookup
 	if c.EgressSelector != nil {
-		d.Egress = c.EgressSelector.Lookup
+		egress = c.EgressSelector.Lookup
 	}
 	var err error
-	if c.authn, err = o.Authentication.New(ctx, d); err != nil {
+	c.authn, err = o.Authentication.New(ctx, authentication.Dependencies{
+		Client: c.client, Informers: c.informers, Egress: egress, APIServerID: c.APIServerID,
+	})
+	if err != nil {
 		return err
 	}
-	return c.authn.ApplyTo(c.Config)
+	if err := c.authn.ApplyTo(c.Config); err != nil {
+		return err
+	}
+	c.authz, err = o.Authorization.New(authorization.Dependencies{
+		Informers: c.informers, Serves: c.MergedResourceConfig.ResourceEnabled, Egress: egress,
+	})
+	if err != nil {
+		return err
+	}
+	c.Authorization.Authorizer, c.RuleResolver = c.authz.Authorizer, c.authz.Rules
+	return nil
 }
 
 // applyServing opens the port.

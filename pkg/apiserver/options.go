@@ -29,6 +29,7 @@ import (
 	netutils "k8s.io/utils/net"
 
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
+	"github.com/leme-k8s/leme/pkg/apiserver/authorization"
 	"github.com/leme-k8s/leme/pkg/component"
 )
 
@@ -38,6 +39,7 @@ type Options struct {
 	Serving        *genericoptions.SecureServingOptions
 	Etcd           *genericoptions.EtcdOptions
 	Authentication *authentication.Options
+	Authorization  *authorization.Options
 	Audit          *genericoptions.AuditOptions
 	Features       *genericoptions.FeatureOptions
 	APIs           *genericoptions.APIEnablementOptions
@@ -92,6 +94,7 @@ func NewOptions() *Options {
 		Serving:        genericoptions.NewSecureServingOptions(),
 		Etcd:           genericoptions.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", nil)),
 		Authentication: authentication.NewOptions(),
+		Authorization:  authorization.NewOptions(),
 		Audit:          genericoptions.NewAuditOptions(),
 		Features:       genericoptions.NewFeatureOptions(),
 		APIs:           genericoptions.NewAPIEnablementOptions(),
@@ -115,7 +118,8 @@ func NewOptions() *Options {
 	o.Serving.Required = true
 	o.Serving.ServerCert.CertDirectory = "/var/run/kubernetes"
 	o.Etcd.DefaultStorageMediaType = runtime.ContentTypeProtobuf
-	o.Etcd.WatchCacheSizes = nil
+	// Without flow control objects to read, the library's limits on requests in flight hold.
+	o.Features.EnablePriorityAndFairness = false
 	return o
 }
 
@@ -125,6 +129,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	o.Serving.AddFlags(fs)
 	o.Etcd.AddFlags(fs)
 	o.Authentication.AddFlags(fs)
+	o.Authorization.AddFlags(fs)
 	o.Audit.AddFlags(fs)
 	o.Features.AddFlags(fs)
 	o.APIs.AddFlags(fs)
@@ -162,7 +167,7 @@ func (o *Options) Validate() error {
 	errs = append(errs, o.Features.Validate()...)
 	errs = append(errs, o.Egress.Validate()...)
 	errs = append(errs, o.Traces.Validate()...)
-	errs = append(errs, o.Authentication.Validate())
+	errs = append(errs, o.Authentication.Validate(), o.Authorization.Validate())
 	if _, err := o.serviceRanges(); err != nil {
 		errs = append(errs, err)
 	}

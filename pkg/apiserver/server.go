@@ -2,14 +2,23 @@ package apiserver
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"maps"
+	"net/http"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/egressselector"
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
 
 	"github.com/leme-k8s/leme/pkg/api/scheme"
+	"github.com/leme-k8s/leme/pkg/apiserver/authorization/bootstrap"
+	"github.com/leme-k8s/leme/pkg/apiserver/kubelet"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 	"github.com/leme-k8s/leme/pkg/component"
@@ -29,7 +38,21 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.newServer()
+	notFound := server.NewEmptyDelegateWithCustomHandler(notfoundhandler.New(c.Serializer, filters.NoMuxAndDiscoveryIncompleteKey))
+	s, err := c.Complete(c.informers).New("kube-apiserver", notFound)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.install(c, s); err != nil {
+		return nil, err
+	}
+	if d := c.authn.Discovery(ctx, c.ExternalAddress); d != nil {
+		d.Install(s.Handler.NonGoRestfulMux)
+	}
+	if err := s.AddPostStartHook(bootstrap.HookName, bootstrap.Hook); err != nil {
+		return nil, err
+	}
+	return &Server{generic: s}, nil
 }
 
 // Run implements component.Runner.
@@ -37,56 +60,40 @@ func (s *Server) Run(ctx context.Context) error {
 	return s.generic.PrepareRun().RunWithContext(ctx)
 }
 
-func (c *config) newServer() (*Server, error) {
-	complete := c.Complete(c.informers)
-	notFound := server.NewEmptyDelegateWithCustomHandler(notfoundhandler.New(c.Serializer, filters.NoMuxAndDiscoveryIncompleteKey))
-	s, err := complete.New("kube-apiserver", notFound)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.install(s); err != nil {
-		return nil, err
-	}
-	return &Server{generic: s}, nil
-}
-
 // install gives the server every resource that --runtime-config leaves enabled.
-func (c *config) install(s *server.GenericAPIServer) error {
+func (o *Options) install(c *config, s *server.GenericAPIServer) error {
 	options := generic.Options{Scheme: c.scheme, RESTOptions: c.RESTOptionsGetter}
+	rc, err := o.registryConfig(c)
+	if err != nil {
+		return err
+	}
 	codecs, parameters := scheme.NewCodecs(c.scheme), runtime.NewParameterCodec(c.scheme)
-
-	var groups []*server.APIGroupInfo
-	byName := map[string]*server.APIGroupInfo{}
-	for _, g := range registry.Groups(registry.Config{Options: options}) {
+	infos := map[string]*server.APIGroupInfo{}
+	var named []*server.APIGroupInfo
+	for _, g := range registry.Groups(rc) {
 		storage, err := g.Storage(options)
 		if err != nil {
 			return err
 		}
-		for path := range storage {
-			if !c.MergedResourceConfig.ResourceEnabled(g.WithResource(path)) {
-				delete(storage, path)
-			}
-		}
+		maps.DeleteFunc(storage, func(path string, _ rest.Storage) bool {
+			return !c.MergedResourceConfig.ResourceEnabled(g.WithResource(path))
+		})
 		if len(storage) == 0 {
 			continue
 		}
-		info := byName[g.Group]
+		info := infos[g.Group]
 		if info == nil {
 			i := server.NewDefaultAPIGroupInfo(g.Group, c.scheme, parameters, codecs)
 			info = &i
-			byName[g.Group] = info
-			groups = append(groups, info)
+			infos[g.Group] = info
+			if g.Group != "" {
+				named = append(named, info)
+			}
 		}
 		info.VersionedResourcesStorageMap[g.Version] = storage
 	}
-
-	var named []*server.APIGroupInfo
-	for _, info := range groups {
-		if info.PrioritizedVersions[0].Group != "" {
-			named = append(named, info)
-			continue
-		}
-		if err := s.InstallLegacyAPIGroup(server.DefaultLegacyAPIPrefix, info); err != nil {
+	if core := infos[""]; core != nil {
+		if err := s.InstallLegacyAPIGroup(server.DefaultLegacyAPIPrefix, core); err != nil {
 			return fmt.Errorf("installing core/v1: %w", err)
 		}
 	}
@@ -94,4 +101,39 @@ func (c *config) install(s *server.GenericAPIServer) error {
 		return fmt.Errorf("installing API groups: %w", err)
 	}
 	return nil
+}
+
+// registryConfig is what single resources need.
+func (o *Options) registryConfig(c *config) (registry.Config, error) {
+	var dial utilnet.DialFunc
+	if c.EgressSelector != nil {
+		var err error
+		if dial, err = c.EgressSelector.Lookup(egressselector.Cluster.AsNetworkContext()); err != nil {
+			return registry.Config{}, fmt.Errorf("--egress-selector-config-file: %w", err)
+		}
+	}
+	var types []corev1.NodeAddressType
+	for _, t := range o.Kubelet.PreferredAddressTypes {
+		types = append(types, corev1.NodeAddressType(t))
+	}
+	return registry.Config{
+		Authentication: c.authn,
+		Authorization:  c.authz,
+		Client:         c.client,
+		EventTTL:       o.EventTTL,
+		Kubelet: kubelet.Config{
+			AddressTypes: types,
+			Port:         int(o.Kubelet.Port),
+			CertFile:     o.Kubelet.CertFile,
+			KeyFile:      o.Kubelet.KeyFile,
+			CAFile:       o.Kubelet.CAFile,
+			Dial:         dial,
+		},
+		// What is proxied to is named by the client, who has no way to vouch for it.
+		Proxy: utilnet.SetTransportDefaults(&http.Transport{
+			DialContext:     dial,
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
+		}),
+		MaxBytesPerSec: o.MaxConnectionBytesPerSec,
+	}, nil
 }

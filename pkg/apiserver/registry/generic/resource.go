@@ -98,7 +98,7 @@ type Resource[T Object] struct {
 	// Indexers index the watch cache.
 	Indexers *cache.Indexers
 
-	// Columns and Cells are the table that kubectl prints. Nil Columns: name and age.
+	// Columns and Cells are the table that kubectl prints. Nil Columns: name and time of creation.
 	Columns []metav1.TableColumnDefinition
 	Cells   func(obj T) []any
 	// RowConditions mark table rows, as those of finished pods.

@@ -139,3 +139,18 @@ func newResetFields(versions []string, paths []string) resetFields {
 	}
 	return f
 }
+
+// Check adapts a validation that needs no context.
+func Check[T Object](f func(T) field.ErrorList) func(context.Context, T) field.ErrorList {
+	return func(_ context.Context, obj T) field.ErrorList { return f(obj) }
+}
+
+// CheckUpdate adapts a validation of updates that needs no context.
+func CheckUpdate[T Object](f func(obj, old T) field.ErrorList) func(ctx context.Context, obj, old T) field.ErrorList {
+	return func(_ context.Context, obj, old T) field.ErrorList { return f(obj, old) }
+}
+
+// Warn adapts warnings that need no context.
+func Warn[T Object](f func(obj, old T) []string) func(ctx context.Context, obj, old T) []string {
+	return func(_ context.Context, obj, old T) []string { return f(obj, old) }
+}

@@ -45,10 +45,7 @@ type tableConvertor[T Object] struct{ r *Resource[T] }
 
 func newTableConvertor[T Object](r *Resource[T]) rest.TableConvertor {
 	if r.Columns == nil {
-		plain := *r
-		plain.Columns = []metav1.TableColumnDefinition{NameColumn, AgeColumn}
-		plain.Cells = func(obj T) []any { return []any{obj.GetName(), Age(obj.GetCreationTimestamp())} }
-		r = &plain
+		return rest.NewDefaultTableConvertor(schema.GroupResource{Group: r.Group, Resource: r.Name})
 	}
 	return tableConvertor[T]{r}
 }

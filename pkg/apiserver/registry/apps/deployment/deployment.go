@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/apps"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -46,12 +45,8 @@ var resource = generic.Resource[*appsv1.Deployment]{
 	Generation: func(obj, old *appsv1.Deployment) bool {
 		return generic.SpecChanged(obj, old) || !equality.Semantic.DeepEqual(obj.Annotations, old.Annotations)
 	},
-	Validate: func(_ context.Context, obj *appsv1.Deployment) field.ErrorList {
-		return apps.ValidateDeployment(obj)
-	},
-	ValidateUpdate: func(_ context.Context, obj, old *appsv1.Deployment) field.ErrorList {
-		return apps.ValidateDeploymentUpdate(obj, old)
-	},
+	Validate:       generic.Check(apps.ValidateDeployment),
+	ValidateUpdate: generic.CheckUpdate(apps.ValidateDeploymentUpdate),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,
@@ -81,7 +76,5 @@ var resource = generic.Resource[*appsv1.Deployment]{
 var status = generic.Update[*appsv1.Deployment]{
 	Prepare:     func(_ context.Context, obj, old *appsv1.Deployment) { obj.Labels = old.Labels },
 	ResetFields: []string{"metadata.labels"},
-	Validate: func(_ context.Context, obj, old *appsv1.Deployment) field.ErrorList {
-		return apps.ValidateDeploymentStatusUpdate(obj, old)
-	},
+	Validate:    generic.CheckUpdate(apps.ValidateDeploymentStatusUpdate),
 }

@@ -2,12 +2,9 @@
 package configmap
 
 import (
-	"context"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -23,12 +20,9 @@ func Storage(o generic.Options) (generic.Storage, error) {
 		New:          func() *corev1.ConfigMap { return &corev1.ConfigMap{} },
 		NewList:      func() runtime.Object { return &corev1.ConfigMapList{} },
 
-		Validate: func(_ context.Context, obj *corev1.ConfigMap) field.ErrorList {
-			return core.ValidateConfigMap(obj)
-		},
-		ValidateUpdate: func(_ context.Context, obj, old *corev1.ConfigMap) field.ErrorList {
-			return core.ValidateConfigMapUpdate(obj, old)
-		},
+		Validate:       generic.Check(core.ValidateConfigMap),
+		ValidateUpdate: generic.CheckUpdate(core.ValidateConfigMapUpdate),
+		Warnings:       generic.Warn(core.WarningsConfigMap),
 
 		Columns: []metav1.TableColumnDefinition{
 			generic.NameColumn,

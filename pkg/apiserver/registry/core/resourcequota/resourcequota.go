@@ -1,0 +1,73 @@
+// Package resourcequota serves v1 ResourceQuota.
+package resourcequota
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/core"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of resourcequotas and resourcequotas/status.
+func Storage(o generic.Options) (generic.Storage, error) {
+	s, err := generic.NewStore(generic.Resource[*corev1.ResourceQuota]{
+		GroupVersion: corev1.SchemeGroupVersion,
+		Name:         "resourcequotas",
+		Singular:     "resourcequota",
+		ShortNames:   []string{"quota"},
+		New:          func() *corev1.ResourceQuota { return &corev1.ResourceQuota{} },
+		NewList:      func() runtime.Object { return &corev1.ResourceQuotaList{} },
+
+		HasStatus:      true,
+		Validate:       generic.Check(core.ValidateResourceQuota),
+		ValidateUpdate: generic.CheckUpdate(core.ValidateResourceQuotaUpdate),
+		Warnings:       generic.Warn(core.WarningsResourceQuota),
+		ReturnDeleted:  true,
+
+		Columns: []metav1.TableColumnDefinition{
+			generic.NameColumn,
+			generic.Column("Request", "string", "Request represents a minimum amount of cpu/memory that a container may consume."),
+			generic.Column("Limit", "string", "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node."),
+			generic.AgeColumn,
+		},
+		Cells: func(q *corev1.ResourceQuota) []any {
+			requests, limits := usage(&q.Status)
+			return []any{q.Name, requests, limits, generic.Age(q.CreationTimestamp)}
+		},
+	}, o)
+	if err != nil {
+		return nil, err
+	}
+	return generic.Storage{
+		"resourcequotas": s,
+		"resourcequotas/status": s.Status(generic.Update[*corev1.ResourceQuota]{
+			Validate: generic.CheckUpdate(core.ValidateResourceQuotaStatusUpdate),
+		}),
+	}, nil
+}
+
+// usage prints what is used of what may be, limits apart from the rest.
+func usage(status *corev1.ResourceQuotaStatus) (requests, limits string) {
+	var names []string
+	for name := range status.Hard {
+		names = append(names, string(name))
+	}
+	slices.Sort(names)
+	var request, limit []string
+	for _, name := range names {
+		used, hard := status.Used[corev1.ResourceName(name)], status.Hard[corev1.ResourceName(name)]
+		text := fmt.Sprintf("%s: %s/%s", name, used.String(), hard.String())
+		if strings.HasPrefix(name, "limits.") {
+			limit = append(limit, text)
+		} else {
+			request = append(request, text)
+		}
+	}
+	return strings.Join(request, ", "), strings.Join(limit, ", ")
+}
