@@ -81,7 +81,7 @@ func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 	skipNames := true // several managers may run in one process
 	mgr, err := manager.New(m.config, manager.Options{
 		Scheme:      scheme.Scheme,
-		Logger:      klog.FromContext(ctx),
+		Logger:      klog.FromContext(ctx).V(1),
 		BaseContext: func() context.Context { return klog.NewContext(context.Background(), klog.FromContext(ctx)) },
 		Cache:       cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
 		Controller: ctrlconfig.Controller{

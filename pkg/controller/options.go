@@ -257,6 +257,7 @@ func (o *Options) restConfig() (*rest.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
+	cfg.WarningHandlerWithContext = rest.NoWarnings{} // they are for people
 	cfg.QPS, cfg.Burst = o.QPS, int(o.Burst)
 	if o.QPS == 0 {
 		cfg.QPS = -1

@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/claim"
+	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
@@ -58,7 +59,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(orphan)).
 		// The end of a pod lets a Recreate rollout go on.
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.recreatedBy), builder.WithPredicates(podEnds)).
-		Complete(c)
+		Complete(conflict.Ignored(c))
 }
 
 // podEnds passes the pods that have just ended.

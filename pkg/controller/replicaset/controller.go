@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/claim"
+	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
@@ -60,7 +61,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		For(c.kind.new()).
 		Owns(&corev1.Pod{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(orphan)).
-		Complete(c)
+		Complete(conflict.Ignored(c))
 }
 
 // wouldAdopt returns the sets that select a pod that has no controller.
