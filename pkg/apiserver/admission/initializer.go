@@ -6,12 +6,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/served"
 )
 
 // ownInitializer gives plugins what is the same for every kube-apiserver.
 type ownInitializer struct{ d Dependencies }
 
 func (i ownInitializer) Initialize(p admission.Interface) {
+	if w, ok := p.(served.Wants); ok {
+		w.SetServed(i.d.Serves)
+	}
 	if w, ok := p.(initializer.WantsExcludedAdmissionResources); ok {
 		w.SetExcludedAdmissionResources(excluded())
 	}

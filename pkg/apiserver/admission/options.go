@@ -34,10 +34,22 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/alwayspullimages"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/certificateapproval"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/certificatesigning"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/certificatesubjectrestriction"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/clustertrustbundleattest"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/defaultingressclass"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/defaultstorageclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/defaulttolerationseconds"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/noderestriction"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/persistentvolumeclaimresize"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/podsecurity"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/podtopologylabels"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/priority"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/runtimeclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/serviceaccount"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/storageobjectinuseprotection"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/taintnodesbycondition"
 )
 
@@ -67,15 +79,30 @@ func configless[T admission.Interface](new func() T) admission.Factory {
 // plugins in the order in which they run. Mutating ones run before all validating ones.
 func (o *Options) plugins() []plugin {
 	registration := admissionregistrationv1.SchemeGroupVersion
+	v1 := func(group, resource string) schema.GroupVersionResource {
+		return schema.GroupVersionResource{Group: group, Version: "v1", Resource: resource}
+	}
 	return []plugin{
 		{name: lifecycle.PluginName},
 		{name: serviceaccount.PluginName, new: configless(serviceaccount.New)},
 		{name: noderestriction.PluginName, new: configless(noderestriction.New), off: true},
 		{name: taintnodesbycondition.PluginName, new: configless(taintnodesbycondition.New)},
-		{name: priority.PluginName, new: configless(priority.New)},
+		{name: alwayspullimages.PluginName, new: configless(alwayspullimages.New), off: true},
+		{name: podsecurity.PluginName, new: func(config io.Reader) (admission.Interface, error) { return podsecurity.New(config) }},
+		{name: priority.PluginName, new: configless(priority.New), needs: v1("scheduling.k8s.io", "priorityclasses")},
 		{name: defaulttolerationseconds.PluginName, new: func(io.Reader) (admission.Interface, error) {
 			return defaulttolerationseconds.New(o.NotReadySeconds, o.UnreachableSeconds), nil
 		}},
+		{name: defaultstorageclass.PluginName, new: configless(defaultstorageclass.New), needs: v1("storage.k8s.io", "storageclasses")},
+		{name: storageobjectinuseprotection.PluginName, new: configless(storageobjectinuseprotection.New)},
+		{name: persistentvolumeclaimresize.PluginName, new: configless(persistentvolumeclaimresize.New), needs: v1("storage.k8s.io", "storageclasses")},
+		{name: runtimeclass.PluginName, new: configless(runtimeclass.New), needs: v1("node.k8s.io", "runtimeclasses")},
+		{name: certificateapproval.PluginName, new: configless(certificateapproval.New)},
+		{name: certificatesigning.PluginName, new: configless(certificatesigning.New)},
+		{name: clustertrustbundleattest.PluginName, new: configless(clustertrustbundleattest.New)},
+		{name: certificatesubjectrestriction.PluginName, new: configless(certificatesubjectrestriction.New)},
+		{name: defaultingressclass.PluginName, new: configless(defaultingressclass.New), needs: v1("networking.k8s.io", "ingressclasses")},
+		{name: podtopologylabels.PluginName, new: configless(podtopologylabels.New)},
 		{name: mutatingpolicy.PluginName, needs: registration.WithResource("mutatingadmissionpolicies")},
 		{name: mutatingwebhook.PluginName, needs: registration.WithResource("mutatingwebhookconfigurations")},
 		{name: validatingpolicy.PluginName, needs: registration.WithResource("validatingadmissionpolicies")},

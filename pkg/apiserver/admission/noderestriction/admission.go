@@ -16,6 +16,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -25,6 +26,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/nodeidentity"
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/served"
 )
 
 // PluginName is the plugin's name in flags.
@@ -33,6 +35,8 @@ const PluginName = "NodeRestriction"
 // Plugin restricts the requests of nodes, and no others.
 type Plugin struct {
 	*admission.Handler
+	informers  informers.SharedInformerFactory
+	serves     served.Func
 	authorizer authorizer.UnconditionalAuthorizer
 	pods       corelisters.PodLister
 	nodes      corelisters.NodeLister
@@ -46,6 +50,7 @@ var (
 	_ admission.MutationInterface                  = &Plugin{}
 	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
 	_ initializer.WantsUnconditionalAuthorizer     = &Plugin{}
+	_ served.Wants                                 = &Plugin{}
 )
 
 // New returns the plugin.
@@ -54,14 +59,31 @@ func New() *Plugin {
 }
 
 // SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
-func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
-	core, storage := f.Core().V1(), f.Storage().V1()
-	p.pods, p.nodes, p.accounts = core.Pods().Lister(), core.Nodes().Lister(), core.ServiceAccounts().Lister()
-	p.claims, p.volumes, p.drivers = core.PersistentVolumeClaims().Lister(), core.PersistentVolumes().Lister(), storage.CSIDrivers().Lister()
-	synced := []cache.InformerSynced{
-		core.Pods().Informer().HasSynced, core.Nodes().Informer().HasSynced, core.ServiceAccounts().Informer().HasSynced,
-		core.PersistentVolumeClaims().Informer().HasSynced, core.PersistentVolumes().Informer().HasSynced, storage.CSIDrivers().Informer().HasSynced,
+func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) { p.informers = f }
+
+// SetServed implements served.Wants.
+func (p *Plugin) SetServed(serves served.Func) { p.serves = serves }
+
+// listen asks for the caches that the plugin reads. It does not wait for those of
+// resources that the server does not have: they stay empty.
+func (p *Plugin) listen() {
+	core, storage := p.informers.Core().V1(), p.informers.Storage().V1()
+	var synced []cache.InformerSynced
+	index := func(gvr schema.GroupVersionResource, informer func() cache.SharedIndexInformer) cache.Indexer {
+		if !p.serves.Has(gvr) {
+			return cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
+		}
+		i := informer()
+		synced = append(synced, i.HasSynced)
+		return i.GetIndexer()
 	}
+	v1 := corev1.SchemeGroupVersion
+	p.pods = corelisters.NewPodLister(index(v1.WithResource("pods"), core.Pods().Informer))
+	p.nodes = corelisters.NewNodeLister(index(v1.WithResource("nodes"), core.Nodes().Informer))
+	p.accounts = corelisters.NewServiceAccountLister(index(v1.WithResource("serviceaccounts"), core.ServiceAccounts().Informer))
+	p.claims = corelisters.NewPersistentVolumeClaimLister(index(v1.WithResource("persistentvolumeclaims"), core.PersistentVolumeClaims().Informer))
+	p.volumes = corelisters.NewPersistentVolumeLister(index(v1.WithResource("persistentvolumes"), core.PersistentVolumes().Informer))
+	p.drivers = storagelisters.NewCSIDriverLister(index(storagev1.SchemeGroupVersion.WithResource("csidrivers"), storage.CSIDrivers().Informer))
 	p.SetReadyFunc(func() bool {
 		for _, s := range synced {
 			if !s() {
@@ -77,12 +99,13 @@ func (p *Plugin) SetUnconditionalAuthorizer(a authorizer.UnconditionalAuthorizer
 
 // ValidateInitialization implements admission.InitializationValidator.
 func (p *Plugin) ValidateInitialization() error {
-	if p.pods == nil {
+	if p.informers == nil {
 		return errors.New("missing informers")
 	}
 	if p.authorizer == nil {
 		return errors.New("missing authorizer")
 	}
+	p.listen()
 	return nil
 }
 

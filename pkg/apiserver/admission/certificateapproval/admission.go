@@ -1,0 +1,60 @@
+// Package certificateapproval lets only those approve certificate requests who may do so for
+// the request's signer.
+package certificateapproval
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/admission/initializer"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/signers"
+)
+
+// PluginName is the plugin's name in flags.
+const PluginName = "CertificateApproval"
+
+// Plugin asks the authorizer.
+type Plugin struct {
+	*admission.Handler
+	authorizer authorizer.UnconditionalAuthorizer
+}
+
+var (
+	_ admission.ValidationInterface            = &Plugin{}
+	_ initializer.WantsUnconditionalAuthorizer = &Plugin{}
+)
+
+// New returns the plugin.
+func New() *Plugin { return &Plugin{Handler: admission.NewHandler(admission.Update)} }
+
+// SetUnconditionalAuthorizer implements initializer.WantsUnconditionalAuthorizer.
+func (p *Plugin) SetUnconditionalAuthorizer(a authorizer.UnconditionalAuthorizer) { p.authorizer = a }
+
+// ValidateInitialization implements admission.InitializationValidator.
+func (p *Plugin) ValidateInitialization() error {
+	if p.authorizer == nil {
+		return errors.New("missing authorizer")
+	}
+	return nil
+}
+
+// Validate checks updates of the subresource "approval".
+func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	if a.GetResource().GroupResource() != certificatesv1.Resource("certificatesigningrequests") || a.GetSubresource() != "approval" {
+		return nil
+	}
+	old, ok := a.GetOldObject().(*certificatesv1.CertificateSigningRequest)
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("expected *v1.CertificateSigningRequest but got %T", a.GetOldObject()))
+	}
+	if !signers.Allowed(ctx, p.authorizer, a.GetUserInfo(), "approve", old.Spec.SignerName) {
+		return admission.NewForbidden(a, fmt.Errorf("user not permitted to approve requests with signerName %q", old.Spec.SignerName))
+	}
+	return nil
+}

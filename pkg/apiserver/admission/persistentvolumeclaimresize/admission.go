@@ -1,0 +1,76 @@
+// Package persistentvolumeclaimresize lets a claim grow only if its StorageClass
+// can make it grow.
+package persistentvolumeclaimresize
+
+import (
+	"context"
+	"errors"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/admission/initializer"
+	"k8s.io/client-go/informers"
+	storagelisters "k8s.io/client-go/listers/storage/v1"
+	"k8s.io/utils/ptr"
+)
+
+// PluginName is the plugin's name in flags.
+const PluginName = "PersistentVolumeClaimResize"
+
+// Plugin checks growth.
+type Plugin struct {
+	*admission.Handler
+	classes storagelisters.StorageClassLister
+}
+
+var (
+	_ admission.ValidationInterface                = &Plugin{}
+	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
+)
+
+// New returns the plugin.
+func New() *Plugin { return &Plugin{Handler: admission.NewHandler(admission.Update)} }
+
+// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
+func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
+	classes := f.Storage().V1().StorageClasses()
+	p.classes = classes.Lister()
+	p.SetReadyFunc(classes.Informer().HasSynced)
+}
+
+// ValidateInitialization implements admission.InitializationValidator.
+func (p *Plugin) ValidateInitialization() error {
+	if p.classes == nil {
+		return errors.New("missing StorageClass lister")
+	}
+	return nil
+}
+
+// Validate refuses a larger request than before on a claim that cannot grow.
+func (p *Plugin) Validate(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	claim, ok := a.GetObject().(*corev1.PersistentVolumeClaim)
+	old, wasClaim := a.GetOldObject().(*corev1.PersistentVolumeClaim)
+	if !ok || !wasClaim || a.GetResource().GroupResource() != corev1.Resource("persistentvolumeclaims") || a.GetSubresource() != "" {
+		return nil
+	}
+	before, after := old.Spec.Resources.Requests[corev1.ResourceStorage], claim.Spec.Resources.Requests[corev1.ResourceStorage]
+	if after.Cmp(before) <= 0 {
+		return nil
+	}
+	if old.Status.Phase != corev1.ClaimBound {
+		return admission.NewForbidden(a, errors.New("Only bound persistent volume claims can be expanded")) //nolint:staticcheck // clients know this sentence
+	}
+	if !p.WaitForReady() {
+		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	}
+	name := ptr.Deref(claim.Spec.StorageClassName, "")
+	if beta, ok := claim.Annotations[corev1.BetaStorageClassAnnotation]; ok {
+		name = beta
+	}
+	if name != "" {
+		if class, err := p.classes.Get(name); err == nil && ptr.Deref(class.AllowVolumeExpansion, false) {
+			return nil
+		}
+	}
+	return admission.NewForbidden(a, errors.New("only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"))
+}

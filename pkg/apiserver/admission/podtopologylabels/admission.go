@@ -1,0 +1,97 @@
+// Package podtopologylabels copies a node's zone and region onto the pods that are
+// bound to it, by way of the Binding's labels.
+package podtopologylabels
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/admission/initializer"
+	"k8s.io/client-go/informers"
+	corelisters "k8s.io/client-go/listers/core/v1"
+)
+
+// PluginName is the plugin's name in flags.
+const PluginName = "PodTopologyLabels"
+
+// Plugin adds the labels.
+type Plugin struct {
+	*admission.Handler
+	nodes corelisters.NodeLister
+}
+
+var (
+	_ admission.MutationInterface                  = &Plugin{}
+	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
+)
+
+// New returns the plugin.
+func New() *Plugin { return &Plugin{Handler: admission.NewHandler(admission.Create)} }
+
+// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
+func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
+	nodes := f.Core().V1().Nodes()
+	p.nodes = nodes.Lister()
+	p.SetReadyFunc(nodes.Informer().HasSynced)
+}
+
+// ValidateInitialization implements admission.InitializationValidator.
+func (p *Plugin) ValidateInitialization() error {
+	if p.nodes == nil {
+		return errors.New("missing node lister")
+	}
+	return nil
+}
+
+// Admit copies the labels of the node that a Binding names, and of a pod that is
+// created with a node.
+func (p *Plugin) Admit(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	switch a.GetResource().GroupResource() {
+	case corev1.Resource("bindings"):
+	case corev1.Resource("pods"):
+		if a.GetSubresource() != "" && a.GetSubresource() != "binding" {
+			return nil
+		}
+	default:
+		return nil
+	}
+	var node string
+	switch o := a.GetObject().(type) {
+	case *corev1.Binding:
+		if o.Target.Kind != "" && o.Target.Kind != "Node" {
+			return nil
+		}
+		node = o.Target.Name
+	case *corev1.Pod:
+		node = o.Spec.NodeName
+	default:
+		return apierrors.NewBadRequest(fmt.Sprintf("expected *v1.Binding or *v1.Pod but got %T", a.GetObject()))
+	}
+	if node == "" {
+		return nil
+	}
+	if !p.WaitForReady() {
+		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	}
+	n, err := p.nodes.Get(node)
+	if err != nil {
+		return nil // the node may not be there yet: a static pod's, for one
+	}
+	o := a.GetObject().(metav1.Object)
+	labels := o.GetLabels()
+	for _, key := range []string{corev1.LabelTopologyZone, corev1.LabelTopologyRegion} {
+		if value, ok := n.Labels[key]; ok {
+			if labels == nil {
+				labels = map[string]string{}
+			}
+			labels[key] = value
+		}
+	}
+	o.SetLabels(labels)
+	return nil
+}
