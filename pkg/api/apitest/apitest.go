@@ -7,6 +7,7 @@
 //	create NAME    the patched base is created
 //	update NAME    the base exists and is replaced by the patched base
 //	status NAME    the same, through the status subresource
+//	approval NAME  the same, through the approval subresource
 //
 // The section "want NAME" that follows a case holds the answer: one line for
 // each cause of a refusal, sorted ("reason field: message"), or, for an accepted
@@ -56,11 +57,12 @@ type Kind[T any, P Object[T]] struct {
 	// Prepare, if set, does to a new object what the strategy does before
 	// validation, as far as the cases depend on it.
 	Prepare func(P)
-	// Create, Update and Status are the validation functions. Status may be nil
-	// for a kind without the subresource.
-	Create func(P) field.ErrorList
-	Update func(obj, old P) field.ErrorList
-	Status func(obj, old P) field.ErrorList
+	// Create and the others are the validation functions, nil for what the kind
+	// does not have.
+	Create   func(P) field.ErrorList
+	Update   func(obj, old P) field.ErrorList
+	Status   func(obj, old P) field.ErrorList
+	Approval func(obj, old P) field.ErrorList
 }
 
 // Run checks the kind against the recorded answers in the file.
@@ -136,17 +138,11 @@ func answer[T any, P Object[T]](t *testing.T, scheme *runtime.Scheme, k Kind[T, 
 	}
 	old.SetResourceVersion("1")
 	var errs field.ErrorList
-	switch c.verb {
-	case "create":
+	if c.verb == "create" {
 		errs = k.Create(obj)
-	case "update":
+	} else {
 		obj.SetResourceVersion("1")
-		errs = k.Update(obj, old)
-	case "status":
-		obj.SetResourceVersion("1")
-		errs = k.Status(obj, old)
-	default:
-		t.Fatalf("unknown verb %q", c.verb)
+		errs = map[string]func(obj, old P) field.ErrorList{"update": k.Update, "status": k.Status, "approval": k.Approval}[c.verb](obj, old)
 	}
 	if len(errs) > 0 || c.verb != "create" {
 		var lines []string
@@ -223,16 +219,23 @@ func record(t *testing.T, kubeconfig, path string, cases []*testCase) {
 			t.Fatalf("create the base: %s", answer)
 		}
 		created := unmarshal(t, answer)["metadata"].(map[string]any)
+		name := path + "/" + created["name"].(string)
+		if c.base["status"] != nil {
+			code, answer := send(http.MethodPut, name+"/status", c.base)
+			if code != http.StatusOK {
+				t.Fatalf("set the status of the base: %s", answer)
+			}
+			created = unmarshal(t, answer)["metadata"].(map[string]any)
+		}
 		meta := c.obj["metadata"].(map[string]any)
 		for _, key := range []string{"uid", "resourceVersion", "creationTimestamp", "generation"} {
 			if _, ok := meta[key]; !ok && created[key] != nil {
 				meta[key] = created[key]
 			}
 		}
-		name := path + "/" + created["name"].(string)
 		sub := ""
-		if c.verb == "status" {
-			sub = "/status"
+		if c.verb != "update" {
+			sub = "/" + c.verb
 		}
 		code, answer = send(http.MethodPut, name+sub+"?dryRun=All", c.obj)
 		c.want = recorded(t, c, code, answer)
@@ -272,10 +275,14 @@ func recorded(t *testing.T, c *testCase, code int, answer []byte) string {
 func cause(reason, path, message string) string {
 	for _, brackets := range []string{"{}", "[]"} {
 		head, value, found := strings.Cut(message, ": "+brackets[:1])
-		end := strings.LastIndex(value, brackets[1:]+": ")
-		if found && end >= 0 && !strings.Contains(head, ":") {
-			message = head + ": " + brackets[:1] + "…" + value[end:]
+		if !found || strings.Contains(head, ":") {
+			continue
 		}
+		end := strings.LastIndex(value, brackets[1:]+": ")
+		if end < 0 {
+			end = len(value) - 1
+		}
+		message = head + ": " + brackets[:1] + "…" + value[end:]
 	}
 	return fmt.Sprintf("%s %s: %s", reason, path, strings.ReplaceAll(message, "\n", " "))
 }

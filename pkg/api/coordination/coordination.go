@@ -1,0 +1,41 @@
+// Package coordination knows what is true of the kinds of coordination.k8s.io/v1
+// wherever they are handled: what makes them invalid (the Validate functions). They
+// have no defaults.
+package coordination
+
+import (
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
+)
+
+// AddDefaults registers nothing: kinds of the group have no defaults.
+func AddDefaults(*runtime.Scheme) error { return nil }
+
+// AddFieldLabels registers nothing: kinds of the group take the field selectors
+// that every kind takes.
+func AddFieldLabels(*runtime.Scheme) error { return nil }
+
+// ValidateLease says what is wrong with a new Lease.
+func ValidateLease(l *coordinationv1.Lease) field.ErrorList {
+	errs := rules.Namespaced(&l.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+	return append(errs, validateLeaseSpec(&l.Spec)...)
+}
+
+// ValidateLeaseUpdate says what is wrong with an update of a Lease.
+func ValidateLeaseUpdate(l, old *coordinationv1.Lease) field.ErrorList {
+	errs := rules.MetaUpdate(&l.ObjectMeta, &old.ObjectMeta)
+	return append(errs, validateLeaseSpec(&l.Spec)...)
+}
+
+func validateLeaseSpec(spec *coordinationv1.LeaseSpec) field.ErrorList {
+	p := field.NewPath("spec")
+	var errs field.ErrorList
+	if d := spec.LeaseDurationSeconds; d != nil && *d <= 0 {
+		errs = append(errs, field.Invalid(p.Child("leaseDurationSeconds"), *d, "must be greater than 0"))
+	}
+	return append(errs, rules.NonNegativePtr(spec.LeaseTransitions, p.Child("leaseTransitions"))...)
+}

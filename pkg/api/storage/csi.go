@@ -1,0 +1,196 @@
+package storage
+
+import (
+	"slices"
+	"strings"
+
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
+)
+
+const (
+	maxDriverName          = 63
+	maxNodeID              = 192
+	minTokenSeconds        = 10 * 60
+	maxTokenSeconds        = 1 << 32
+	minUpdatePeriodSeconds = 10
+)
+
+func setCSIDriver(d *storagev1.CSIDriver) {
+	setPtr(&d.Spec.AttachRequired, true)
+	setPtr(&d.Spec.PodInfoOnMount, false)
+	setPtr(&d.Spec.StorageCapacity, false)
+	setPtr(&d.Spec.FSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)
+	setPtr(&d.Spec.RequiresRepublish, false)
+	setPtr(&d.Spec.SELinuxMount, false)
+	setPtr(&d.Spec.PreventPodSchedulingIfMissing, false)
+	if len(d.Spec.VolumeLifecycleModes) == 0 {
+		d.Spec.VolumeLifecycleModes = []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecyclePersistent}
+	}
+}
+
+// ValidateCSIDriver says what is wrong with a new CSIDriver.
+func ValidateCSIDriver(d *storagev1.CSIDriver) field.ErrorList {
+	errs := rules.ClusterScoped(&d.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+	return append(errs, validateCSIDriverSpec(&d.Spec)...)
+}
+
+// ValidateCSIDriverUpdate says what is wrong with an update of a CSIDriver.
+func ValidateCSIDriverUpdate(d, old *storagev1.CSIDriver) field.ErrorList {
+	errs := rules.MetaUpdate(&d.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, validateCSIDriverSpec(&d.Spec)...)
+	errs = append(errs, rules.Immutable(d.Spec.AttachRequired, old.Spec.AttachRequired, specPath.Child("attachedRequired"))...)
+	return append(errs, rules.Immutable(d.Spec.VolumeLifecycleModes, old.Spec.VolumeLifecycleModes, specPath.Child("volumeLifecycleModes"))...)
+}
+
+func validateCSIDriverSpec(spec *storagev1.CSIDriverSpec) field.ErrorList {
+	var errs field.ErrorList
+	required := func(name string, set bool) {
+		if !set {
+			errs = append(errs, field.Required(specPath.Child(name), ""))
+		}
+	}
+	required("attachedRequired", spec.AttachRequired != nil)
+	required("podInfoOnMount", spec.PodInfoOnMount != nil)
+	required("storageCapacity", spec.StorageCapacity != nil)
+	required("fsGroupPolicy", spec.FSGroupPolicy != nil)
+	required("seLinuxMount", spec.SELinuxMount != nil)
+	if spec.FSGroupPolicy != nil {
+		errs = append(errs, rules.OneOf(*spec.FSGroupPolicy, specPath.Child("fsGroupPolicy"),
+			storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)...)
+	}
+	for _, mode := range spec.VolumeLifecycleModes {
+		errs = append(errs, rules.OneOf(mode, specPath.Child("volumeLifecycleModes"), storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
+	}
+	if period := spec.NodeAllocatableUpdatePeriodSeconds; period != nil && *period < minUpdatePeriodSeconds {
+		errs = append(errs, field.Invalid(specPath.Child("nodeAllocatableUpdatePeriodSeconds"), *period, "must be greater than or equal to 10 seconds"))
+	}
+	return append(errs, validateTokenRequests(spec.TokenRequests)...)
+}
+
+func validateTokenRequests(requests []storagev1.TokenRequest) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i, r := range requests {
+		p := specPath.Child("tokenRequests").Index(i)
+		if seen[r.Audience] {
+			errs = append(errs, field.Duplicate(p.Child("audience"), r.Audience))
+			continue
+		}
+		seen[r.Audience] = true
+		if r.ExpirationSeconds == nil {
+			continue
+		}
+		switch seconds, p := *r.ExpirationSeconds, p.Child("expirationSeconds"); {
+		case seconds < minTokenSeconds:
+			errs = append(errs, field.Invalid(p, seconds, "may not specify a duration less than 10 minutes"))
+		case seconds > maxTokenSeconds:
+			errs = append(errs, field.Invalid(p, seconds, "may not specify a duration larger than 2^32 seconds"))
+		}
+	}
+	return errs
+}
+
+// ValidateCSINode says what is wrong with a new CSINode.
+func ValidateCSINode(n *storagev1.CSINode) field.ErrorList {
+	errs := rules.ClusterScoped(&n.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+	return append(errs, validateCSINodeSpec(&n.Spec)...)
+}
+
+// ValidateCSINodeUpdate says what is wrong with an update of a CSINode: a driver
+// comes and goes whole, but for how many volumes it takes.
+func ValidateCSINodeUpdate(n, old *storagev1.CSINode) field.ErrorList {
+	errs := rules.MetaUpdate(&n.ObjectMeta, &old.ObjectMeta)
+	for i := range n.Spec.Drivers {
+		driver := n.Spec.Drivers[i]
+		for _, was := range old.Spec.Drivers {
+			was.Allocatable = driver.Allocatable
+			if was.Name == driver.Name && !equality.Semantic.DeepEqual(was, driver) {
+				errs = append(errs, field.Invalid(specPath.Child("drivers"), driver, "field is immutable"))
+			}
+		}
+	}
+	return append(errs, validateCSINodeSpec(&n.Spec)...)
+}
+
+func validateCSINodeSpec(spec *storagev1.CSINodeSpec) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i := range spec.Drivers {
+		driver, p := &spec.Drivers[i], specPath.Child("drivers").Index(i)
+		if seen[driver.Name] {
+			errs = append(errs, field.Duplicate(p.Child("name"), driver.Name))
+		}
+		seen[driver.Name] = true
+		errs = append(errs, validateDriverName(driver.Name, p.Child("name"))...)
+		switch {
+		case driver.NodeID == "":
+			errs = append(errs, field.Required(p.Child("nodeID"), ""))
+		case len(driver.NodeID) > maxNodeID:
+			errs = append(errs, field.Invalid(p.Child("nodeID"), driver.NodeID, "must be 192 characters or less"))
+		}
+		if driver.Allocatable != nil {
+			errs = append(errs, rules.NonNegativePtr(driver.Allocatable.Count, p.Child("allocatable", "count"))...)
+		}
+		for j, key := range driver.TopologyKeys {
+			if slices.Contains(driver.TopologyKeys[:j], key) {
+				errs = append(errs, field.Duplicate(p, key))
+			}
+			if key == "" {
+				errs = append(errs, field.Required(p, ""))
+			}
+			errs = append(errs, rules.QualifiedName(key, p)...)
+		}
+	}
+	return errs
+}
+
+// validateDriverName checks the name of a CSI driver, in whatever case.
+func validateDriverName(name string, p *field.Path) field.ErrorList {
+	if name == "" {
+		return field.ErrorList{field.Required(p, "")}
+	}
+	var errs field.ErrorList
+	if len(name) > maxDriverName {
+		errs = append(errs, field.TooLong(p, "" /*unused*/, maxDriverName))
+	}
+	return append(errs, rules.Messages(p, name, validation.IsDNS1123Subdomain(strings.ToLower(name)))...)
+}
+
+// ValidateCSIStorageCapacity says what is wrong with a new CSIStorageCapacity.
+func ValidateCSIStorageCapacity(c *storagev1.CSIStorageCapacity) field.ErrorList {
+	errs := rules.Namespaced(&c.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+	errs = append(errs, rules.LabelSelector(c.NodeTopology, field.NewPath("nodeTopology"))...)
+	return append(errs, validateCapacity(c)...)
+}
+
+// ValidateCSIStorageCapacityUpdate says what is wrong with an update of a CSIStorageCapacity.
+func ValidateCSIStorageCapacityUpdate(c, old *storagev1.CSIStorageCapacity) field.ErrorList {
+	errs := rules.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, metavalidation.ValidateLabelSelector(c.NodeTopology, metavalidation.LabelSelectorValidationOptions{
+		AllowInvalidLabelValueInSelector: metavalidation.LabelSelectorHasInvalidLabelValue(old.NodeTopology),
+	}, field.NewPath("nodeTopology"))...)
+	errs = append(errs, validateCapacity(c)...)
+	errs = append(errs, rules.Immutable(c.NodeTopology, old.NodeTopology, field.NewPath("nodeTopology"))...)
+	return append(errs, rules.Immutable(c.StorageClassName, old.StorageClassName, field.NewPath("storageClassName"))...)
+}
+
+func validateCapacity(c *storagev1.CSIStorageCapacity) field.ErrorList {
+	errs := rules.Messages(field.NewPath("storageClassName"), c.StorageClassName, apivalidation.NameIsDNSSubdomain(c.StorageClassName, false))
+	for _, q := range []struct {
+		name  string
+		value *resource.Quantity
+	}{{"capacity", c.Capacity}, {"maximumVolumeSize", c.MaximumVolumeSize}} {
+		if q.value != nil && q.value.Sign() < 0 {
+			return append(errs, field.Invalid(field.NewPath(q.name), q.value.String(), apivalidation.IsNegativeErrorMsg))
+		}
+	}
+	return errs
+}
