@@ -49,6 +49,8 @@ type Config struct {
 	// between two reports of an unchanged status, LeaseSeconds how long a heartbeat is good.
 	Look, Report time.Duration
 	LeaseSeconds int32
+	// External says that somebody else initializes the node and knows its addresses.
+	External bool
 	// PodCIDR is the node's when no API server gives one.
 	PodCIDR string
 }
@@ -119,6 +121,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	if m.Client != nil {
 		running.Go(func() { m.watch(ctx) })
 		running.Go(func() { m.lease(ctx) })
+	}
+	if m.Client == nil && m.PodCIDR != "" {
+		m.setPodCIDR(ctx, m.PodCIDR)
 	}
 	m.report(ctx)
 	running.Wait()

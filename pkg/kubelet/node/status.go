@@ -21,11 +21,9 @@ func (m *Manager) status(ctx context.Context, node *v1.Node, now time.Time) (v1.
 		s = *node.Status.DeepCopy()
 	}
 	s.Capacity, s.Allocatable = m.Machine.Capacity(), m.Machine.Allocatable()
-	s.Addresses = nil
-	for _, ip := range m.IPs {
-		s.Addresses = append(s.Addresses, v1.NodeAddress{Type: v1.NodeInternalIP, Address: ip.String()})
+	if !m.External || len(s.Addresses) == 0 {
+		s.Addresses = m.Addresses()
 	}
-	s.Addresses = append(s.Addresses, v1.NodeAddress{Type: v1.NodeHostName, Address: m.Hostname})
 	s.DaemonEndpoints.KubeletEndpoint.Port = m.Port
 	s.NodeInfo = m.Machine.Info()
 	s.NodeInfo.OperatingSystem, s.NodeInfo.Architecture = goruntime.GOOS, goruntime.GOARCH
@@ -105,4 +103,13 @@ func setCondition(s *v1.NodeStatus, c v1.NodeCondition, now time.Time) {
 		c.LastTransitionTime = c.LastHeartbeatTime
 	}
 	s.Conditions[i] = c
+}
+
+// Addresses are the node's, as far as it knows itself.
+func (m *Manager) Addresses() []v1.NodeAddress {
+	var out []v1.NodeAddress
+	for _, ip := range m.IPs {
+		out = append(out, v1.NodeAddress{Type: v1.NodeInternalIP, Address: ip.String()})
+	}
+	return append(out, v1.NodeAddress{Type: v1.NodeHostName, Address: m.Hostname})
 }

@@ -11,6 +11,11 @@ import (
 
 // watchAPI follows the pods that are bound to the node.
 func (m *Manager) watchAPI(ctx context.Context) {
+	select {
+	case <-m.Ready:
+	case <-ctx.Done():
+		return
+	}
 	lw := cache.NewListWatchFromClient(m.Client.CoreV1().RESTClient(), "pods", metav1.NamespaceAll,
 		fields.OneTermEqualSelector("spec.nodeName", m.NodeName))
 	_, controller := cache.NewInformerWithOptions(cache.InformerOptions{

@@ -55,6 +55,8 @@ type Dependencies struct {
 	// Handler names the runtime handler of a pod's RuntimeClass.
 	Handler  func(ctx context.Context, pod *v1.Pod) (string, error)
 	Recorder record.EventRecorder
+	// Ready is closed once pods of the API can be started: what they see of the cluster is known.
+	Ready <-chan struct{}
 }
 
 // A Manager runs the pods of a node.

@@ -1,0 +1,211 @@
+package kubelet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
+
+	"github.com/leme-k8s/leme/pkg/component"
+	"github.com/leme-k8s/leme/pkg/kubelet/images"
+	"github.com/leme-k8s/leme/pkg/kubelet/logs"
+	"github.com/leme-k8s/leme/pkg/kubelet/node"
+	"github.com/leme-k8s/leme/pkg/kubelet/objects"
+	"github.com/leme-k8s/leme/pkg/kubelet/pods"
+	"github.com/leme-k8s/leme/pkg/kubelet/probes"
+	"github.com/leme-k8s/leme/pkg/kubelet/resources"
+	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
+	"github.com/leme-k8s/leme/pkg/kubelet/status"
+	"github.com/leme-k8s/leme/pkg/kubelet/volumes"
+)
+
+// A room is a part of the kubelet that runs until its context is cancelled. An error means that the
+// kubelet cannot go on.
+type room func(context.Context) error
+
+func quiet(run func(context.Context)) room {
+	return func(ctx context.Context) error { run(ctx); return nil }
+}
+
+// parallel is how many status writes, and starts of sandboxes and containers, go on at the same time: enough to
+// keep the machine busy, too few to have them all wait for each other.
+const parallel = 8
+
+// assemble builds the rooms and hands each what it needs of the others.
+func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) {
+	machine, cgroups, err := k.machine()
+	if err != nil {
+		return nil, err
+	}
+	if err := cgroups.Start(machine.PodLimits()); err != nil {
+		return nil, err
+	}
+	recorder := k.recorder(ctx, c)
+	services := newServices(c.main)
+
+	var manager *pods.Manager // told of changes by rooms that it needs itself
+	wake := func(uid types.UID) { manager.Wake(uid) }
+	store := objects.New(c.main, func(uid types.UID) { manager.Refresh(uid) })
+
+	pressure := calm{}
+	nodes := node.New(k.nodeConfig(), node.Dependencies{
+		Client: c.heartbeat, CRI: c.runtime, Machine: machine, Pressure: pressure, Recorder: recorder,
+		Images:  images.Lister{Images: c.images, Max: int(*k.config.NodeStatusMaxImages)},
+		Changed: func(ctx context.Context, _ *v1.Node) { manager.NodeChanged(ctx) },
+	})
+	run := runtime.New(k.runtimeConfig(machine, cgroups), runtime.Dependencies{
+		CRI: c.runtime, Images: c.images, Objects: store, Services: services.of, Recorder: recorder,
+		HostIPs: nodes.HostIPs, Allocatable: machine.Allocatable, RecursiveReadOnly: nodes.RecursiveReadOnly,
+	})
+	records, err := images.NewRecords(k.options.RootDir, k.config.ImagePullCredentialsVerificationPolicy, k.config.PreloadedImagesVerificationAllowlist)
+	if err != nil {
+		return nil, err
+	}
+	claims := claims{c.main}
+	manager = pods.NewManager(pods.Config{
+		NodeName: k.nodeName, StaticPodPath: k.config.StaticPodPath, MaxPods: int(machine.MaxPods),
+		Limits:        pods.BackoffLimits{Initial: min(10*time.Second, k.config.CrashLoopBackOff.MaxContainerRestartPeriod.Duration), Max: k.config.CrashLoopBackOff.MaxContainerRestartPeriod.Duration},
+		UnsafeSysctls: k.config.AllowedUnsafeSysctls, RuntimeName: c.runtimeName,
+	}, pods.Dependencies{
+		Client: c.main, Runtime: run, Observer: runtime.NewObserver(c.runtime),
+		Probes: probes.NewManager(run.Exec, recorder, wake), Status: status.NewWriter(c.main, parallel), Objects: store,
+		Volumes: volumes.New(volumes.Config{
+			RootDir: k.options.RootDir, Objects: store, Claims: claims, Allocatable: machine.Allocatable, HostIPs: nodes.HostIPs,
+			NodeLabels: func() map[string]string { n, _ := nodes.Node(ctx); return n.Labels },
+		}),
+		Cgroups: cgroups,
+		Images: images.New(images.Config{
+			Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
+			QPS: float32(*k.config.RegistryPullQPS), Burst: int(k.config.RegistryBurst),
+		}),
+		Node: nodes.Node, Handler: claims.handler, Recorder: recorder, Ready: services.synced,
+	})
+	rooms := []room{manager.Run, nodes.Run, quiet(services.run)}
+	if c.certificate != nil {
+		rooms = append(rooms, quiet(c.certificate.Run))
+	}
+	retention := images.Retention{
+		High: int(*k.config.ImageGCHighThresholdPercent), Low: int(*k.config.ImageGCLowThresholdPercent),
+		MinAge: k.config.ImageMinimumGCAge.Duration, MaxAge: k.config.ImageMaximumGCAge.Duration,
+	}
+	if err := retention.Validate(); err != nil {
+		return nil, err
+	}
+	collector := &images.Collector{
+		Images: c.images, Containers: c.runtime, Records: records, Retention: retention, Recorder: recorder, Node: nodes.Ref(), Clock: clock.RealClock{},
+	}
+	policy, err := logs.ParsePolicy(k.config.ContainerLogMaxSize, *k.config.ContainerLogMaxFiles, *k.config.ContainerLogMaxWorkers, k.config.ContainerLogMonitorInterval.Duration)
+	if err != nil {
+		return nil, err
+	}
+	rotator := &logs.Rotator{Runtime: c.runtime, Policy: policy, Clock: clock.RealClock{}}
+	return append(rooms, quiet(collector.Run), quiet(rotator.Run)), nil
+}
+
+func (k *Kubelet) nodeConfig() node.Config {
+	taints := k.config.RegisterWithTaints
+	if k.options.CloudProvider == "external" {
+		taints = append(taints, v1.Taint{Key: "node.cloudprovider.kubernetes.io/uninitialized", Value: "true", Effect: v1.TaintEffectNoSchedule})
+	}
+	return node.Config{
+		Name: k.nodeName, Hostname: k.hostname, IPs: k.ips, Labels: k.options.NodeLabels, Taints: taints,
+		Register: *k.config.RegisterNode, ProviderID: k.config.ProviderID, Port: k.config.Port, Version: component.Version,
+		Look: k.config.NodeStatusUpdateFrequency.Duration, Report: k.config.NodeStatusReportFrequency.Duration,
+		LeaseSeconds: k.config.NodeLeaseDurationSeconds, External: k.options.CloudProvider == "external",
+		PodCIDR: k.config.PodCIDR,
+	}
+}
+
+func (k *Kubelet) runtimeConfig(machine *resources.Node, cgroups *resources.Cgroups) runtime.Config {
+	v2 := cgroups.Version() == 2
+	return runtime.Config{
+		RootDir: k.options.RootDir, LogDir: k.config.PodLogsDir, MaxPods: int(machine.MaxPods), Parallel: parallel,
+		DNS: runtime.DNS{ClusterDNS: k.config.ClusterDNS, ClusterDomain: k.config.ClusterDomain, ResolvConf: *k.config.ResolverConfig},
+		Limits: runtime.Limits{
+			CPUQuota: *k.config.CPUCFSQuota, Period: k.config.CPUCFSQuotaPeriod.Duration, MemoryCapacity: int64(machine.Memory),
+			GroupKill: v2 && (k.config.SingleProcessOOMKill == nil || !*k.config.SingleProcessOOMKill), NoSwap: v2 && machine.Swap > 0,
+		},
+		Security:       runtime.Security{SeccompDefault: *k.config.SeccompDefault, SeccompRoot: filepath.Join(k.options.RootDir, "seccomp")},
+		DefaultSysctls: k.config.DefaultPodSysctls,
+	}
+}
+
+// parallelPulls is how many images are pulled at the same time; 0 is no limit.
+func (k *Kubelet) parallelPulls() int {
+	switch {
+	case *k.config.SerializeImagePulls:
+		return 1
+	case k.config.MaxParallelImagePulls != nil:
+		return int(*k.config.MaxParallelImagePulls)
+	}
+	return 0
+}
+
+// reserved is what of the machine pods do not get.
+func (k *Kubelet) reserved() (resources.Reserved, error) {
+	system, err := resources.ParseResources("systemReserved", k.config.SystemReserved)
+	if err != nil {
+		return resources.Reserved{}, err
+	}
+	kube, err := resources.ParseResources("kubeReserved", k.config.KubeReserved)
+	return resources.Reserved{System: system, Kube: kube}, err
+}
+
+// setOOMScore says how soon the kernel picks this process when memory runs out.
+func setOOMScore(score int) error {
+	err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(score)), 0)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("not permitted: %w", err)
+	}
+	return err
+}
+
+// claims looks up what pods refer to once, at their start.
+type claims struct{ client kubernetes.Interface }
+
+var errNoAPI = errors.New("there is no API server (--kubeconfig)")
+
+// Claim implements volumes.Claims.
+func (c claims) Claim(ctx context.Context, namespace, name string) (*v1.PersistentVolumeClaim, error) {
+	if c.client == nil {
+		return nil, errNoAPI
+	}
+	return c.client.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// Volume implements volumes.Claims.
+func (c claims) Volume(ctx context.Context, name string) (*v1.PersistentVolume, error) {
+	if c.client == nil {
+		return nil, errNoAPI
+	}
+	return c.client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
+}
+
+// handler is the runtime handler of a pod's RuntimeClass.
+func (c claims) handler(ctx context.Context, pod *v1.Pod) (string, error) {
+	if pod.Spec.RuntimeClassName == nil || *pod.Spec.RuntimeClassName == "" {
+		return "", nil
+	}
+	if c.client == nil {
+		return "", errNoAPI
+	}
+	rc, err := c.client.NodeV1().RuntimeClasses().Get(ctx, *pod.Spec.RuntimeClassName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return "", fmt.Errorf("RuntimeClass %q not found", *pod.Spec.RuntimeClassName)
+	}
+	if err != nil {
+		return "", fmt.Errorf("getting RuntimeClass: %w", err)
+	}
+	return rc.Handler, nil
+}
