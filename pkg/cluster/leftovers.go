@@ -1,0 +1,218 @@
+package cluster
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A clusterProcess is a process of the cluster that is not in a container.
+type clusterProcess struct {
+	pid  int
+	shim bool // holds a container
+}
+
+// clusterProcesses finds them by the mark in their environment. This process is not
+// among them.
+func clusterProcesses(d dataDir) ([]clusterProcess, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	mark := []byte(d.environment())
+	var out []clusterProcess
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		// A process that ends meanwhile cannot be read, and need not be.
+		environment, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		if !slices.ContainsFunc(bytes.Split(environment, []byte{0}), func(v []byte) bool { return bytes.Equal(v, mark) }) {
+			continue
+		}
+		program, _ := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
+		out = append(out, clusterProcess{pid: pid, shim: strings.HasPrefix(filepath.Base(program), "containerd-shim")})
+	}
+	return out, nil
+}
+
+// endLeftovers ends what a cluster that crashed, or was not started completely, has
+// left running, but for the shims, which hold the pods.
+func endLeftovers(ctx context.Context, d dataDir) error {
+	return endProcesses(ctx, d, func(p clusterProcess) bool { return !p.shim })
+}
+
+// endProcesses asks the chosen processes to end, and makes those that do not.
+func endProcesses(ctx context.Context, d dataDir, chosen func(clusterProcess) bool) error {
+	const patience = 5 * time.Second
+	deadline := time.Now().Add(patience)
+	told := map[int]bool{}
+	for {
+		processes, err := clusterProcesses(d)
+		if err != nil {
+			return err
+		}
+		processes = slices.DeleteFunc(processes, func(p clusterProcess) bool { return !chosen(p) })
+		if len(processes) == 0 {
+			return nil
+		}
+		late := time.Now().After(deadline)
+		for _, p := range processes {
+			switch {
+			case late:
+				_ = unix.Kill(p.pid, unix.SIGKILL)
+			case !told[p.pid]:
+				told[p.pid] = true
+				_ = unix.Kill(p.pid, unix.SIGTERM)
+			}
+		}
+		if time.Now().After(deadline.Add(patience)) {
+			return fmt.Errorf("process %d does not end", processes[0].pid)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// forgetOtherBoot clears the runtime's record of containers if the machine has been
+// started again since: none of them runs any more, and their process ids are others' now.
+func forgetOtherBoot(d dataDir) error {
+	now, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return err
+	}
+	then, err := os.ReadFile(d.run("boot-id"))
+	if err == nil && bytes.Equal(now, then) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := unmountBelow(d.run("s")); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(d.run("s")); err != nil {
+		return err
+	}
+	return writeFile(d.run("boot-id"), now, 0o600)
+}
+
+// A mount of this mount namespace.
+type mount struct{ path, fsType string }
+
+func mountPoints() ([]mount, error) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	return parseMounts(string(data)), nil
+}
+
+func parseMounts(data string) []mount {
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	var out []mount
+	lines := bufio.NewScanner(strings.NewReader(data))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		fields, kind := strings.Fields(before), strings.Fields(after)
+		if ok && len(fields) > 4 && len(kind) > 0 {
+			out = append(out, mount{path: unescape.Replace(fields[4]), fsType: kind[0]})
+		}
+	}
+	return out
+}
+
+// unmountBelow unmounts everything below a directory, the last mounted first. It is
+// an error if anything remains: what is below a mount may be the user's.
+func unmountBelow(dir string) error {
+	for range 3 { // mounts can lie on top of each other
+		mounts, err := mountPoints()
+		if err != nil {
+			return err
+		}
+		mounts = slices.DeleteFunc(mounts, func(m mount) bool { return !strings.HasPrefix(m.path, dir+"/") })
+		if len(mounts) == 0 {
+			return nil
+		}
+		for _, m := range slices.Backward(mounts) {
+			if err := unix.Unmount(m.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL && err != unix.ENOENT {
+				return fmt.Errorf("unmounting %s: %w", m.path, err)
+			}
+		}
+	}
+	return fmt.Errorf("there are still mounts below %s", dir)
+}
+
+// removeCgroups kills what is in the cgroup or below it, and removes it from every hierarchy.
+func removeCgroups(ctx context.Context, name string) error {
+	hierarchies, err := cgroupHierarchies()
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for _, h := range hierarchies {
+		root := filepath.Join(h, name)
+		for {
+			err := removeCgroup(root)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+				return fmt.Errorf("removing the cgroup %s: %w", root, err)
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+func removeCgroup(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := removeCgroup(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	processes, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	for _, line := range strings.Fields(string(processes)) {
+		if pid, err := strconv.Atoi(line); err == nil && pid > 1 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
+		return err
+	}
+	return nil
+}
