@@ -57,10 +57,9 @@ func (r *report) pod(pod *corev1.Pod) {
 // ValidatePodTemplateSpec says what is wrong with a template for pods.
 func ValidatePodTemplateSpec(template *corev1.PodTemplateSpec, p *field.Path) field.ErrorList {
 	var r report
-	meta := p.Child("metadata")
-	r.labels(template.Labels, meta.Child("labels"))
-	r.merge(apivalidation.ValidateAnnotations(template.Annotations, meta.Child("annotations")))
-	r.podAnnotations(template.Annotations, &template.Spec, meta.Child("annotations"))
+	r.labels(template.Labels, p.Child("labels"))
+	r.merge(apivalidation.ValidateAnnotations(template.Annotations, p.Child("annotations")))
+	r.podAnnotations(template.Annotations, &template.Spec, p.Child("annotations"))
 	r.podSpec(&template.Spec, nil, p.Child("spec"))
 	r.forbidIf(len(template.Spec.EphemeralContainers) > 0, p.Child("spec", "ephemeralContainers"), "ephemeral containers not allowed in pod template")
 	r.appArmorConflicts(template.Annotations, &template.Spec, p.Child("spec"))
