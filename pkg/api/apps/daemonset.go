@@ -73,14 +73,14 @@ func validateDaemonSetStrategy(s *appsv1.DaemonSetUpdateStrategy) field.ErrorLis
 	unavailable, surge := s.RollingUpdate.MaxUnavailable, s.RollingUpdate.MaxSurge
 	hasUnavailable, hasSurge := !rules.IsZero(unavailable), !rules.IsZero(surge)
 	var errs field.ErrorList
-	if hasUnavailable {
-		errs = append(errs, rules.CountOrPercent(*unavailable, rolling.Child("maxUnavailable"))...)
-		errs = append(errs, rules.AtMost100Percent(*unavailable, rolling.Child("maxUnavailable"))...)
+	check := func(v *intstr.IntOrString, p *field.Path) {
+		if v != nil {
+			errs = append(errs, rules.CountOrPercent(*v, p)...)
+			errs = append(errs, rules.AtMost100Percent(*v, p)...)
+		}
 	}
-	if hasSurge {
-		errs = append(errs, rules.CountOrPercent(*surge, rolling.Child("maxSurge"))...)
-		errs = append(errs, rules.AtMost100Percent(*surge, rolling.Child("maxSurge"))...)
-	}
+	check(unavailable, rolling.Child("maxUnavailable"))
+	check(surge, rolling.Child("maxSurge"))
 	switch {
 	case hasUnavailable && hasSurge:
 		errs = append(errs, field.Invalid(rolling.Child("maxSurge"), surge, "may not be set when maxUnavailable is non-zero"))

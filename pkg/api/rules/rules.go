@@ -128,7 +128,7 @@ func AtMost100Percent(v intstr.IntOrString, p *field.Path) field.ErrorList {
 	return nil
 }
 
-// IsZero reports whether v is 0 or 0%.
+// IsZero reports whether v comes to nothing: 0, 0%, or what is not a percentage at all.
 func IsZero(v *intstr.IntOrString) bool {
 	if v == nil {
 		return true
@@ -137,7 +137,7 @@ func IsZero(v *intstr.IntOrString) bool {
 		return v.IntVal == 0
 	}
 	percent, ok := percentage(*v)
-	return ok && percent == 0
+	return !ok || percent == 0
 }
 
 func percentage(v intstr.IntOrString) (int, bool) {

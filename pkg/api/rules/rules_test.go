@@ -21,8 +21,8 @@ func TestIntOrPercent(t *testing.T) {
 		{value: intstr.FromString("0%"), ok: true, zero: true},
 		{value: intstr.FromString("100%"), ok: true},
 		{value: intstr.FromString("101%")},
-		{value: intstr.FromString("5")},
-		{value: intstr.FromString("")},
+		{value: intstr.FromString("5"), zero: true},
+		{value: intstr.FromString(""), zero: true},
 	} {
 		errs := append(CountOrPercent(tc.value, p), AtMost100Percent(tc.value, p)...)
 		if ok := len(errs) == 0; ok != tc.ok {
