@@ -132,14 +132,14 @@ func (t *Table) skeleton(tx *knftables.Transaction) {
 		"outside":  "and for that from outside",
 		"closed":   "addresses and ports without endpoints",
 	} {
-		tx.Add(&knftables.Map{Name: name, TypeOf: frontend + " : verdict", Comment: &comment})
+		tx.Add(&knftables.Map{Name: name, Type: t.typeOf(frontend) + " : verdict", Comment: &comment})
 	}
-	tx.Add(&knftables.Set{Name: "cluster-ips", TypeOf: ip + " daddr"})
-	tx.Add(&knftables.Set{Name: "hairpin", TypeOf: ip + " saddr . " + ip + " daddr", Comment: knftables.PtrTo("endpoints that may reach themselves")})
-	tx.Add(&knftables.Set{Name: "restricted", TypeOf: frontend, Comment: knftables.PtrTo("addresses and ports with loadBalancerSourceRanges")})
-	tx.Add(&knftables.Set{Name: "allowed", TypeOf: frontend + " . " + ip + " saddr", Flags: []knftables.SetFlag{knftables.IntervalFlag}})
+	tx.Add(&knftables.Set{Name: "cluster-ips", Type: t.typeOf(ip + " daddr")})
+	tx.Add(&knftables.Set{Name: "hairpin", Type: t.typeOf(ip + " saddr . " + ip + " daddr"), Comment: knftables.PtrTo("endpoints that may reach themselves")})
+	tx.Add(&knftables.Set{Name: "restricted", Type: t.typeOf(frontend), Comment: knftables.PtrTo("addresses and ports with loadBalancerSourceRanges")})
+	tx.Add(&knftables.Set{Name: "allowed", Type: t.typeOf(frontend + " . " + ip + " saddr"), Flags: []knftables.SetFlag{knftables.IntervalFlag}})
 	tx.Add(&knftables.Map{
-		Name: "affinity", TypeOf: client + " : " + ip + " daddr . th dport",
+		Name: "affinity", Type: t.typeOf(client) + " : " + t.typeOf(ip+" daddr . th dport"),
 		Flags: []knftables.SetFlag{knftables.DynamicFlag, knftables.TimeoutFlag}, Size: knftables.PtrTo(uint64(1 << 20)),
 		Comment: knftables.PtrTo("which endpoint a client was given"),
 	})
@@ -251,13 +251,27 @@ func (t *Table) class(tx *knftables.Transaction, prefix string, size int) {
 // affine writes what remembers, for a number of seconds, which endpoint a client got.
 func (t *Table) affine(tx *knftables.Transaction, set, seconds string) {
 	ip := t.ip()
-	tx.Add(&knftables.Set{Name: set, TypeOf: t.frontend()})
+	tx.Add(&knftables.Set{Name: set, Type: t.typeOf(t.frontend())})
 	original := "ct original " + ip + " daddr . meta l4proto . ct original proto-dst"
 	for _, proto := range []string{"tcp", "udp", "sctp"} { // nft must know the protocol to know what a port is
 		tx.Add(&knftables.Rule{Chain: "affinity-record", Rule: fmt.Sprintf(
 			"meta l4proto %s ct state new ct status dnat %s @%s update @affinity { ct original %s saddr . %s timeout %ss : %s daddr . th dport }",
 			proto, original, set, ip, original, seconds, ip)})
 	}
+}
+
+// typeOf names the type of an expression. nft can do that itself (typeof), but then
+// refuses rules that use a map which was there before. Only for a random number there is
+// no name: the maps of classes need typeof, and are written together with their rules.
+func (t *Table) typeOf(expr string) string {
+	address := "ipv4_addr"
+	if t.family == IPv6 {
+		address = "ipv6_addr"
+	}
+	return strings.NewReplacer(
+		t.ip()+" saddr", address, t.ip()+" daddr", address,
+		"meta l4proto", "inet_proto", "th dport", "inet_service",
+	).Replace(expr)
 }
 
 // ForgetAffinity lets go of clients whose endpoint does not serve them any more: those
