@@ -180,6 +180,15 @@ func typed[T any](t *testing.T, o map[string]any) *T {
 	return v
 }
 
+func untyped(t *testing.T, o any) map[string]any {
+	t.Helper()
+	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 // kindOf makes a validator of the functions for one kind. "create" and "update"
 // are what the object itself goes through, the others its subresources.
 func kindOf[T any](create func(*T) field.ErrorList, updates map[string]func(o, old *T) field.ErrorList) func(*testing.T, string, map[string]any, map[string]any) field.ErrorList {
@@ -223,6 +232,22 @@ var validators = map[string]func(*testing.T, string, map[string]any, map[string]
 
 func (s *suite) validate(t *testing.T, c *change) []string {
 	o, old := s.objects(t, c)
+	if s.Kind == "Service" { // what happens to a Service before it is validated
+		svc, was := typed[corev1.Service](t, o), typed[corev1.Service](t, old)
+		if was != nil {
+			SettleService(was, nil)
+			old = untyped(t, was)
+		}
+		if c.Update != "status" {
+			SettleService(svc, was)
+			o = untyped(t, svc)
+		}
+	}
+	if s.Kind == "PersistentVolumeClaim" && c.Update == "" {
+		claim := typed[corev1.PersistentVolumeClaim](t, o)
+		SettleClaim(&claim.Spec)
+		o = untyped(t, claim)
+	}
 	errs := validators[s.Kind](t, c.Update, o, old)
 	got := make([]string, 0, len(errs))
 	// The server's answer for objects is a Status; its causes are what clients see.

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,7 +10,6 @@ import (
 var accessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod}
 
 func (r *report) accessModes(modes []corev1.PersistentVolumeAccessMode, p *field.Path) {
-	r.requireIf(len(modes) == 0, p, "at least 1 access mode is required")
 	single := false
 	for _, m := range modes {
 		oneOf(r, m, p, accessModes...)
@@ -37,6 +34,7 @@ func ValidatePersistentVolumeClaimSpec(spec *corev1.PersistentVolumeClaimSpec, p
 
 func (r *report) claimSpec(spec *corev1.PersistentVolumeClaimSpec, p *field.Path) {
 	r.labelSelector(spec.Selector, p.Child("selector"))
+	r.requireIf(len(spec.AccessModes) == 0, p.Child("accessModes"), "at least 1 access mode is required")
 	r.accessModes(spec.AccessModes, p.Child("accessModes"))
 	at := p.Child("resources").Key(string(corev1.ResourceStorage))
 	if size, ok := spec.Resources.Requests[corev1.ResourceStorage]; !ok {
@@ -55,11 +53,14 @@ func (r *report) claimSpec(spec *corev1.PersistentVolumeClaimSpec, p *field.Path
 		r.dataSource(s.Name, s.Kind, s.APIGroup, p.Child("dataSource"))
 	}
 	if s := spec.DataSourceRef; s != nil {
+		if s.Namespace != nil && *s.Namespace != "" {
+			r.invalid(p.Child("dataSourceRef", "namespace"), *s.Namespace, apivalidation.ValidateNamespaceName(*s.Namespace, false)...)
+		}
 		r.dataSource(s.Name, s.Kind, s.APIGroup, p.Child("dataSourceRef"))
 	}
 	if a, b := spec.DataSource, spec.DataSourceRef; a != nil && b != nil && b.Namespace == nil {
 		same := a.Kind == b.Kind && a.Name == b.Name && (a.APIGroup == nil) == (b.APIGroup == nil) && (a.APIGroup == nil || *a.APIGroup == *b.APIGroup)
-		r.invalidIf(!same, p, p.Child("dataSource").String(), "must match dataSourceRef")
+		r.invalidIf(!same, p, struct{}{}, "must match dataSourceRef")
 	}
 }
 
@@ -80,11 +81,5 @@ func (r *report) secretRef(ref *corev1.SecretReference, p *field.Path) {
 	if ref != nil {
 		r.required(ref.Name, p.Child("name"))
 		r.required(ref.Namespace, p.Child("namespace"))
-	}
-}
-
-func (r *report) localStoragePath(path string, p *field.Path) {
-	if r.required(path, p) {
-		r.noBacksteps(strings.TrimPrefix(path, "/"), p)
 	}
 }

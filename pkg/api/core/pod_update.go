@@ -159,7 +159,7 @@ func ValidatePodStatusUpdate(pod, old *corev1.Pod) field.ErrorList {
 		r.invalidIf(c.ObservedGeneration < 0, at.Child("observedGeneration"), c.ObservedGeneration, "must be a non-negative integer")
 	}
 	r.addressesOfPod(&pod.Status, &old.Status, p)
-	if old.Status.QOSClass != "" {
+	if pod.Status.QOSClass != "" { // empty is kept as it was
 		r.immutable(pod.Status.QOSClass, old.Status.QOSClass, p.Child("qosClass"))
 	}
 	r.containerTransitions(pod, old, p)
@@ -228,7 +228,7 @@ func (r *report) containerTransitions(pod, old *corev1.Pod, p *field.Path) {
 	}
 	check(pod.Status.ContainerStatuses, old.Status.ContainerStatuses, p.Child("containerStatuses"), mayRestart)
 	check(pod.Status.InitContainerStatuses, old.Status.InitContainerStatuses, p.Child("initContainerStatuses"), func(c *corev1.Container, failed bool) bool {
-		return mayRestart(c, failed)
+		return mayRestart(c, failed) && (c != nil || old.Spec.RestartPolicy == corev1.RestartPolicyAlways)
 	})
 }
 

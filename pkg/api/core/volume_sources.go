@@ -19,25 +19,29 @@ var iscsiNames = map[string]*regexp.Regexp{
 	"naa": regexp.MustCompile(`^naa\.[[:alnum:]]{32}$`),
 }
 
-func (r *report) iscsiName(name string, p *field.Path) {
+const unknownAuthority = " starting with iqn, eui, or naa"
+
+// iscsiName validates the name of an iSCSI node. hint is what is said more of a
+// name by none of the authorities.
+func (r *report) iscsiName(name, hint string, p *field.Path) {
 	authority, _, _ := strings.Cut(name, ".")
 	format := iscsiNames[authority]
 	if format == nil {
-		r.invalid(p, name, "must be valid format starting with iqn, eui, or naa")
+		r.invalid(p, name, "must be valid format"+hint)
 		return
 	}
 	r.invalidIf(!format.MatchString(name), p, name, "must be valid format")
 }
 
-func (r *report) iscsi(v *corev1.ISCSIVolumeSource, hasSecret bool, p *field.Path) {
+func (r *report) iscsi(v *corev1.ISCSIVolumeSource, hint string, hasSecret bool, p *field.Path) {
 	r.required(v.TargetPortal, p.Child("targetPortal"))
 	if r.required(v.IQN, p.Child("iqn")) {
-		r.iscsiName(v.IQN, p.Child("iqn"))
+		r.iscsiName(v.IQN, hint, p.Child("iqn"))
 	}
 	r.lun(v.Lun, p.Child("lun"))
 	r.requireIf((v.DiscoveryCHAPAuth || v.SessionCHAPAuth) && !hasSecret, p.Child("secretRef"), "")
 	if v.InitiatorName != nil {
-		r.iscsiName(*v.InitiatorName, p.Child("initiatorname"))
+		r.iscsiName(*v.InitiatorName, hint, p.Child("initiatorname"))
 	}
 }
 

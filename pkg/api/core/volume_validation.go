@@ -102,7 +102,7 @@ func (r *report) podVolumeSources(v *corev1.VolumeSource) []volumeSource {
 			r.csiDriver(v.CSI.Driver, p.Child("driver"))
 			r.localRef(v.CSI.NodePublishSecretRef, p.Child("nodePublishSecretRef"))
 		}},
-		{name: "iscsi", set: v.ISCSI != nil, check: func(p *field.Path) { r.iscsi(v.ISCSI, v.ISCSI.SecretRef != nil, p) }},
+		{name: "iscsi", set: v.ISCSI != nil, check: func(p *field.Path) { r.iscsi(v.ISCSI, unknownAuthority, v.ISCSI.SecretRef != nil, p) }},
 		{name: "glusterfs", set: v.Glusterfs != nil, check: func(p *field.Path) {
 			r.required(v.Glusterfs.EndpointsName, p.Child("endpoints"))
 			r.required(v.Glusterfs.Path, p.Child("path"))

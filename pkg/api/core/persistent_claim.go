@@ -1,0 +1,119 @@
+package core
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/diff"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
+)
+
+const claimFieldsThatChange = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+
+var resizeStatuses = []corev1.ClaimResourceStatus{
+	corev1.PersistentVolumeClaimControllerResizeInProgress, corev1.PersistentVolumeClaimControllerResizeInfeasible,
+	corev1.PersistentVolumeClaimNodeResizeInProgress, corev1.PersistentVolumeClaimNodeResizeInfeasible, corev1.PersistentVolumeClaimNodeResizePending,
+}
+
+// SettleClaim makes the two fields for the data that a new claim starts from say
+// the same, before it is validated. The older field takes other claims and
+// snapshots alone, and a source in another namespace is not supported.
+func SettleClaim(spec *corev1.PersistentVolumeClaimSpec) {
+	if s := spec.DataSource; s != nil {
+		claim := ptr.Deref(s.APIGroup, "") == "" && s.Kind == "PersistentVolumeClaim"
+		snapshot := ptr.Deref(s.APIGroup, "") == "snapshot.storage.k8s.io" && s.Kind == "VolumeSnapshot"
+		if !claim && !snapshot {
+			spec.DataSource = nil
+		}
+	}
+	if spec.DataSourceRef != nil {
+		spec.DataSourceRef.Namespace = nil
+	}
+	switch source, ref := spec.DataSource, spec.DataSourceRef; {
+	case source != nil && ref == nil:
+		spec.DataSourceRef = &corev1.TypedObjectReference{APIGroup: source.APIGroup, Kind: source.Kind, Name: source.Name}
+	case source == nil && ref != nil:
+		spec.DataSource = &corev1.TypedLocalObjectReference{APIGroup: ref.APIGroup, Kind: ref.Kind, Name: ref.Name}
+	}
+}
+
+// ValidatePersistentVolumeClaim says what is wrong with a new PersistentVolumeClaim.
+func ValidatePersistentVolumeClaim(pvc *corev1.PersistentVolumeClaim) field.ErrorList {
+	var r report
+	r.objectMeta(pvc, true, apivalidation.NameIsDNSSubdomain, metaPath)
+	r.claimSpec(&pvc.Spec, specPath)
+	return r.errs
+}
+
+// ValidatePersistentVolumeClaimUpdate says what is wrong with an update of a
+// PersistentVolumeClaim. A claim gets its volume and its class once; once it has
+// its volume it may ask for more.
+func ValidatePersistentVolumeClaimUpdate(pvc, old *corev1.PersistentVolumeClaim) field.ErrorList {
+	var r report
+	r.objectMetaUpdate(pvc, old, metaPath)
+	r.merge(ValidatePersistentVolumeClaim(pvc))
+
+	spec, was := pvc.Spec.DeepCopy(), &old.Spec
+	if was.VolumeName == "" {
+		spec.VolumeName = was.VolumeName
+	}
+	const betaClass = corev1.BetaStorageClassAnnotation
+	if was.StorageClassName == nil && old.Annotations[betaClass] == "" ||
+		was.StorageClassName == nil && spec.StorageClassName != nil && *spec.StorageClassName == old.Annotations[betaClass] {
+		spec.StorageClassName = nil
+	}
+	if bound := old.Status.Phase == corev1.ClaimBound; bound {
+		if now, ok := spec.Resources.Requests[corev1.ResourceStorage]; ok {
+			capacity, known := old.Status.Capacity[corev1.ResourceStorage]
+			before := was.Resources.Requests[corev1.ResourceStorage]
+			shrunk := known && now.Cmp(capacity) < 0 && now.Cmp(before) != 0
+			r.forbidIf(shrunk, specPath.Child("resources", "requests", "storage"), "field can not be less than status.capacity")
+		}
+		spec.Resources.Requests = was.Resources.Requests
+		if spec.VolumeAttributesClassName != nil {
+			spec.VolumeAttributesClassName = was.VolumeAttributesClassName
+		}
+	}
+	if !apiequality.Semantic.DeepEqual(spec, was) {
+		r.add(field.Forbidden(specPath, claimFieldsThatChange+"\n"+diff.Diff(goNames{was}, goNames{spec})))
+	}
+	r.immutable(pvc.Spec.VolumeMode, old.Spec.VolumeMode, field.NewPath("volumeMode"))
+	return r.errs
+}
+
+// ValidatePersistentVolumeClaimStatusUpdate says what is wrong with an update of
+// the status of a PersistentVolumeClaim.
+func ValidatePersistentVolumeClaimStatusUpdate(pvc, old *corev1.PersistentVolumeClaim) field.ErrorList {
+	var r report
+	r.objectMetaUpdate(pvc, old, metaPath)
+	p, s := field.NewPath("status"), &pvc.Status
+	r.requireIf(pvc.ResourceVersion == "", metaPath.Child("resourceVersion"), "")
+	r.requireIf(len(pvc.Spec.AccessModes) == 0, specPath.Child("accessModes"), "")
+	for n, q := range ordered(s.Capacity) {
+		r.validQuantity(q, p.Child("capacity").Key(string(n)))
+	}
+	known := func(n corev1.ResourceName, at *field.Path) bool {
+		if n == corev1.ResourceStorage || isExtendedResource(n) {
+			return true
+		}
+		r.add(field.NotSupported(at, n, []corev1.ResourceName{corev1.ResourceStorage}))
+		return false
+	}
+	at := p.Child("allocatedResourceStatuses")
+	for n, status := range ordered(s.AllocatedResourceStatuses) {
+		known(n, at)
+		if !slices.Contains(resizeStatuses, status) {
+			r.add(field.NotSupported(at, n, resizeStatuses))
+		}
+	}
+	at = p.Child("allocatedResources")
+	for n, q := range ordered(s.AllocatedResources) {
+		if known(n, at) {
+			r.validQuantity(q, at.Key(string(n)))
+		}
+	}
+	return r.errs
+}
