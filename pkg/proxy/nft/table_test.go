@@ -155,7 +155,9 @@ func TestApplyStartsOver(t *testing.T) {
 	})
 	l.apply("default/web", at(clusterIP, 80, one))
 	l.want("pod2", clusterIP+":80", "pod1", "10.244.0.3")
-	l.want("pod2", "10.96.0.11:80", "timeout", "")
+	if who, _ := l.ask("pod2", "10.96.0.11:80"); who == "pod1" {
+		t.Error("a Service of the table before still works")
+	}
 
 	// Someone deletes the table behind our back: the next change fails, the one after
 	// that writes everything.
