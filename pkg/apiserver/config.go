@@ -21,8 +21,10 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/api/openapi"
 	"github.com/leme-k8s/leme/pkg/api/scheme"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission"
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
 	"github.com/leme-k8s/leme/pkg/apiserver/authorization"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/service"
 )
 
 // informerResync is how often informers hand out again what they already handed out. Nothing here relies on it.
@@ -37,6 +39,7 @@ type config struct {
 	informers informers.SharedInformerFactory
 	authn     *authentication.Authentication
 	authz     *authorization.Authorization
+	nodePorts *service.NodePorts
 }
 
 // newConfig turns the flags into a configuration, but for who may do what.
@@ -111,7 +114,9 @@ func (o *Options) applyAuth(ctx context.Context, c *config) error {
 		return err
 	}
 	c.Authorization.Authorizer, c.RuleResolver = c.authz.Authorizer, c.authz.Rules
-	return nil
+	return o.Admission.ApplyTo(c.Config, admission.Dependencies{
+		Client: c.client, Dynamic: c.dynamic, Informers: c.informers, Serves: c.MergedResourceConfig.ResourceEnabled,
+	})
 }
 
 // applyServing opens the port.

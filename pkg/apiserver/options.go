@@ -13,7 +13,7 @@ package apiserver
 import (
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -26,8 +26,8 @@ import (
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/component-base/compatibility"
-	netutils "k8s.io/utils/net"
 
+	"github.com/leme-k8s/leme/pkg/apiserver/admission"
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
 	"github.com/leme-k8s/leme/pkg/apiserver/authorization"
 	"github.com/leme-k8s/leme/pkg/component"
@@ -40,6 +40,7 @@ type Options struct {
 	Etcd           *genericoptions.EtcdOptions
 	Authentication *authentication.Options
 	Authorization  *authorization.Options
+	Admission      *admission.Options
 	Audit          *genericoptions.AuditOptions
 	Features       *genericoptions.FeatureOptions
 	APIs           *genericoptions.APIEnablementOptions
@@ -95,6 +96,7 @@ func NewOptions() *Options {
 		Etcd:           genericoptions.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", nil)),
 		Authentication: authentication.NewOptions(),
 		Authorization:  authorization.NewOptions(),
+		Admission:      admission.NewOptions(),
 		Audit:          genericoptions.NewAuditOptions(),
 		Features:       genericoptions.NewFeatureOptions(),
 		APIs:           genericoptions.NewAPIEnablementOptions(),
@@ -130,6 +132,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	o.Etcd.AddFlags(fs)
 	o.Authentication.AddFlags(fs)
 	o.Authorization.AddFlags(fs)
+	o.Admission.AddFlags(fs)
 	o.Audit.AddFlags(fs)
 	o.Features.AddFlags(fs)
 	o.APIs.AddFlags(fs)
@@ -167,7 +170,7 @@ func (o *Options) Validate() error {
 	errs = append(errs, o.Features.Validate()...)
 	errs = append(errs, o.Egress.Validate()...)
 	errs = append(errs, o.Traces.Validate()...)
-	errs = append(errs, o.Authentication.Validate(), o.Authorization.Validate())
+	errs = append(errs, o.Authentication.Validate(), o.Authorization.Validate(), o.Admission.Validate())
 	if _, err := o.serviceRanges(); err != nil {
 		errs = append(errs, err)
 	}
@@ -189,23 +192,28 @@ func (o *Options) Validate() error {
 }
 
 // serviceRanges parses --service-cluster-ip-range.
-func (o *Options) serviceRanges() ([]*net.IPNet, error) {
+func (o *Options) serviceRanges() ([]netip.Prefix, error) {
 	const flag = "--service-cluster-ip-range"
 	text := o.ServiceClusterIPRange
 	if text == "" {
 		text = "10.0.0.0/24"
 	}
-	ranges, err := netutils.ParseCIDRs(strings.Split(text, ","))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", flag, err)
-	}
-	if len(ranges) > 2 || len(ranges) == 2 && netutils.IsIPv6CIDR(ranges[0]) == netutils.IsIPv6CIDR(ranges[1]) {
-		return nil, fmt.Errorf("%s: %q is neither one range nor two of different IP families", flag, text)
-	}
-	for _, r := range ranges {
-		if size := netutils.RangeSize(r); size < 8 {
-			return nil, fmt.Errorf("%s: %s is too small: it has fewer than 8 addresses", flag, r)
+	var ranges []netip.Prefix
+	for _, cidr := range strings.Split(text, ",") {
+		r, err := netip.ParsePrefix(strings.TrimSpace(cidr))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", flag, err)
 		}
+		switch bits := r.Addr().BitLen() - r.Bits(); {
+		case bits < 3:
+			return nil, fmt.Errorf("%s: %s is too small: it has fewer than 8 addresses", flag, r)
+		case bits > 64 || r.Addr().Is4() && bits > 20:
+			return nil, fmt.Errorf("%s: %s is too large: an IPv4 range is at most a /12, an IPv6 range a /64", flag, r)
+		}
+		ranges = append(ranges, r.Masked())
+	}
+	if len(ranges) > 2 || len(ranges) == 2 && ranges[0].Addr().Is4() == ranges[1].Addr().Is4() {
+		return nil, fmt.Errorf("%s: %q is neither one range nor two of different IP families", flag, text)
 	}
 	return ranges, nil
 }

@@ -17,9 +17,9 @@ import (
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
 
 	"github.com/leme-k8s/leme/pkg/api/scheme"
-	"github.com/leme-k8s/leme/pkg/apiserver/authorization/bootstrap"
 	"github.com/leme-k8s/leme/pkg/apiserver/kubelet"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/service"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 	"github.com/leme-k8s/leme/pkg/component"
 )
@@ -49,7 +49,7 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	if d := c.authn.Discovery(ctx, c.ExternalAddress); d != nil {
 		d.Install(s.Handler.NonGoRestfulMux)
 	}
-	if err := s.AddPostStartHook(bootstrap.HookName, bootstrap.Hook); err != nil {
+	if err := o.addHooks(c, s); err != nil {
 		return nil, err
 	}
 	return &Server{generic: s}, nil
@@ -63,7 +63,7 @@ func (s *Server) Run(ctx context.Context) error {
 // install gives the server every resource that --runtime-config leaves enabled.
 func (o *Options) install(c *config, s *server.GenericAPIServer) error {
 	options := generic.Options{Scheme: c.scheme, RESTOptions: c.RESTOptionsGetter}
-	rc, err := o.registryConfig(c)
+	rc, err := o.registryConfig(c, options)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (o *Options) install(c *config, s *server.GenericAPIServer) error {
 }
 
 // registryConfig is what single resources need.
-func (o *Options) registryConfig(c *config) (registry.Config, error) {
+func (o *Options) registryConfig(c *config, storage generic.Options) (registry.Config, error) {
 	var dial utilnet.DialFunc
 	if c.EgressSelector != nil {
 		var err error
@@ -116,7 +116,17 @@ func (o *Options) registryConfig(c *config) (registry.Config, error) {
 	for _, t := range o.Kubelet.PreferredAddressTypes {
 		types = append(types, corev1.NodeAddressType(t))
 	}
+	ranges, err := o.serviceRanges()
+	if err != nil {
+		return registry.Config{}, err
+	}
+	if c.nodePorts, err = service.NewNodePorts(storage, o.ServiceNodePortRange); err != nil {
+		return registry.Config{}, err
+	}
 	return registry.Config{
+		Informers:      c.informers,
+		ServiceRanges:  ranges,
+		NodePorts:      c.nodePorts,
 		Authentication: c.authn,
 		Authorization:  c.authz,
 		Client:         c.client,

@@ -48,7 +48,7 @@ func Groups(c Config) []Group {
 			persistentvolume.Storage,
 			persistentvolumeclaim.Storage,
 			podtemplate.Storage,
-			c.podsAndNodes,
+			c.podsAndOthers,
 			replicationcontroller.Storage,
 			resourcequota.Storage,
 		}},
