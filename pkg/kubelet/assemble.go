@@ -10,14 +10,18 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/utils/clock"
 
 	"github.com/leme-k8s/leme/pkg/component"
+	"github.com/leme-k8s/leme/pkg/kubelet/certificates"
+	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
 	"github.com/leme-k8s/leme/pkg/kubelet/images"
 	"github.com/leme-k8s/leme/pkg/kubelet/logs"
 	"github.com/leme-k8s/leme/pkg/kubelet/node"
@@ -26,6 +30,8 @@ import (
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
 	"github.com/leme-k8s/leme/pkg/kubelet/resources"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
+	"github.com/leme-k8s/leme/pkg/kubelet/server"
+	"github.com/leme-k8s/leme/pkg/kubelet/stats"
 	"github.com/leme-k8s/leme/pkg/kubelet/status"
 	"github.com/leme-k8s/leme/pkg/kubelet/volumes"
 )
@@ -53,12 +59,33 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	}
 	recorder := k.recorder(ctx, c)
 	services := newServices(c.main)
+	claims := claims{c.main}
 
-	var manager *pods.Manager // told of changes by rooms that it needs itself
-	wake := func(uid types.UID) { manager.Wake(uid) }
-	store := objects.New(c.main, func(uid types.UID) { manager.Refresh(uid) })
-
-	pressure := calm{}
+	most := k.config.CrashLoopBackOff.MaxContainerRestartPeriod.Duration
+	manager := pods.NewManager(pods.Config{
+		NodeName: k.nodeName, StaticPodPath: k.config.StaticPodPath,
+		Limits:        pods.BackoffLimits{Initial: min(10*time.Second, most), Max: most},
+		UnsafeSysctls: k.config.AllowedUnsafeSysctls, RuntimeName: c.runtimeName,
+	})
+	store := objects.New(c.main, manager.Refresh)
+	measure := stats.New(stats.Config{
+		NodeName: k.nodeName, RootDir: k.options.RootDir, PodLogsDir: k.config.PodLogsDir, Machine: machine.Machine, BootTime: bootTime(),
+		VolumePeriod: k.config.VolumeStatsAggPeriod.Duration, Pods: manager, Cgroups: cgroups, Runtime: c.runtime, Images: c.images,
+	})
+	records, err := images.NewRecords(k.options.RootDir, k.config.ImagePullCredentialsVerificationPolicy, k.config.PreloadedImagesVerificationAllowlist)
+	if err != nil {
+		return nil, err
+	}
+	ref := node.Ref(k.nodeName)
+	collector, err := k.collector(c, records, recorder, ref)
+	if err != nil {
+		return nil, err
+	}
+	pressure := eviction.New(eviction.Config{
+		Thresholds: k.thresholds, Transition: k.config.EvictionPressureTransitionPeriod.Duration, MaxGrace: int64(k.config.EvictionMaxPodGracePeriod),
+		Observe:  (&eviction.Observer{RootDir: k.options.RootDir, Memory: machine.Memory, Cgroups: cgroups, Images: c.images}).Observe,
+		FreeDisk: collector.RemoveUnused, Pods: manager, Stats: measure, Recorder: recorder, Clock: clock.RealClock{},
+	})
 	nodes := node.New(k.nodeConfig(), node.Dependencies{
 		Client: c.heartbeat, CRI: c.runtime, Machine: machine, Pressure: pressure, Recorder: recorder,
 		Images:  images.Lister{Images: c.images, Max: int(*k.config.NodeStatusMaxImages)},
@@ -68,49 +95,77 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		CRI: c.runtime, Images: c.images, Objects: store, Services: services.of, Recorder: recorder,
 		HostIPs: nodes.HostIPs, Allocatable: machine.Allocatable, RecursiveReadOnly: nodes.RecursiveReadOnly,
 	})
-	records, err := images.NewRecords(k.options.RootDir, k.config.ImagePullCredentialsVerificationPolicy, k.config.PreloadedImagesVerificationAllowlist)
-	if err != nil {
-		return nil, err
-	}
-	claims := claims{c.main}
-	manager = pods.NewManager(pods.Config{
-		NodeName: k.nodeName, StaticPodPath: k.config.StaticPodPath, MaxPods: int(machine.MaxPods),
-		Limits:        pods.BackoffLimits{Initial: min(10*time.Second, k.config.CrashLoopBackOff.MaxContainerRestartPeriod.Duration), Max: k.config.CrashLoopBackOff.MaxContainerRestartPeriod.Duration},
-		UnsafeSysctls: k.config.AllowedUnsafeSysctls, RuntimeName: c.runtimeName,
-	}, pods.Dependencies{
-		Client: c.main, Runtime: run, Observer: runtime.NewObserver(c.runtime),
-		Probes: probes.NewManager(run.Exec, recorder, wake), Status: status.NewWriter(c.main, parallel), Objects: store,
+	manager.Dependencies = pods.Dependencies{
+		Client: c.main, Runtime: run, Observer: runtime.NewObserver(c.runtime), Cgroups: cgroups, Objects: store,
+		Probes: probes.NewManager(run.Exec, recorder, manager.Wake), Status: status.NewWriter(c.main, parallel),
 		Volumes: volumes.New(volumes.Config{
 			RootDir: k.options.RootDir, Objects: store, Claims: claims, Allocatable: machine.Allocatable, HostIPs: nodes.HostIPs,
-			NodeLabels: func() map[string]string { n, _ := nodes.Node(ctx); return n.Labels },
+			NodeLabels: nodes.NodeLabels,
 		}),
-		Cgroups: cgroups,
 		Images: images.New(images.Config{
 			Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
 			QPS: float32(*k.config.RegistryPullQPS), Burst: int(k.config.RegistryBurst),
 		}),
-		Node: nodes.Node, Handler: claims.handler, Recorder: recorder, Ready: services.synced,
-	})
-	rooms := []room{manager.Run, nodes.Run, quiet(services.run)}
-	if c.certificate != nil {
-		rooms = append(rooms, quiet(c.certificate.Run))
-	}
-	retention := images.Retention{
-		High: int(*k.config.ImageGCHighThresholdPercent), Low: int(*k.config.ImageGCLowThresholdPercent),
-		MinAge: k.config.ImageMinimumGCAge.Duration, MaxAge: k.config.ImageMaximumGCAge.Duration,
-	}
-	if err := retention.Validate(); err != nil {
-		return nil, err
-	}
-	collector := &images.Collector{
-		Images: c.images, Containers: c.runtime, Records: records, Retention: retention, Recorder: recorder, Node: nodes.Ref(), Clock: clock.RealClock{},
+		Node: nodes.Node, Handler: claims.handler, Recorder: recorder, Pressure: pressure.Admit, Ready: services.synced,
 	}
 	policy, err := logs.ParsePolicy(k.config.ContainerLogMaxSize, *k.config.ContainerLogMaxFiles, *k.config.ContainerLogMaxWorkers, k.config.ContainerLogMonitorInterval.Duration)
 	if err != nil {
 		return nil, err
 	}
 	rotator := &logs.Rotator{Runtime: c.runtime, Policy: policy, Clock: clock.RealClock{}}
-	return append(rooms, quiet(collector.Run), quiet(rotator.Run)), nil
+	serving, err := k.serve(ctx, c, manager, measure, nodes)
+	if err != nil {
+		return nil, err
+	}
+	rooms := append(serving, manager.Run, nodes.Run, quiet(services.run), quiet(pressure.Run), quiet(collector.Run), quiet(rotator.Run))
+	if c.certificate != nil {
+		rooms = append(rooms, quiet(c.certificate.Run))
+	}
+	return rooms, nil
+}
+
+// serve begins to listen for the kubelet's API.
+func (k *Kubelet) serve(ctx context.Context, c *connections, manager *pods.Manager, measure *stats.Provider, nodes *node.Manager) ([]room, error) {
+	certificate, err := certificates.NewServing(ctx, certificates.ServingConfig{
+		CertFile: k.config.TLSCertFile, KeyFile: k.config.TLSPrivateKeyFile, Bootstrap: k.config.ServerTLSBootstrap, Dir: k.options.CertDir,
+		NodeName: k.nodeName, HostName: k.hostname, IPs: k.ips, Client: c.main, Addresses: nodes.Addresses,
+	})
+	if err != nil {
+		return nil, err
+	}
+	auth, followCA, err := server.NewAuth(k.config, c.main)
+	if err != nil {
+		return nil, err
+	}
+	s, err := server.New(server.Config{
+		NodeName: k.nodeName, RootDir: k.options.RootDir, Kubelet: k.config, Certificate: certificate.Get, Auth: auth,
+		Pods: manager, Stats: measure, Runtime: c.runtime,
+		Probes: metrics.NewKubeRegistry(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []room{s.Run, quiet(certificate.Run), quiet(followCA)}, nil
+}
+
+// collector removes images that are not used.
+func (k *Kubelet) collector(c *connections, records *images.Records, recorder record.EventRecorder, ref *v1.ObjectReference) (*images.Collector, error) {
+	retention := images.Retention{
+		High: int(*k.config.ImageGCHighThresholdPercent), Low: int(*k.config.ImageGCLowThresholdPercent),
+		MinAge: k.config.ImageMinimumGCAge.Duration, MaxAge: k.config.ImageMaximumGCAge.Duration,
+	}
+	return &images.Collector{
+		Images: c.images, Containers: c.runtime, Records: records, Retention: retention, Recorder: recorder, Node: ref, Clock: clock.RealClock{},
+	}, retention.Validate()
+}
+
+// bootTime is since when the machine has been up.
+func bootTime() time.Time {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return time.Now()
+	}
+	return time.Now().Add(-time.Duration(info.Uptime) * time.Second).Truncate(time.Second)
 }
 
 func (k *Kubelet) nodeConfig() node.Config {
@@ -153,13 +208,16 @@ func (k *Kubelet) parallelPulls() int {
 }
 
 // reserved is what of the machine pods do not get.
-func (k *Kubelet) reserved() (resources.Reserved, error) {
+func (k *Kubelet) reserved(capacity v1.ResourceList) (resources.Reserved, error) {
 	system, err := resources.ParseResources("systemReserved", k.config.SystemReserved)
 	if err != nil {
 		return resources.Reserved{}, err
 	}
 	kube, err := resources.ParseResources("kubeReserved", k.config.KubeReserved)
-	return resources.Reserved{System: system, Kube: kube}, err
+	if err != nil {
+		return resources.Reserved{}, err
+	}
+	return resources.Reserved{System: system, Kube: kube, Eviction: eviction.Reserve(k.thresholds, capacity)}, nil
 }
 
 // setOOMScore says how soon the kernel picks this process when memory runs out.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/kubelet/certificates"
+	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
 	"github.com/leme-k8s/leme/pkg/kubelet/resources"
 )
 
@@ -34,6 +35,8 @@ type Kubelet struct {
 	hostname string
 	nodeName string
 	ips      []net.IP
+	// thresholds are what the node must keep free.
+	thresholds []eviction.Threshold
 }
 
 // clients are the ways to the API server: each kind of traffic has a rate limit of its own, so that many
@@ -228,7 +231,7 @@ func (k *Kubelet) machine() (*resources.Node, *resources.Cgroups, error) {
 	if cgroups.Version() == 1 && *k.config.FailCgroupV1 {
 		return nil, nil, errors.New("failCgroupV1: the machine has cgroup v1; set failCgroupV1 to false to run on it all the same")
 	}
-	reserved, err := k.reserved()
+	reserved, err := k.reserved(m.Capacity())
 	if err != nil {
 		return nil, nil, err
 	}

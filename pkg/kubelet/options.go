@@ -16,6 +16,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"github.com/leme-k8s/leme/pkg/component"
+	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
 )
 
 // Options are the kubelet's flags.
@@ -98,6 +99,9 @@ func (o *Options) New(context.Context) (component.Runner, error) {
 		return nil, fmt.Errorf("--cloud-provider: %q is neither empty nor external", o.CloudProvider)
 	}
 	k := &Kubelet{options: *o, config: c}
+	if k.thresholds, err = eviction.Parse(c); err != nil {
+		return nil, err
+	}
 	if k.hostname, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("asking for the host name: %w", err)
 	}

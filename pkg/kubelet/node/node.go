@@ -275,14 +275,24 @@ func (m *Manager) wrote(status v1.NodeStatus) {
 			reason = "NodeReady"
 		}
 		if before != nil || is {
-			m.Recorder.Eventf(m.Ref(), v1.EventTypeNormal, reason, "Node %s status is now: %s", m.Name, reason)
+			m.Recorder.Eventf(Ref(m.Name), v1.EventTypeNormal, reason, "Node %s status is now: %s", m.Name, reason)
 		}
 	}
 }
 
-// Ref is how events refer to the node.
-func (m *Manager) Ref() *v1.ObjectReference {
-	return &v1.ObjectReference{Kind: "Node", Name: m.Name, UID: types.UID(m.Name)}
+// Ref is how events refer to a node.
+func Ref(name string) *v1.ObjectReference {
+	return &v1.ObjectReference{Kind: "Node", Name: name, UID: types.UID(name)}
+}
+
+// NodeLabels are the labels of the node.
+func (m *Manager) NodeLabels() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.node != nil {
+		return m.node.Labels
+	}
+	return m.initial().Labels
 }
 
 func isReady(s *v1.NodeStatus) bool {

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,6 +30,16 @@ func (m *Manager) admit(ctx context.Context, pod *v1.Pod) *Rejection {
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Cannot admit a pod without knowing the node", "pod", klog.KObj(pod))
 		return &Rejection{"InvalidNodeInfo", "Kubelet cannot get node info."}
+	}
+	if m.Pressure != nil {
+		if err := m.Pressure(pod); err != nil {
+			r := &Rejection{"Evicted", err.Error()}
+			var reasoned Reasoned
+			if errors.As(err, &reasoned) {
+				r.Reason = reasoned.Reason()
+			}
+			return r
+		}
 	}
 	var others []*v1.Pod
 	for _, w := range m.all() {

@@ -69,6 +69,9 @@ type Plan struct {
 	Done bool
 }
 
+// reasonBackOff is what a container waits for that keeps ending.
+const reasonBackOff = "CrashLoopBackOff"
+
 // Stop ends one container.
 type Stop struct {
 	ID, Name string
@@ -306,7 +309,7 @@ func (in *Input) start(p *Plan, c *v1.Container, kind runtime.Kind, ended *runti
 		s.Ended = ended.FinishedAt
 		b := in.Backoff[c.Name]
 		if until := b.Until(ended.FinishedAt, in.Limits); in.Now.Before(until) {
-			p.Waiting[c.Name] = status.Waiting{Reason: "CrashLoopBackOff", Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s",
+			p.Waiting[c.Name] = status.Waiting{Reason: reasonBackOff, Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s",
 				b.Delay, c.Name, fmt.Sprintf("%s_%s(%s)", in.Pod.Name, in.Pod.Namespace, in.Pod.UID))}
 			p.wake(until)
 			return

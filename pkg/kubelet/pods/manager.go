@@ -55,6 +55,8 @@ type Dependencies struct {
 	// Handler names the runtime handler of a pod's RuntimeClass.
 	Handler  func(ctx context.Context, pod *v1.Pod) (string, error)
 	Recorder record.EventRecorder
+	// Pressure refuses pods that a node under pressure does not take; nil takes all. Its error may have a Reason.
+	Pressure func(pod *v1.Pod) error
 	// Ready is closed once pods of the API can be started: what they see of the cluster is known.
 	Ready <-chan struct{}
 }
@@ -80,10 +82,11 @@ const (
 	sourceFile = "file"
 )
 
-// NewManager returns a Manager that runs nothing yet.
-func NewManager(c Config, d Dependencies) *Manager {
+// NewManager returns a Manager that runs nothing yet. Some of the rooms that it depends on are
+// told of it, so its Dependencies are set afterwards, before Run.
+func NewManager(c Config) *Manager {
 	return &Manager{
-		Config: c, Dependencies: d, workers: map[types.UID]*worker{},
+		Config: c, workers: map[types.UID]*worker{},
 		mirrors: map[types.NamespacedName]*v1.Pod{}, synced: map[string]bool{},
 	}
 }

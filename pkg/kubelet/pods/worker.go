@@ -41,12 +41,14 @@ type worker struct {
 	failed  map[string]Failure
 	failing map[string]int
 	restart map[string]bool
+	// announced are the containers, by name, whose back-off has been told of.
+	announced map[string]string
 }
 
 func newWorker(m *Manager, pod *v1.Pod) *worker {
 	return &worker{
 		m: m, uid: pod.UID, pod: pod, wake: make(chan struct{}, 1), status: *pod.Status.DeepCopy(), state: &runtime.State{UID: pod.UID},
-		backoff: map[string]Backoff{}, failed: map[string]Failure{}, failing: map[string]int{}, restart: map[string]bool{},
+		backoff: map[string]Backoff{}, failed: map[string]Failure{}, failing: map[string]int{}, restart: map[string]bool{}, announced: map[string]string{},
 	}
 }
 
@@ -163,6 +165,7 @@ func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
 	}
 	ips := w.m.Runtime.PodIPs(pod, state.ReadySandbox())
 	w.m.Probes.Sync(w.m.ctx(ctx), pod, state, ips, end != nil)
+	w.announce(pod, state, plan)
 	if !plan.Done || w.cleaned {
 		w.report(ctx, pod, end, conditions, plan, now)
 	}
@@ -218,6 +221,19 @@ func containerStatus(s *v1.PodStatus, name string) *v1.ContainerStatus {
 		}
 	}
 	return nil
+}
+
+// announce sends an event for each container that begins to wait for its back-off.
+func (w *worker) announce(pod *v1.Pod, state *runtime.State, plan Plan) {
+	runtime.EachContainer(pod, func(c *v1.Container, kind runtime.Kind) {
+		newest := state.Newest(c.Name)
+		if plan.Waiting[c.Name].Reason != reasonBackOff || newest == nil || w.announced[c.Name] == newest.ID {
+			return
+		}
+		w.announced[c.Name] = newest.ID
+		w.m.Recorder.Eventf(containerRef(pod, kind, c.Name), v1.EventTypeWarning, "BackOff",
+			"Back-off restarting failed container %s in pod %s_%s(%s)", c.Name, pod.Name, pod.Namespace, pod.UID)
+	})
 }
 
 // report generates the pod's status and hands it on to be written.
