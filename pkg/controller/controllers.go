@@ -8,15 +8,26 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 
+	"github.com/leme-k8s/leme/pkg/controller/clusterroleaggregation"
 	"github.com/leme-k8s/leme/pkg/controller/csrapproving"
 	"github.com/leme-k8s/leme/pkg/controller/csrcleaner"
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
+	"github.com/leme-k8s/leme/pkg/controller/daemonset"
 	"github.com/leme-k8s/leme/pkg/controller/deployment"
+	"github.com/leme-k8s/leme/pkg/controller/endpoints"
+	"github.com/leme-k8s/leme/pkg/controller/endpointslice"
+	"github.com/leme-k8s/leme/pkg/controller/garbagecollector"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+	"github.com/leme-k8s/leme/pkg/controller/job"
 	"github.com/leme-k8s/leme/pkg/controller/namespace"
+	"github.com/leme-k8s/leme/pkg/controller/nodeipam"
+	"github.com/leme-k8s/leme/pkg/controller/nodelifecycle"
+	"github.com/leme-k8s/leme/pkg/controller/podgc"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
 	"github.com/leme-k8s/leme/pkg/controller/serviceaccount"
+	"github.com/leme-k8s/leme/pkg/controller/tainteviction"
+	"github.com/leme-k8s/leme/pkg/controller/ttlafterfinished"
 )
 
 // entries are all controllers. A controller's Name is what --controllers calls it,
@@ -73,6 +84,100 @@ var entries = []entry{
 		Indexes: []index.Index{index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return replicaset.NewReplication(a.Client, a.Live, a.Events), nil
+		},
+	},
+	{
+		Name: "daemonset-controller", Alias: "daemonset", Identity: "daemon-set-controller",
+		Workers: func(w Workers) int { return w.DaemonSet },
+		Indexes: []index.Index{index.ByController(&appsv1.ControllerRevision{}), index.ByController(&corev1.Pod{})},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return daemonset.New(a.Client, a.Live, a.Events), nil
+		},
+	},
+	{
+		Name: "job-controller", Alias: "job", Identity: "job-controller",
+		Workers: func(w Workers) int { return w.Job },
+		Indexes: []index.Index{index.ByController(&corev1.Pod{})},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return job.New(a.Client, a.Live, a.Events), nil
+		},
+	},
+	{
+		Name: "ttl-after-finished-controller", Alias: "ttl-after-finished", Identity: "ttl-after-finished-controller",
+		Workers: func(w Workers) int { return w.TTLAfterFinished },
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return ttlafterfinished.New(a.Client, a.Live), nil
+		},
+	},
+	{
+		Name: "endpointslice-controller", Alias: "endpointslice", Identity: "endpointslice-controller",
+		Workers: func(w Workers) int { return w.EndpointSlice },
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return endpointslice.New(a.Client, a.Clientset, a.Events, d.options.MaxEndpointsPerSlice, d.options.EndpointSliceBatch), nil
+		},
+	},
+	{
+		Name: "endpoints-controller", Alias: "endpoint", Identity: "endpoint-controller",
+		Workers: func(w Workers) int { return w.Endpoints },
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return endpoints.New(a.Client, a.Events, d.options.EndpointsBatchPeriod), nil
+		},
+	},
+	{
+		Name: "garbage-collector-controller", Alias: "garbagecollector", Identity: "generic-garbage-collector",
+		Workers: func(w Workers) int { return w.GarbageCollector },
+		New: func(d *dependencies, a *access) (registrar, error) {
+			if !d.options.EnableGarbageCollector {
+				return nil, notConfigured("--enable-garbage-collector")
+			}
+			disco, err := discovery.NewDiscoveryClientForConfig(a.Config)
+			if err != nil {
+				return nil, err
+			}
+			meta, err := metadata.NewForConfig(a.Config)
+			if err != nil {
+				return nil, err
+			}
+			return garbagecollector.New(d.mgr.GetRESTMapper(), disco, meta), nil
+		},
+	},
+	{
+		Name: "pod-garbage-collector-controller", Alias: "podgc", Identity: "pod-garbage-collector",
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return podgc.New(a.Client, a.Live, d.options.TerminatedPodThreshold), nil
+		},
+	},
+	{
+		Name: "node-lifecycle-controller", Alias: "nodelifecycle", Identity: "node-controller",
+		Indexes: []index.Index{index.PodsByNode()},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return nodelifecycle.New(a.Client, a.Events, d.options.nodeLifecycle()), nil
+		},
+	},
+	{
+		Name: "taint-eviction-controller", Identity: "node-controller",
+		Indexes: []index.Index{index.PodsByNode()},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return tainteviction.New(a.Client, a.Events), nil
+		},
+	},
+	{
+		Name: "node-ipam-controller", Alias: "nodeipam", Identity: "node-controller",
+		New: func(d *dependencies, a *access) (registrar, error) {
+			if !d.options.AllocateNodeCIDRs {
+				return nil, notConfigured("--allocate-node-cidrs")
+			}
+			cluster, masks, services, err := d.options.nodeCIDRs()
+			if err != nil {
+				return nil, err
+			}
+			return nodeipam.New(a.Client, a.Events, cluster, masks, services), nil
+		},
+	},
+	{
+		Name: "clusterrole-aggregation-controller", Alias: "clusterrole-aggregation", Identity: "clusterrole-aggregation-controller",
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return clusterroleaggregation.New(a.Client), nil
 		},
 	},
 	{

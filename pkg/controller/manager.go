@@ -9,8 +9,10 @@ import (
 	"sync"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/client-go/kubernetes"
@@ -28,6 +30,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
+	"github.com/leme-k8s/leme/pkg/controller/rootca"
 )
 
 // Manager is an assembled controller manager.
@@ -83,7 +86,13 @@ func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 		Scheme:      scheme.Scheme,
 		Logger:      klog.FromContext(ctx).V(1),
 		BaseContext: func() context.Context { return klog.NewContext(context.Background(), klog.FromContext(ctx)) },
-		Cache:       cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject: map[client.Object]cache.ByObject{ // of these, nothing else is looked at
+				&corev1.ConfigMap{}:     {Field: fields.OneTermEqualSelector("metadata.name", rootca.Name)},
+				&coordinationv1.Lease{}: {Namespaces: map[string]cache.Config{corev1.NamespaceNodeLease: {}}},
+			},
+		},
 		Controller: ctrlconfig.Controller{
 			SkipNameValidation: &skipNames,
 			// Reads wait until the cache has seen the controller's own writes. A watch

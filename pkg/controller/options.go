@@ -19,6 +19,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
+	"github.com/leme-k8s/leme/pkg/controller/nodelifecycle"
 )
 
 // Options are the flags of kube-controller-manager.
@@ -226,6 +227,14 @@ func (o *Options) nodeCIDRs() (cluster []*net.IPNet, masks []int, services []*ne
 		masks = append(masks, size)
 	}
 	return cluster, masks, services, nil
+}
+
+func (o *Options) nodeLifecycle() nodelifecycle.Config {
+	return nodelifecycle.Config{
+		GracePeriod: o.NodeMonitorGracePeriod, StartupGracePeriod: o.NodeStartupGracePeriod,
+		EvictionRate: o.NodeEvictionRate, SecondaryEvictionRate: o.SecondaryNodeEvictionRate,
+		UnhealthyZoneThreshold: o.UnhealthyZoneThreshold, LargeCluster: o.LargeClusterSizeThreshold,
+	}
 }
 
 // New implements component.Options.

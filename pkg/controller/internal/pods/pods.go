@@ -136,3 +136,22 @@ func (c Control) Delete(ctx context.Context, owner client.Object, p *corev1.Pod)
 func IsNamespaceTerminating(err error) bool {
 	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
+
+// Disrupt marks a pod as about to be terminated by the control plane. It reports
+// whether the mark is new.
+func Disrupt(p *corev1.Pod, reason, message string, now time.Time) bool {
+	c := corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason, Message: message,
+		ObservedGeneration: p.Generation, LastTransitionTime: metav1.NewTime(now),
+	}
+	old := Condition(p, c.Type)
+	switch {
+	case old == nil:
+		p.Status.Conditions = append(p.Status.Conditions, c)
+	case old.Status == c.Status && old.Reason == c.Reason:
+		return false
+	default:
+		*old = c
+	}
+	return true
+}
