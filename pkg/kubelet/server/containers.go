@@ -17,9 +17,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/proxy"
+	translator "k8s.io/apiserver/pkg/util/proxy"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-client/pkg/logs"
 	"k8s.io/klog/v2"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 	utilexec "k8s.io/utils/exec"
 
 	kuberuntime "github.com/leme-k8s/leme/pkg/kubelet/runtime"
@@ -166,13 +168,21 @@ func logOptions(o corev1.PodLogOptions, now time.Time) *logs.LogOptions {
 	return l
 }
 
-// streams reads which streams a client wants, under either of their names.
-func streams(r *http.Request) (stdin, stdout, stderr, tty bool) {
+// wanted reads which streams a client wants, under either of their names.
+func wanted(w http.ResponseWriter, r *http.Request) (o translator.Options, ok bool) {
 	q := r.URL.Query()
 	is := func(names ...string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { v := q.Get(n); return v == "1" || v == "true" })
 	}
-	return is("input", "stdin"), is("output", "stdout"), is("error", "stderr"), is("tty")
+	o = translator.Options{Stdin: is("input", "stdin"), Stdout: is("output", "stdout"), Stderr: is("error", "stderr"), Tty: is("tty")}
+	if !o.Stdin && !o.Stdout && !o.Stderr {
+		http.Error(w, "you must specify at least one of stdin, stdout, stderr", http.StatusBadRequest)
+		return o, false
+	}
+	if o.Tty {
+		o.Stderr = false // a terminal has one stream for both
+	}
+	return o, true
 }
 
 func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
@@ -180,19 +190,22 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	stdin, stdout, stderr, tty := streams(r)
-	if !stdin && !stdout && !stderr {
-		http.Error(w, "you must specify at least one of stdin, stdout, stderr", http.StatusBadRequest)
+	o, ok := wanted(w, r)
+	if !ok {
 		return
 	}
-	// Of the original, too: a terminal has one stream for both.
-	resp, err := s.cfg.Runtime.Exec(r.Context(), &runtimeapi.ExecRequest{ContainerId: id, Cmd: r.URL.Query()["command"],
-		Stdin: stdin, Stdout: stdout, Stderr: stderr && !tty, Tty: tty})
+	command := r.URL.Query()["command"]
+	if len(command) == 0 {
+		http.Error(w, "you must specify a command", http.StatusBadRequest)
+		return
+	}
+	resp, err := s.cfg.Runtime.Exec(r.Context(), &runtimeapi.ExecRequest{ContainerId: id, Cmd: command,
+		Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Tty: o.Tty})
 	if err != nil {
 		streamError(w, r, err)
 		return
 	}
-	stream(w, r, resp.GetUrl())
+	stream(w, r, resp.GetUrl(), o)
 }
 
 func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
@@ -200,18 +213,17 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	stdin, stdout, stderr, tty := streams(r)
-	if !stdin && !stdout && !stderr {
-		http.Error(w, "you must specify at least one of stdin, stdout, stderr", http.StatusBadRequest)
+	o, ok := wanted(w, r)
+	if !ok {
 		return
 	}
 	resp, err := s.cfg.Runtime.Attach(r.Context(), &runtimeapi.AttachRequest{ContainerId: id,
-		Stdin: stdin, Stdout: stdout, Stderr: stderr && !tty, Tty: tty})
+		Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Tty: o.Tty})
 	if err != nil {
 		streamError(w, r, err)
 		return
 	}
-	stream(w, r, resp.GetUrl())
+	stream(w, r, resp.GetUrl(), o)
 }
 
 func (s *Server) portForward(w http.ResponseWriter, r *http.Request) {
@@ -240,7 +252,12 @@ func (s *Server) portForward(w http.ResponseWriter, r *http.Request) {
 		streamError(w, r, err)
 		return
 	}
-	stream(w, r, resp.GetUrl())
+	location, ok := streamURL(w, resp.GetUrl())
+	if !ok {
+		return
+	}
+	direct := proxy.NewUpgradeAwareHandler(location, nil, false, true, responder{})
+	translator.NewTranslatingHandler(direct, translator.NewTunnelingHandler(direct), wsstream.IsWebSocketRequestWithTunnelingProtocol).ServeHTTP(w, r)
 }
 
 func (s *Server) target(w http.ResponseWriter, r *http.Request) (string, bool) {
@@ -251,14 +268,28 @@ func (s *Server) target(w http.ResponseWriter, r *http.Request) (string, bool) {
 	return s.container(w, pod, r.PathValue("container"))
 }
 
-// stream connects the client with the runtime's streaming endpoint.
-func stream(w http.ResponseWriter, r *http.Request, location string) {
-	u, err := url.Parse(location)
-	if err != nil || u.Host == "" {
-		http.Error(w, fmt.Sprintf("the container runtime gave %q as its streaming endpoint", location), http.StatusInternalServerError)
+// stream connects the client with the runtime's streaming endpoint. Runtimes do not
+// speak the newest WebSocket protocol, which can say that stdin has ended: that one
+// is translated to SPDY.
+func stream(w http.ResponseWriter, r *http.Request, endpoint string, o translator.Options) {
+	location, ok := streamURL(w, endpoint)
+	if !ok {
 		return
 	}
-	proxy.NewUpgradeAwareHandler(u, nil, false, true, responder{}).ServeHTTP(w, r)
+	translator.NewTranslatingHandler(
+		proxy.NewUpgradeAwareHandler(location, nil, false, true, responder{}),
+		translator.NewStreamTranslatorHandler(location, nil, 0, o),
+		wsstream.IsWebSocketRequestWithStreamCloseProtocol,
+	).ServeHTTP(w, r)
+}
+
+func streamURL(w http.ResponseWriter, endpoint string) (*url.URL, bool) {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" {
+		http.Error(w, fmt.Sprintf("the container runtime gave %q as its streaming endpoint", endpoint), http.StatusInternalServerError)
+		return nil, false
+	}
+	return u, true
 }
 
 type responder struct{}

@@ -76,7 +76,8 @@ func (s *Server) installDebugging(mux *http.ServeMux) {
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
 	}
 	if k.EnableDebugFlagsHandler == nil || *k.EnableDebugFlagsHandler {
 		mux.HandleFunc("PUT /debug/flags/v", setVerbosity)
