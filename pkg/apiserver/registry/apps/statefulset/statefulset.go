@@ -1,0 +1,62 @@
+// Package statefulset serves apps/v1 StatefulSet.
+package statefulset
+
+import (
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/apps"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of statefulsets, statefulsets/status and statefulsets/scale.
+func Storage(o generic.Options) (generic.Storage, error) {
+	s, err := generic.NewStore(resource, o)
+	if err != nil {
+		return nil, err
+	}
+	return generic.Storage{
+		"statefulsets": s,
+		"statefulsets/status": s.Status(generic.Update[*appsv1.StatefulSet]{
+			Validate: generic.CheckUpdate(apps.ValidateStatefulSetStatusUpdate),
+		}),
+		"statefulsets/scale": s.Scale(generic.Scaler[*appsv1.StatefulSet]{
+			Replicas: func(s *appsv1.StatefulSet) *int32 { return s.Spec.Replicas },
+			Observed: func(s *appsv1.StatefulSet) int32 { return s.Status.Replicas },
+			Selector: func(s *appsv1.StatefulSet) (string, error) { return generic.Selector(s.Spec.Selector) },
+		}),
+	}, nil
+}
+
+var resource = generic.Resource[*appsv1.StatefulSet]{
+	GroupVersion: appsv1.SchemeGroupVersion,
+	Name:         "statefulsets",
+	Singular:     "statefulset",
+	ShortNames:   []string{"sts"},
+	Categories:   []string{"all"},
+	New:          func() *appsv1.StatefulSet { return &appsv1.StatefulSet{} },
+	NewList:      func() runtime.Object { return &appsv1.StatefulSetList{} },
+
+	HasStatus:      true,
+	Generation:     generic.SpecChanged[*appsv1.StatefulSet],
+	Validate:       generic.Check(apps.ValidateStatefulSet),
+	ValidateUpdate: generic.CheckUpdate(apps.ValidateStatefulSetUpdate),
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Ready", "string", "Number of the pod with ready state"),
+		generic.AgeColumn,
+		generic.WideColumn("Containers", "string", "Names of each container in the template."),
+		generic.WideColumn("Images", "string", "Images referenced by each container in the template."),
+	},
+	Cells: func(s *appsv1.StatefulSet) []any {
+		names, images := generic.ContainerNames(s.Spec.Template.Spec.Containers)
+		return []any{
+			s.Name, generic.Fraction(s.Status.ReadyReplicas, *s.Spec.Replicas), generic.Age(s.CreationTimestamp),
+			strings.Join(names, ","), strings.Join(images, ","),
+		}
+	},
+}

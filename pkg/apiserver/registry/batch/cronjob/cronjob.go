@@ -1,0 +1,111 @@
+// Package cronjob serves batch/v1 CronJob.
+package cronjob
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/leme-k8s/leme/pkg/api/batch"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of cronjobs and cronjobs/status.
+func Storage(o generic.Options) (generic.Storage, error) {
+	s, err := generic.NewStore(resource, o)
+	if err != nil {
+		return nil, err
+	}
+	return generic.Storage{
+		"cronjobs": s,
+		"cronjobs/status": s.Status(generic.Update[*batchv1.CronJob]{
+			Validate: generic.CheckUpdate(batch.ValidateCronJobStatusUpdate),
+		}),
+	}, nil
+}
+
+var (
+	specDoc   = batchv1.CronJobSpec{}.SwaggerDoc()
+	statusDoc = batchv1.CronJobStatus{}.SwaggerDoc()
+)
+
+var resource = generic.Resource[*batchv1.CronJob]{
+	GroupVersion: batchv1.SchemeGroupVersion,
+	Name:         "cronjobs",
+	Singular:     "cronjob",
+	ShortNames:   []string{"cj"},
+	Categories:   []string{"all"},
+	New:          func() *batchv1.CronJob { return &batchv1.CronJob{} },
+	NewList:      func() runtime.Object { return &batchv1.CronJobList{} },
+
+	HasStatus:  true,
+	Generation: generic.SpecChanged[*batchv1.CronJob],
+	PrepareForCreate: func(_ context.Context, c *batchv1.CronJob) {
+		c.Spec.JobTemplate.Spec.Scheduling = nil // alpha, off
+	},
+	PrepareForUpdate: func(_ context.Context, c, old *batchv1.CronJob) {
+		if old.Spec.JobTemplate.Spec.Scheduling == nil {
+			c.Spec.JobTemplate.Spec.Scheduling = nil
+		}
+	},
+	Validate:       generic.Check(batch.ValidateCronJob),
+	ValidateUpdate: generic.CheckUpdate(batch.ValidateCronJobUpdate),
+	Warnings:       warnings,
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Schedule", "string", specDoc["schedule"]),
+		generic.Column("Timezone", "string", specDoc["timeZone"]),
+		generic.Column("Suspend", "boolean", specDoc["suspend"]),
+		generic.Column("Active", "integer", statusDoc["active"]),
+		generic.Column("Last Schedule", "string", statusDoc["lastScheduleTime"]),
+		generic.AgeColumn,
+		generic.WideColumn("Containers", "string", "Names of each container in the template."),
+		generic.WideColumn("Images", "string", "Images referenced by each container in the template."),
+		generic.WideColumn("Selector", "string", batchv1.JobSpec{}.SwaggerDoc()["selector"]),
+	},
+	Cells: func(c *batchv1.CronJob) []any {
+		job := &c.Spec.JobTemplate.Spec
+		names, images := generic.ContainerNames(job.Template.Spec.Containers)
+		zone, last := "<none>", "<none>"
+		if c.Spec.TimeZone != nil {
+			zone = *c.Spec.TimeZone
+		}
+		if c.Status.LastScheduleTime != nil {
+			last = generic.Age(*c.Status.LastScheduleTime)
+		}
+		return []any{
+			c.Name, c.Spec.Schedule, zone, printBool(c.Spec.Suspend), int64(len(c.Status.Active)), last,
+			generic.Age(c.CreationTimestamp),
+			strings.Join(names, ","), strings.Join(images, ","), metav1.FormatLabelSelector(job.Selector),
+		}
+	},
+}
+
+func printBool(b *bool) string {
+	switch {
+	case b == nil:
+		return "<unset>"
+	case *b:
+		return "True"
+	}
+	return "False"
+}
+
+func warnings(_ context.Context, c, old *batchv1.CronJob) []string {
+	var warnings []string
+	if old == nil {
+		if messages := validation.IsDNS1123Label(c.Name); len(messages) > 0 {
+			warnings = append(warnings, fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", messages))
+		}
+	}
+	if strings.Contains(c.Spec.Schedule, "TZ") {
+		warnings = append(warnings, "cannot use TZ or CRON_TZ in spec.schedule, use timeZone instead")
+	}
+	return warnings
+}

@@ -1,0 +1,175 @@
+// Package job serves batch/v1 Job.
+package job
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/api/batch"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of jobs and jobs/status.
+func Storage(o generic.Options) (generic.Storage, error) {
+	s, err := generic.NewStore(resource, o)
+	if err != nil {
+		return nil, err
+	}
+	return generic.Storage{
+		"jobs": s,
+		"jobs/status": s.Status(generic.Update[*batchv1.Job]{
+			Validate: generic.CheckUpdate(batch.ValidateJobStatusUpdate),
+		}),
+	}, nil
+}
+
+var (
+	specDoc   = batchv1.JobSpec{}.SwaggerDoc()
+	statusDoc = batchv1.JobStatus{}.SwaggerDoc()
+)
+
+var resource = generic.Resource[*batchv1.Job]{
+	GroupVersion: batchv1.SchemeGroupVersion,
+	Name:         "jobs",
+	Singular:     "job",
+	Categories:   []string{"all"},
+	New:          func() *batchv1.Job { return &batchv1.Job{} },
+	NewList:      func() runtime.Object { return &batchv1.JobList{} },
+
+	HasStatus:  true,
+	Generation: generic.SpecChanged[*batchv1.Job],
+	PrepareForCreate: func(_ context.Context, j *batchv1.Job) {
+		j.Spec.Scheduling = nil // alpha, off
+		if !ptr.Deref(j.Spec.ManualSelector, false) {
+			generateSelector(j)
+		}
+	},
+	PrepareForUpdate: func(_ context.Context, j, old *batchv1.Job) {
+		if old.Spec.Scheduling == nil {
+			j.Spec.Scheduling = nil
+		}
+	},
+	Validate:       generic.Check(batch.ValidateJob),
+	ValidateUpdate: generic.CheckUpdate(batch.ValidateJobUpdate),
+	Warnings:       warnings,
+	// Clients that are older than the garbage collector expect pods to stay.
+	GarbageCollection: rest.OrphanDependents,
+
+	Fields: func(j *batchv1.Job) fields.Set {
+		return fields.Set{"status.successful": strconv.Itoa(int(j.Status.Succeeded))}
+	},
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Status", "string", "Status of the job."),
+		generic.Column("Completions", "string", statusDoc["succeeded"]),
+		generic.Column("Duration", "string", "Time required to complete the job."),
+		generic.AgeColumn,
+		generic.WideColumn("Containers", "string", "Names of each container in the template."),
+		generic.WideColumn("Images", "string", "Images referenced by each container in the template."),
+		generic.WideColumn("Selector", "string", specDoc["selector"]),
+	},
+	Cells: func(j *batchv1.Job) []any {
+		names, images := generic.ContainerNames(j.Spec.Template.Spec.Containers)
+		return []any{
+			j.Name, state(j), completions(j), took(j), generic.Age(j.CreationTimestamp),
+			strings.Join(names, ","), strings.Join(images, ","), metav1.FormatLabelSelector(j.Spec.Selector),
+		}
+	},
+}
+
+// generateSelector makes the Job select the pods that carry its UID. What the
+// client wrote there stays, and is refused by validation.
+func generateSelector(j *batchv1.Job) {
+	labels := map[string]string{
+		"controller-uid":           string(j.UID),
+		"job-name":                 j.Name,
+		batchv1.ControllerUidLabel: string(j.UID),
+		batchv1.JobNameLabel:       j.Name,
+	}
+	for key, value := range j.Spec.Template.Labels {
+		labels[key] = value
+	}
+	j.Spec.Template.Labels = labels
+	if j.Spec.Selector == nil {
+		j.Spec.Selector = &metav1.LabelSelector{}
+	}
+	if j.Spec.Selector.MatchLabels == nil {
+		j.Spec.Selector.MatchLabels = map[string]string{}
+	}
+	if _, ok := j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel]; !ok {
+		j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel] = string(j.UID)
+	}
+}
+
+func warnings(_ context.Context, j, old *batchv1.Job) []string {
+	if old != nil {
+		return nil
+	}
+	if messages := validation.IsDNS1123Label(j.Name); len(messages) > 0 {
+		return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", messages)}
+	}
+	return nil
+}
+
+func condition(j *batchv1.Job, kind batchv1.JobConditionType) *batchv1.JobCondition {
+	for i := range j.Status.Conditions {
+		if c := &j.Status.Conditions[i]; c.Type == kind && c.Status == corev1.ConditionTrue {
+			return c
+		}
+	}
+	return nil
+}
+
+func state(j *batchv1.Job) string {
+	switch {
+	case condition(j, batchv1.JobComplete) != nil:
+		return "Complete"
+	case condition(j, batchv1.JobFailed) != nil:
+		return "Failed"
+	case j.DeletionTimestamp != nil:
+		return "Terminating"
+	case condition(j, batchv1.JobSuspended) != nil:
+		return "Suspended"
+	case condition(j, batchv1.JobFailureTarget) != nil:
+		return "FailureTarget"
+	case condition(j, batchv1.JobSuccessCriteriaMet) != nil:
+		return "SuccessCriteriaMet"
+	}
+	return "Running"
+}
+
+func completions(j *batchv1.Job) string {
+	if j.Spec.Completions != nil {
+		return generic.Fraction(j.Status.Succeeded, *j.Spec.Completions)
+	}
+	if parallelism := ptr.Deref(j.Spec.Parallelism, 0); parallelism > 1 {
+		return fmt.Sprintf("%d/1 of %d", j.Status.Succeeded, parallelism)
+	}
+	return fmt.Sprintf("%d/1", j.Status.Succeeded)
+}
+
+func took(j *batchv1.Job) string {
+	if j.Status.StartTime == nil {
+		return ""
+	}
+	end := time.Now()
+	if j.Status.CompletionTime != nil {
+		end = j.Status.CompletionTime.Time
+	} else if failed := condition(j, batchv1.JobFailed); failed != nil {
+		end = failed.LastTransitionTime.Time
+	}
+	return duration.HumanDuration(end.Sub(j.Status.StartTime.Time))
+}

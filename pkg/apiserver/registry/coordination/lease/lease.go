@@ -1,0 +1,53 @@
+// Package lease serves coordination.k8s.io/v1 Lease.
+package lease
+
+import (
+	"context"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/api/coordination"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of leases.
+func Storage(o generic.Options) (generic.Storage, error) {
+	return generic.NewStorage(resource, o)
+}
+
+var resource = generic.Resource[*coordinationv1.Lease]{
+	GroupVersion: coordinationv1.SchemeGroupVersion,
+	Name:         "leases",
+	Singular:     "lease",
+	New:          func() *coordinationv1.Lease { return &coordinationv1.Lease{} },
+	NewList:      func() runtime.Object { return &coordinationv1.LeaseList{} },
+
+	CreateOnUpdate:         true,
+	RequireResourceVersion: true,
+	// Coordinated leader election is off: its fields are kept where they are already.
+	PrepareForCreate: func(_ context.Context, l *coordinationv1.Lease) {
+		l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil
+	},
+	PrepareForUpdate: func(_ context.Context, l, old *coordinationv1.Lease) {
+		if old.Spec.Strategy == nil {
+			l.Spec.Strategy = nil
+		}
+		if old.Spec.PreferredHolder == nil {
+			l.Spec.PreferredHolder = nil
+		}
+	},
+	Validate:       generic.Check(coordination.ValidateLease),
+	ValidateUpdate: generic.CheckUpdate(coordination.ValidateLeaseUpdate),
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Holder", "string", coordinationv1.LeaseSpec{}.SwaggerDoc()["holderIdentity"]),
+		generic.AgeColumn,
+	},
+	Cells: func(l *coordinationv1.Lease) []any {
+		return []any{l.Name, ptr.Deref(l.Spec.HolderIdentity, ""), generic.Age(l.CreationTimestamp)}
+	},
+}

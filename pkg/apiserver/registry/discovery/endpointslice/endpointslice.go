@@ -1,0 +1,112 @@
+// Package endpointslice serves discovery.k8s.io/v1 EndpointSlice.
+package endpointslice
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/discovery"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of endpointslices.
+func Storage(o generic.Options) (generic.Storage, error) {
+	return generic.NewStorage(resource, o)
+}
+
+var doc = discoveryv1.EndpointSlice{}.SwaggerDoc()
+
+var resource = generic.Resource[*discoveryv1.EndpointSlice]{
+	GroupVersion: discoveryv1.SchemeGroupVersion,
+	Name:         "endpointslices",
+	Singular:     "endpointslice",
+	New:          func() *discoveryv1.EndpointSlice { return &discoveryv1.EndpointSlice{} },
+	NewList:      func() runtime.Object { return &discoveryv1.EndpointSliceList{} },
+
+	Generation: func(s, old *discoveryv1.EndpointSlice) bool {
+		return s.AddressType != old.AddressType ||
+			!equality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) || !equality.Semantic.DeepEqual(s.Ports, old.Ports)
+	},
+	PrepareForCreate: func(_ context.Context, s *discoveryv1.EndpointSlice) { dropTopology(s) },
+	PrepareForUpdate: func(_ context.Context, s, old *discoveryv1.EndpointSlice) {
+		// What an older version of the API wrote stays while nobody touches it.
+		if !equality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) {
+			dropTopology(s)
+		}
+	},
+	Validate:       generic.Check(discovery.ValidateEndpointSlice),
+	ValidateUpdate: generic.CheckUpdate(discovery.ValidateEndpointSliceUpdate),
+	Warnings: func(_ context.Context, s, _ *discoveryv1.EndpointSlice) []string {
+		if s.AddressType != discoveryv1.AddressTypeFQDN {
+			return nil
+		}
+		return []string{`addressType: FQDN is not supported by Kubernetes components and may be ignored`}
+	},
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("AddressType", "string", doc["addressType"]),
+		generic.Column("Ports", "string", doc["ports"]),
+		generic.Column("Endpoints", "string", doc["endpoints"]),
+		generic.AgeColumn,
+	},
+	Cells: func(s *discoveryv1.EndpointSlice) []any {
+		return []any{s.Name, string(s.AddressType), ports(s.Ports), endpoints(s.Endpoints), generic.Age(s.CreationTimestamp)}
+	},
+}
+
+// dropTopology removes what the current version of the API only reads.
+func dropTopology(s *discoveryv1.EndpointSlice) {
+	for i := range s.Endpoints {
+		s.Endpoints[i].DeprecatedTopology = nil
+	}
+}
+
+// shown is how many ports, or addresses, a table lists.
+const shown = 3
+
+func ports(ports []discoveryv1.EndpointPort) string {
+	if len(ports) == 0 {
+		return "<unset>"
+	}
+	var list []string
+	for _, port := range ports {
+		switch {
+		case port.Name != nil && *port.Name != "" && port.Port == nil:
+			list = append(list, *port.Name)
+		case port.Port != nil:
+			text := strconv.Itoa(int(*port.Port))
+			if port.Protocol != nil && *port.Protocol != corev1.ProtocolTCP {
+				text = fmt.Sprintf("%s/%s", text, *port.Protocol)
+			}
+			list = append(list, text)
+		}
+	}
+	return shorten(list)
+}
+
+func endpoints(endpoints []discoveryv1.Endpoint) string {
+	if len(endpoints) == 0 {
+		return "<unset>"
+	}
+	var list []string
+	for _, e := range endpoints {
+		list = append(list, e.Addresses...)
+	}
+	return shorten(list)
+}
+
+func shorten(list []string) string {
+	if len(list) <= shown {
+		return strings.Join(list, ",")
+	}
+	return fmt.Sprintf("%s + %d more...", strings.Join(list[:shown], ","), len(list)-shown)
+}

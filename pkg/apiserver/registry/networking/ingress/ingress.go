@@ -1,0 +1,109 @@
+// Package ingress serves networking.k8s.io/v1 Ingress.
+package ingress
+
+import (
+	"context"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/networking"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// classAnnotation named the class before there was a field for it.
+const classAnnotation = "kubernetes.io/ingress.class"
+
+// Storage returns the storage of ingresses and ingresses/status.
+func Storage(o generic.Options) (generic.Storage, error) {
+	s, err := generic.NewStore(resource, o)
+	if err != nil {
+		return nil, err
+	}
+	return generic.Storage{
+		"ingresses": s,
+		"ingresses/status": s.Status(generic.Update[*networkingv1.Ingress]{
+			Validate: generic.CheckUpdate(networking.ValidateIngressStatusUpdate),
+		}),
+	}, nil
+}
+
+var resource = generic.Resource[*networkingv1.Ingress]{
+	GroupVersion: networkingv1.SchemeGroupVersion,
+	Name:         "ingresses",
+	Singular:     "ingress",
+	ShortNames:   []string{"ing"},
+	New:          func() *networkingv1.Ingress { return &networkingv1.Ingress{} },
+	NewList:      func() runtime.Object { return &networkingv1.IngressList{} },
+
+	HasStatus:      true,
+	Generation:     generic.SpecChanged[*networkingv1.Ingress],
+	Validate:       generic.Check(networking.ValidateIngress),
+	ValidateUpdate: generic.CheckUpdate(networking.ValidateIngressUpdate),
+	Warnings: func(_ context.Context, i, old *networkingv1.Ingress) []string {
+		if _, ok := i.Annotations[classAnnotation]; !ok || old != nil {
+			return nil
+		}
+		return []string{`annotation "kubernetes.io/ingress.class" is deprecated, please use 'spec.ingressClassName' instead`}
+	},
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Class", "string", "The name of the IngressClass resource that should be used for additional configuration"),
+		generic.Column("Hosts", "string", "Hosts that incoming requests are matched against before the ingress rule"),
+		generic.Column("Address", "string", "Address is a list containing ingress points for the load-balancer"),
+		generic.Column("Ports", "string", "Ports of TLS configurations that open"),
+		generic.AgeColumn,
+	},
+	Cells: func(i *networkingv1.Ingress) []any {
+		class := "<none>"
+		if i.Spec.IngressClassName != nil {
+			class = *i.Spec.IngressClassName
+		} else if annotated, ok := i.Annotations[classAnnotation]; ok {
+			class = annotated
+		}
+		ports := "80"
+		if len(i.Spec.TLS) > 0 {
+			ports = "80, 443"
+		}
+		return []any{i.Name, class, hosts(i.Spec.Rules), addresses(i.Status.LoadBalancer.Ingress), ports, generic.Age(i.CreationTimestamp)}
+	},
+}
+
+// shownHosts is how many hosts a table lists.
+const shownHosts = 3
+
+func hosts(rules []networkingv1.IngressRule) string {
+	var list []string
+	more := false
+	for _, r := range rules {
+		if len(list) == shownHosts {
+			more = true
+		}
+		if !more && r.Host != "" {
+			list = append(list, r.Host)
+		}
+	}
+	switch {
+	case len(list) == 0:
+		return "*"
+	case more:
+		return strings.Join(list, ",") + " + " + "more..."
+	}
+	return strings.Join(list, ",")
+}
+
+func addresses(ingress []networkingv1.IngressLoadBalancerIngress) string {
+	var list []string
+	for _, i := range ingress {
+		switch {
+		case i.IP != "":
+			list = append(list, i.IP)
+		case i.Hostname != "":
+			list = append(list, i.Hostname)
+		}
+	}
+	return strings.Join(list, ",")
+}

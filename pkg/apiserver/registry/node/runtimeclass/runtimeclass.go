@@ -1,0 +1,39 @@
+// Package runtimeclass serves node.k8s.io/v1 RuntimeClass.
+package runtimeclass
+
+import (
+	nodev1 "k8s.io/api/node/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/node"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of runtimeclasses.
+func Storage(o generic.Options) (generic.Storage, error) {
+	return generic.NewStorage(resource, o)
+}
+
+var resource = generic.Resource[*nodev1.RuntimeClass]{
+	GroupVersion:  nodev1.SchemeGroupVersion,
+	Name:          "runtimeclasses",
+	Singular:      "runtimeclass",
+	ClusterScoped: true,
+	New:           func() *nodev1.RuntimeClass { return &nodev1.RuntimeClass{} },
+	NewList:       func() runtime.Object { return &nodev1.RuntimeClassList{} },
+
+	CreateOnUpdate:         true,
+	RequireResourceVersion: true,
+	Validate:               generic.Check(node.ValidateRuntimeClass),
+	ValidateUpdate:         generic.CheckUpdate(node.ValidateRuntimeClassUpdate),
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Handler", "string", ""),
+		generic.AgeColumn,
+	},
+	Cells: func(c *nodev1.RuntimeClass) []any {
+		return []any{c.Name, c.Handler, generic.Age(c.CreationTimestamp)}
+	},
+}

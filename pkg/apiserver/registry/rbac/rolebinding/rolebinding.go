@@ -1,0 +1,48 @@
+// Package rolebinding serves rbac.authorization.k8s.io/v1 RoleBinding.
+package rolebinding
+
+import (
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/rbac"
+	guard "github.com/leme-k8s/leme/pkg/apiserver/authorization/rbac"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/rbac/subjects"
+)
+
+// Storage returns the storage of rolebindings, which nobody can use to gain permissions.
+func Storage(o generic.Options, g *guard.Guard) (generic.Storage, error) {
+	s, err := generic.NewStore(resource, o)
+	if err != nil {
+		return nil, err
+	}
+	g.Protect(s.Store)
+	return generic.Storage{"rolebindings": s}, nil
+}
+
+var resource = generic.Resource[*rbacv1.RoleBinding]{
+	GroupVersion: rbacv1.SchemeGroupVersion,
+	Name:         "rolebindings",
+	Singular:     "rolebinding",
+	New:          func() *rbacv1.RoleBinding { return &rbacv1.RoleBinding{} },
+	NewList:      func() runtime.Object { return &rbacv1.RoleBindingList{} },
+
+	CreateOnUpdate: true,
+	Validate:       generic.Check(rbac.ValidateRoleBinding),
+	ValidateUpdate: generic.CheckUpdate(rbac.ValidateRoleBindingUpdate),
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Role", "string", rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"]),
+		generic.AgeColumn,
+		generic.WideColumn("Users", "string", "Users in the roleBinding"),
+		generic.WideColumn("Groups", "string", "Groups in the roleBinding"),
+		generic.WideColumn("ServiceAccounts", "string", "ServiceAccounts in the roleBinding"),
+	},
+	Cells: func(b *rbacv1.RoleBinding) []any {
+		users, groups, accounts := subjects.Print(b.Subjects)
+		return []any{b.Name, b.RoleRef.Kind + "/" + b.RoleRef.Name, generic.Age(b.CreationTimestamp), users, groups, accounts}
+	},
+}
