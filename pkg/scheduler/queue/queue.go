@@ -251,8 +251,7 @@ func (q *Queue) Return(ctx context.Context, p *Pod) {
 	if f == nil || q.find(p.Pod.UID) != nil {
 		return
 	}
-	missed := q.events.since(f.since)
-	q.done(p.Pod.UID)
+	defer q.done(p.Pod.UID) // events that p has not seen are kept until then
 	p.Timestamp = q.Clock.Now()
 	if len(p.rejectors()) == 0 {
 		// An error, not a rejection: no event will tell when it is over.
@@ -262,7 +261,7 @@ func (q *Queue) Return(ctx context.Context, p *Pod) {
 	}
 	p.BackoffExpiration = q.backoffEnd(p)
 	how := stay
-	for _, e := range missed {
+	for _, e := range q.events.since(f.since) {
 		how = max(how, q.worth(ctx, p, e))
 	}
 	q.unschedulable[p.Pod.UID] = p

@@ -1,0 +1,88 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins"
+)
+
+func load(t *testing.T, text string) (string, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte("apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n"+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		return "", err
+	}
+	if errs := Validate(c, sets.KeySet(plugins.Registry())); len(errs) > 0 {
+		return "", errs.ToAggregate()
+	}
+	spec := Specs(c)[0]
+	score := spec.Plugins
+	if p, ok := spec.Points["score"]; ok {
+		score = p.Plugins
+	}
+	var out []string
+	for _, name := range score {
+		if spec.Weights[name] > 0 {
+			out = append(out, name)
+		}
+	}
+	return strings.Join(out, " "), nil
+}
+
+func TestProfiles(t *testing.T) {
+	for _, tc := range []struct{ name, text, want string }{
+		{"defaults", "", "TaintToleration NodeAffinity NodeResourcesFit NodeResourcesBalancedAllocation ImageLocality"},
+		{"one score off", "profiles: [{plugins: {score: {disabled: [{name: ImageLocality}]}}}]",
+			"TaintToleration NodeAffinity NodeResourcesFit NodeResourcesBalancedAllocation"},
+		{"one score first", "profiles: [{plugins: {score: {enabled: [{name: ImageLocality, weight: 9}]}}}]",
+			"ImageLocality TaintToleration NodeAffinity NodeResourcesFit NodeResourcesBalancedAllocation"},
+		{"all off but one", "profiles: [{plugins: {multiPoint: {disabled: [{name: '*'}], enabled: [{name: PrioritySort}, {name: DefaultBinder}, {name: NodeResourcesFit, weight: 2}]}}}]",
+			"NodeResourcesFit"},
+	} {
+		got, err := load(t, tc.text)
+		if err != nil || got != tc.want {
+			t.Errorf("%s: scores by %q (%v), want %q", tc.name, got, err, tc.want)
+		}
+	}
+}
+
+func TestBadConfigurationNamesTheField(t *testing.T) {
+	for text, want := range map[string]string{
+		"parallellism: 3":               `unknown field "parallellism"`,
+		"parallelism: 0":                "parallelism: Invalid value: 0: must be greater than 0",
+		"percentageOfNodesToScore: 101": "percentageOfNodesToScore: Invalid value: 101",
+		"profiles: [{schedulerName: a}, {schedulerName: a}]":                                                                                            `profiles[1].schedulerName: Duplicate value: "a"`,
+		"profiles: [{schedulerName: a}, {}]":                                                                                                            "profiles[1].schedulerName: Required value",
+		"profiles: [{plugins: {filter: {enabled: [{name: Nope}]}}}]":                                                                                    `profiles[0].plugins.filter.enabled[0].name: Unsupported value: "Nope"`,
+		"profiles: [{plugins: {score: {enabled: [{name: ImageLocality, weight: -1}]}}}]":                                                                "profiles[0].plugins.score.enabled[0].weight: Invalid value: -1",
+		"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoring: 1}}]}]":                                                                    `unknown field "scoring"`,
+		"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: Best}}}]}]":                                                 `profiles[0].pluginConfig[0].args.scoringStrategy.type: Unsupported value: "Best"`,
+		"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: MostAllocated, resources: [{name: cpu, weight: 200}]}}}]}]": "resources[0].weight: Invalid value: 200",
+	} {
+		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestEveryDefaultPluginExists(t *testing.T) {
+	known := plugins.Registry()
+	for _, d := range plugins.Defaults {
+		if known[d.Name] == nil {
+			t.Errorf("%s is on by default and not there", d.Name)
+		}
+	}
+	if !slices.ContainsFunc(plugins.Defaults, func(d plugins.Default) bool { return d.Name == "DefaultBinder" }) {
+		t.Error("nothing binds pods by default")
+	}
+}
