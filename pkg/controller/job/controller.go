@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -146,6 +147,7 @@ func (c *Controller) act(ctx context.Context, job *batchv1.Job, p *plan) error {
 	create := p.create[:min(len(p.create), burst)]
 	created, err := pods.SlowStart(len(create), func(i int) error { return control.Create(ctx, job, create[i].DeepCopy()) })
 	p.status.Active += int32(created) - int32(len(remove)-len(errs))
+	p.status.Ready = ptr.To(min(*p.status.Ready, p.status.Active))
 	return errors.Join(append(errs, err)...)
 }
 

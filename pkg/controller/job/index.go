@@ -34,7 +34,12 @@ func parseIndexes(s string, limit int) indexes {
 				continue
 			}
 		}
-		if last = min(last, limit-1); first <= last {
+		if last = min(last, limit-1); first > last {
+			continue
+		}
+		if n := len(x.ranges); n > 0 && x.ranges[n-1][1] == first-1 { // "1,2" is one range
+			x.ranges[n-1][1] = last
+		} else {
 			x.ranges = append(x.ranges, [2]int{first, last})
 		}
 	}
