@@ -45,6 +45,8 @@ type End struct {
 	// Phase, Reason and Message are what the pod ends with; an empty Phase follows from its containers.
 	Phase           v1.PodPhase
 	Reason, Message string
+	// Rejected says that the node never took the pod.
+	Rejected bool
 }
 
 // Plan is what to do about a pod now. The steps are in the order in which they are carried out; most plans have one kind of them.

@@ -67,6 +67,7 @@ type Manager struct {
 	Dependencies
 
 	running sync.WaitGroup
+	again   chan struct{}   // asks the watcher to look at everything
 	base    context.Context // of status writes and probes, which outlive a worker's step
 
 	mu      sync.Mutex
@@ -86,7 +87,7 @@ const (
 // told of it, so its Dependencies are set afterwards, before Run.
 func NewManager(c Config) *Manager {
 	return &Manager{
-		Config: c, workers: map[types.UID]*worker{},
+		Config: c, again: make(chan struct{}, 1), workers: map[types.UID]*worker{},
 		mirrors: map[types.NamespacedName]*v1.Pod{}, synced: map[string]bool{},
 	}
 }
@@ -105,7 +106,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		m.synced[sourceAPI] = true
 	}
 	watcher := &runtime.Watcher{
-		CRI: m.Runtime.CRI, Observer: m.Observer, Relist: 30 * time.Second,
+		CRI: m.Runtime.CRI, Observer: m.Observer, Relist: 30 * time.Second, Again: m.again,
 		Changed: m.Wake,
 		Listed:  func(states map[types.UID]*runtime.State, err error) { m.listed(ctx, states, err) },
 	}
@@ -165,13 +166,16 @@ func (m *Manager) set(ctx context.Context, pod *v1.Pod) {
 	w = newWorker(m, pod)
 	switch {
 	case pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed:
-		w.end = &End{Grace: Grace(pod), Since: time.Now(), Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message}
+		w.end = &End{
+			Grace: Grace(pod), Since: time.Now(), Phase: pod.Status.Phase, Reason: pod.Status.Reason, Message: pod.Status.Message,
+			Rejected: len(pod.Status.ContainerStatuses) == 0,
+		}
 	case pod.DeletionTimestamp != nil:
 		w.end = &End{Grace: max(Grace(pod), 1), Since: time.Now()}
 	default:
 		if rejected := m.admit(ctx, pod); rejected != nil {
 			m.Recorder.Event(pod, v1.EventTypeWarning, rejected.Reason, rejected.Message)
-			w.end = &End{Phase: v1.PodFailed, Reason: rejected.Reason, Message: "Pod was rejected: " + rejected.Message, Since: time.Now()}
+			w.end = &End{Phase: v1.PodFailed, Reason: rejected.Reason, Message: "Pod was rejected: " + rejected.Message, Since: time.Now(), Rejected: true}
 		} else {
 			m.Objects.SetPod(m.ctx(ctx), pod)
 		}
@@ -221,7 +225,14 @@ func (m *Manager) all() []*worker {
 func (m *Manager) sourced(source string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.synced[source] {
+		return
+	}
 	m.synced[source] = true
+	select {
+	case m.again <- struct{}{}: // now it shows what nobody wants
+	default:
+	}
 }
 
 func (m *Manager) allSynced() bool {

@@ -91,7 +91,7 @@ func (w *worker) finish(end End, conditions []v1.PodCondition) {
 		if by(end).After(by(*w.end)) || by(end).Equal(by(*w.end)) {
 			return
 		}
-		end.Phase, end.Reason, end.Message = w.end.Phase, w.end.Reason, w.end.Message
+		end.Phase, end.Reason, end.Message, end.Rejected = w.end.Phase, w.end.Reason, w.end.Message, w.end.Rejected
 	}
 	w.end, w.conditions = &end, append(w.conditions, conditions...)
 	if w.cancel != nil {
@@ -250,7 +250,7 @@ func (w *worker) report(ctx context.Context, pod *v1.Pod, end *End, conditions [
 		in.Pod = withStatus(pod, &api.Status)
 	}
 	if end != nil {
-		in.Phase, in.Reason, in.Message = end.Phase, end.Reason, end.Message
+		in.Phase, in.Reason, in.Message, in.Rejected = end.Phase, end.Reason, end.Message, end.Rejected
 		if in.Phase == "" && w.cleaned {
 			in.Phase = endPhase(pod, w.state, &w.status)
 		}

@@ -19,6 +19,8 @@ type Watcher struct {
 	// Relist is the time between two looks at everything while events flow; without
 	// an event stream it is a second.
 	Relist time.Duration
+	// Again asks for a look at everything now.
+	Again <-chan struct{}
 	// Changed is called with the pod that something happened to.
 	Changed func(uid types.UID)
 	// Listed is called with everything there is.
@@ -48,6 +50,8 @@ func (w *Watcher) Run(ctx context.Context) {
 			if period = time.Second; ok {
 				period = w.Relist
 			}
+			timer.Reset(0)
+		case <-w.Again:
 			timer.Reset(0)
 		case <-timer.C:
 			states, err := w.Observer.All(ctx)

@@ -35,6 +35,8 @@ type Input struct {
 	Phase v1.PodPhase
 	// Reason and Message explain Phase, or an end that did not come from the containers.
 	Reason, Message string
+	// Rejected says that the node never took the pod: of its containers there is nothing to say.
+	Rejected bool
 	// Conditions are set besides those that follow from the rest (DisruptionTarget).
 	Conditions []v1.PodCondition
 	// Stopped says that the pod has ended: what the runtime knows nothing of has gone for good.
@@ -76,6 +78,9 @@ func Generate(in Input) v1.PodStatus {
 		}
 	}
 	runtime.EachContainer(pod, func(c *v1.Container, kind runtime.Kind) {
+		if in.Rejected {
+			return
+		}
 		st := in.container(c, kind)
 		switch kind {
 		case runtime.Regular:
@@ -374,7 +379,7 @@ func (in *Input) initialized(s *v1.PodStatus, all []v1.ContainerStatus) v1.PodCo
 	for i := range in.Pod.Spec.InitContainers {
 		own := &in.Pod.Spec.InitContainers[i]
 		st := find(all, own.Name)
-		if runtime.IsSidecar(own) && (st.Started == nil || !*st.Started) || !runtime.IsSidecar(own) && !st.Ready {
+		if st == nil || runtime.IsSidecar(own) && (st.Started == nil || !*st.Started) || !runtime.IsSidecar(own) && !st.Ready {
 			incomplete = append(incomplete, own.Name)
 		}
 	}
