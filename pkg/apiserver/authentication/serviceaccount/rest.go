@@ -99,7 +99,7 @@ func (r *TokenREST) Create(ctx context.Context, name string, obj runtime.Object,
 	}
 	// A client that knows the account's UID is told if it is another one by now.
 	if req.UID != "" && req.UID != sa.UID {
-		return nil, apierrors.NewConflict(schema.GroupResource{Resource: "serviceaccounts"}, name, fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", req.UID, sa.UID))
+		return nil, apierrors.NewConflict(schema.GroupResource{Group: tokenRequestKind.Group, Resource: tokenRequestKind.Kind}, name, fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", req.UID, sa.UID))
 	}
 	if len(req.Spec.Audiences) == 0 {
 		req.Spec.Audiences = r.audiences
@@ -139,6 +139,7 @@ func (r *TokenREST) Create(ctx context.Context, name string, obj runtime.Object,
 		return nil, apierrors.NewInternalError(fmt.Errorf("failed to sign token: %w", err))
 	}
 	// The client is told the time that it asked for, so that it asks again then.
+	req.UID, req.CreationTimestamp = sa.UID, metav1.NewTime(now)
 	req.Status = authenticationv1.TokenRequestStatus{Token: token, ExpirationTimestamp: metav1.NewTime(now.Add(asked))}
 	audit.AddAuditAnnotation(ctx, apiserverserviceaccount.IssuedCredentialIDAuditAnnotationKey, tokenjwt.CredentialIDForJTI(c.ID))
 	return req, nil
@@ -216,17 +217,9 @@ func validateSpec(s *authenticationv1.TokenRequestSpec, path *field.Path) field.
 	} else if *s.ExpirationSeconds > maxExpirationSeconds {
 		errs = append(errs, field.Invalid(p, *s.ExpirationSeconds, "may not specify a duration larger than 2^32 seconds"))
 	}
-	if ref := s.BoundObjectRef; ref != nil {
-		p := path.Child("boundObjectRef")
-		if ref.Kind == "" {
-			errs = append(errs, field.Required(p.Child("kind"), ""))
-		}
-		if ref.Name == "" {
-			errs = append(errs, field.Required(p.Child("name"), ""))
-		}
-	}
+	// Tokens are not bound to webhook configurations here, so that there is nothing to attest to.
 	if len(s.Attestations) > 0 {
-		errs = append(errs, field.Forbidden(path.Child("attestations"), "this server attests to nothing"))
+		errs = append(errs, field.Invalid(path.Child("attestations"), s.Attestations, "attestations may only be specified with a webhook bound object reference"))
 	}
 	return errs
 }

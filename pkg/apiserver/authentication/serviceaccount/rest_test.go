@@ -82,7 +82,7 @@ func TestTokenREST(t *testing.T) {
 		"bound to a pod that is not":      {request: boundTo("v1", "Pod", "none", ""), refused: `"none" not found`},
 		"bound to a pod recreated":        {request: boundTo("v1", "Pod", "pod", "old"), refused: "the UID in the bound object reference (old) does not match the UID in record"},
 		"bound to a config map":           {request: boundTo("v1", "ConfigMap", "x", ""), refused: "cannot bind token to object of type /v1, Kind=ConfigMap"},
-		"bound to nothing in particular":  {request: boundTo("v1", "", "", ""), refused: "spec.boundObjectRef.kind: Required value"},
+		"bound to nothing in particular":  {request: boundTo("v1", "", "", ""), refused: "cannot bind token to object of type /v1, Kind="},
 		"another name than in the path":   {request: request(func(r *authenticationv1.TokenRequest) { r.Name = "x" }), refused: "must match the service account name if specified"},
 		"for an account that is replaced": {request: request(func(r *authenticationv1.TokenRequest) { r.UID = "old" }), refused: "does not match the UID of the service account"},
 	} {
@@ -106,6 +106,9 @@ func TestTokenREST(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := out.(*authenticationv1.TokenRequest)
+			if r.UID != "bot-uid" || r.Name != "bot" || r.Namespace != "ns" {
+				t.Errorf("metadata %+v", r.ObjectMeta)
+			}
 			if got := r.Status.ExpirationTimestamp.Sub(epoch); got != test.told {
 				t.Errorf("expires after %v, want %v", got, test.told)
 			}

@@ -23,13 +23,20 @@ import (
 // kinds that have no rule of their own here. serves says which resources the
 // server has; nil means all. The informers must not have started.
 func New(f informers.SharedInformerFactory, serves func(schema.GroupVersionResource) bool, rules []rbacv1.PolicyRule) (authorizer.Authorizer, error) {
+	n, err := newNodes(f, serves, rules)
+	if err != nil {
+		return nil, err
+	}
+	return authorizer.AuthorizerFunc(n.authorize), nil
+}
+
+func newNodes(f informers.SharedInformerFactory, serves func(schema.GroupVersionResource) bool, rules []rbacv1.PolicyRule) (*nodes, error) {
 	x := newIndex()
 	synced, err := feed(x, f, serves)
 	if err != nil {
 		return nil, err
 	}
-	n := &nodes{index: x, synced: synced, rules: rules}
-	return authorizer.AuthorizerFunc(n.authorize), nil
+	return &nodes{index: x, synced: synced, rules: rules}, nil
 }
 
 type nodes struct {

@@ -105,11 +105,8 @@ func labelRequirements(in []metav1.LabelSelectorRequirement) (out labels.Require
 
 func validateSpec(r *authorizationv1.ResourceAttributes, n *authorizationv1.NonResourceAttributes, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	switch {
-	case r != nil && n != nil:
-		errs = append(errs, field.Invalid(path.Child("nonResourceAttributes"), n, "cannot be specified in combination with resourceAttributes"))
-	case r == nil && n == nil:
-		errs = append(errs, field.Invalid(path.Child("resourceAttributes"), r, "exactly one of nonResourceAttributes or resourceAttributes must be specified"))
+	if (r == nil) == (n == nil) {
+		errs = append(errs, field.Invalid(path, n, "exactly one of nonResourceAttributes or resourceAttributes must be specified"))
 	}
 	if r == nil {
 		return errs

@@ -5,12 +5,14 @@ package review
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -50,8 +52,7 @@ type storage struct {
 	singular   string
 	namespaced bool
 	empty      func() runtime.Object
-	// answer checks the question and writes the answer into it. Admission has not
-	// seen it yet, and cannot change it any more.
+	// answer checks the question and writes the answer into it.
 	answer func(ctx context.Context, obj runtime.Object) error
 }
 
@@ -87,7 +88,7 @@ func subject(ctx context.Context, a authorizer.UnconditionalAuthorizer, obj runt
 	errs := validateSubject(&r.Spec)
 	errs = append(errs, noMetadata(r.ObjectMeta, metav1.ObjectMeta{})...)
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview").GroupKind(), "", errs)
+		return invalid(errs)
 	}
 	r.Status = ask(ctx, a, attributes(specUser(&r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
 	return nil
@@ -108,7 +109,7 @@ func local(ctx context.Context, a authorizer.UnconditionalAuthorizer, obj runtim
 		errs = append(errs, field.Invalid(spec.Child("nonResourceAttributes"), r.Spec.NonResourceAttributes, "disallowed on this kind of request"))
 	}
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(authorizationv1.SchemeGroupVersion.WithKind("LocalSubjectAccessReview").GroupKind(), "", errs)
+		return invalid(errs)
 	}
 	namespace := genericrequest.NamespaceValue(ctx)
 	if namespace == "" {
@@ -129,7 +130,7 @@ func self(ctx context.Context, a authorizer.UnconditionalAuthorizer, obj runtime
 	errs := validateSpec(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes, field.NewPath("spec"))
 	errs = append(errs, noMetadata(r.ObjectMeta, metav1.ObjectMeta{})...)
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview").GroupKind(), "", errs)
+		return invalid(errs)
 	}
 	u, ok := genericrequest.UserFrom(ctx)
 	if !ok {
@@ -173,16 +174,30 @@ func selfRules(ctx context.Context, rules authorizer.RuleResolver, obj runtime.O
 	return nil
 }
 
-func ask(ctx context.Context, a authorizer.UnconditionalAuthorizer, attributes authorizer.Attributes) authorizationv1.SubjectAccessReviewStatus {
+// invalid says what is wrong with a review. The original names the group alone here,
+// without a kind, and clients may compare.
+func invalid(errs field.ErrorList) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName}, "", errs)
+}
+
+func ask(ctx context.Context, a authorizer.UnconditionalAuthorizer, attributes authorizer.AttributesRecord) authorizationv1.SubjectAccessReviewStatus {
 	decision, reason, err := a.Authorize(ctx, attributes)
 	status := authorizationv1.SubjectAccessReviewStatus{
 		Allowed: decision == authorizer.DecisionAllow,
 		Denied:  decision == authorizer.DecisionDeny,
 		Reason:  reason,
 	}
+	var problems []string
 	if err != nil {
-		status.EvaluationError = err.Error()
+		problems = append(problems, err.Error())
 	}
+	if attributes.FieldSelectorParsingErr != nil {
+		problems = append(problems, "spec.resourceAttributes.fieldSelector ignored due to parse error")
+	}
+	if attributes.LabelSelectorParsingErr != nil {
+		problems = append(problems, "spec.resourceAttributes.labelSelector ignored due to parse error")
+	}
+	status.EvaluationError = strings.Join(problems, "; ")
 	return status
 }
 
