@@ -37,6 +37,7 @@ go run k8s.io/kube-openapi/cmd/openapi-gen \
   k8s.io/api/rbac/v1 \
   k8s.io/api/resource/v1 \
   k8s.io/api/scheduling/v1 \
+  k8s.io/api/scheduling/v1alpha3 \
   k8s.io/api/storage/v1 \
   k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1 \
   k8s.io/kube-aggregator/pkg/apis/apiregistration/v1

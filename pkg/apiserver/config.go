@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
@@ -170,11 +171,15 @@ func (c *config) applyOpenAPI() error {
 	return nil
 }
 
-// defaultAPIs are the versions that --runtime-config starts from: all stable ones.
+// defaultAPIs are what --runtime-config starts from: all stable versions, but for
+// resources that their packages define and this server does not have.
 func defaultAPIs(s *runtime.Scheme) *serverstorage.ResourceConfig {
 	c := serverstorage.NewResourceConfig()
-	var versions []schema.GroupVersion
-	versions = append(versions, s.PrioritizedVersionsAllGroups()...)
-	c.EnableVersions(versions...)
+	c.EnableVersions(s.PrioritizedVersionsAllGroups()...)
+	c.DisableResources(
+		autoscalingv1.SchemeGroupVersion.WithResource("horizontalpodautoscalers"),
+		certificatesv1.SchemeGroupVersion.WithResource("clustertrustbundles"),
+		certificatesv1.SchemeGroupVersion.WithResource("podcertificaterequests"),
+	)
 	return c
 }

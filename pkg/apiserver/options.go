@@ -69,6 +69,7 @@ type Options struct {
 	// AggregatorRouting sends aggregated requests to endpoints in place of cluster IPs.
 	AggregatorRouting bool
 
+	globals compatibility.ComponentGlobalsRegistry
 	version compatibility.EffectiveVersion
 }
 
@@ -114,6 +115,7 @@ func NewOptions() *Options {
 		EventTTL:             time.Hour,
 		ServiceNodePortRange: utilnet.PortRange{Base: 30000, Size: 2768},
 		EndpointReconciler:   "lease",
+		globals:              registry,
 		version:              reportedVersion{version},
 	}
 	o.Serving.BindPort = 6443

@@ -31,6 +31,9 @@ type Server struct {
 
 // New implements component.Options.
 func (o *Options) New(ctx context.Context) (component.Runner, error) {
+	if err := o.globals.Set(); err != nil {
+		return nil, fmt.Errorf("--feature-gates, --emulated-version: %w", err)
+	}
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}

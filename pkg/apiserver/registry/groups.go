@@ -7,13 +7,32 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	authenticationreview "github.com/leme-k8s/leme/pkg/apiserver/authentication/review"
+	"github.com/leme-k8s/leme/pkg/apiserver/authorization/rbac"
 	authorizationreview "github.com/leme-k8s/leme/pkg/apiserver/authorization/review"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/controllerrevision"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/daemonset"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/deployment"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/replicaset"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/statefulset"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/batch/cronjob"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/batch/job"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/certificates/certificatesigningrequest"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/coordination/lease"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/configmap"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/endpoints"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/event"
@@ -24,7 +43,26 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/podtemplate"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/replicationcontroller"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/resourcequota"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/discovery/endpointslice"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/networking/ingress"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/networking/ingressclass"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/networking/ipaddress"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/networking/networkpolicy"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/networking/servicecidr"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/node/runtimeclass"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/policy/poddisruptionbudget"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/rbac/clusterrole"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/rbac/clusterrolebinding"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/rbac/role"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/rbac/rolebinding"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/scheduling/priorityclass"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/csidriver"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/csinode"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/csistoragecapacity"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/storageclass"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/volumeattachment"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/volumeattributesclass"
 )
 
 // Group is one version of an API group and the resources in it.
@@ -53,7 +91,11 @@ func Groups(c Config) []Group {
 			resourcequota.Storage,
 		}},
 		{appsv1.SchemeGroupVersion, []Resource{
+			controllerrevision.Storage,
+			daemonset.Storage,
 			deployment.Storage,
+			replicaset.Storage,
+			statefulset.Storage,
 		}},
 		{authenticationv1.SchemeGroupVersion, []Resource{
 			func(generic.Options) (generic.Storage, error) {
@@ -65,9 +107,59 @@ func Groups(c Config) []Group {
 				return authorizationreview.Storage(c.Authorization.Authorizer, c.Authorization.Rules), nil
 			},
 		}},
+		{batchv1.SchemeGroupVersion, []Resource{
+			cronjob.Storage,
+			job.Storage,
+		}},
+		{certificatesv1.SchemeGroupVersion, []Resource{
+			certificatesigningrequest.Storage,
+		}},
+		{coordinationv1.SchemeGroupVersion, []Resource{
+			lease.Storage,
+		}},
+		{discoveryv1.SchemeGroupVersion, []Resource{
+			endpointslice.Storage,
+		}},
 		{eventsv1.SchemeGroupVersion, []Resource{
 			c.events,
 		}},
+		{networkingv1.SchemeGroupVersion, []Resource{
+			ingress.Storage,
+			ingressclass.Storage,
+			ipaddress.Storage,
+			networkpolicy.Storage,
+			servicecidr.Storage,
+		}},
+		{nodev1.SchemeGroupVersion, []Resource{
+			runtimeclass.Storage,
+		}},
+		{policyv1.SchemeGroupVersion, []Resource{
+			poddisruptionbudget.Storage,
+		}},
+		{rbacv1.SchemeGroupVersion, []Resource{
+			c.guarded(clusterrole.Storage),
+			c.guarded(clusterrolebinding.Storage),
+			c.guarded(role.Storage),
+			c.guarded(rolebinding.Storage),
+		}},
+		{schedulingv1.SchemeGroupVersion, []Resource{
+			priorityclass.Storage,
+		}},
+		{storagev1.SchemeGroupVersion, []Resource{
+			csidriver.Storage,
+			csinode.Storage,
+			csistoragecapacity.Storage,
+			storageclass.Storage,
+			volumeattachment.Storage,
+			volumeattributesclass.Storage,
+		}},
+	}
+}
+
+// guarded lets nobody grant rights that they do not have.
+func (c Config) guarded(storage func(generic.Options, *rbac.Guard) (generic.Storage, error)) Resource {
+	return func(o generic.Options) (generic.Storage, error) {
+		return storage(o, rbac.NewGuard(c.Authorization.Authorizer, c.Authorization.RBAC))
 	}
 }
 
