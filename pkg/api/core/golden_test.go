@@ -38,7 +38,8 @@ type change struct {
 	Update string         `json:"update,omitempty"`
 	Old    map[string]any `json:"old,omitempty"`
 	Set    map[string]any `json:"set,omitempty"`
-	Want   []string       `json:"want"`
+	Want   []string       `json:"want,omitempty"`
+	Warn   []string       `json:"warn,omitempty"` // of what is accepted
 }
 
 func TestValidation(t *testing.T) {
@@ -66,6 +67,13 @@ func TestValidation(t *testing.T) {
 					if d := cmp.Diff(sorted(c.Want), sorted(got)); d != "" {
 						t.Errorf("(-original +here)\n%s", d)
 					}
+					if len(c.Want) > 0 || c.Update == "resize" || c.Update == "ephemeralcontainers" || c.Update == "status" {
+						return
+					}
+					o, old := s.objects(t, c)
+					if d := cmp.Diff(sorted(c.Warn), sorted(warners[s.Kind](t, o, old))); d != "" {
+						t.Errorf("warnings (-original +here)\n%s", d)
+					}
 				})
 			}
 		})
@@ -73,6 +81,9 @@ func TestValidation(t *testing.T) {
 }
 
 func sorted(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
 	list = slices.Clone(list)
 	sort.Strings(list)
 	return slices.Compact(list)
@@ -228,6 +239,30 @@ var validators = map[string]func(*testing.T, string, map[string]any, map[string]
 	"PersistentVolume":      kindOf(ValidatePersistentVolume, updates[corev1.PersistentVolume]{"spec": ValidatePersistentVolumeUpdate, "status": ValidatePersistentVolumeStatusUpdate}),
 	"PersistentVolumeClaim": kindOf(ValidatePersistentVolumeClaim, updates[corev1.PersistentVolumeClaim]{"spec": ValidatePersistentVolumeClaimUpdate, "status": ValidatePersistentVolumeClaimStatusUpdate}),
 	"Binding":               kindOf(ValidatePodBinding, nil),
+}
+
+func warner[T any](f func(o, old *T) []string) func(*testing.T, map[string]any, map[string]any) []string {
+	return func(t *testing.T, o, old map[string]any) []string { return f(typed[T](t, o), typed[T](t, old)) }
+}
+
+func none[T any](*T, *T) []string { return nil }
+
+var warners = map[string]func(*testing.T, map[string]any, map[string]any) []string{
+	"Pod":                   warner(WarningsPod),
+	"Service":               warner(WarningsService),
+	"Node":                  warner(WarningsNode),
+	"Namespace":             warner(none[corev1.Namespace]),
+	"Endpoints":             warner(WarningsEndpoints),
+	"ConfigMap":             warner(none[corev1.ConfigMap]),
+	"Secret":                warner(WarningsSecret),
+	"ServiceAccount":        warner(WarningsServiceAccount),
+	"Event":                 warner(none[corev1.Event]),
+	"ReplicationController": warner(WarningsReplicationController),
+	"ResourceQuota":         warner(none[corev1.ResourceQuota]),
+	"LimitRange":            warner(none[corev1.LimitRange]),
+	"PodTemplate":           warner(WarningsPodTemplate),
+	"PersistentVolume":      warner(WarningsPersistentVolume),
+	"PersistentVolumeClaim": warner(WarningsPersistentVolumeClaim),
 }
 
 func (s *suite) validate(t *testing.T, c *change) []string {

@@ -63,7 +63,7 @@ func (r *report) node(node, old *corev1.Node) {
 	}
 	at, valid := specPath.Child("podCIDRs"), true
 	for i, cidr := range node.Spec.PodCIDRs {
-		valid = r.merge(validation.IsValidCIDRForLegacyField(at.Index(i), cidr, false, stored)) && valid
+		valid = r.merge(validation.IsValidCIDRForLegacyField(at.Index(i), cidr, true, stored)) && valid
 	}
 	if valid && len(node.Spec.PodCIDRs) > 1 {
 		dual, err := netutils.IsDualStackCIDRStrings(node.Spec.PodCIDRs)

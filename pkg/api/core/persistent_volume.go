@@ -16,7 +16,18 @@ func ValidatePersistentVolume(pv *corev1.PersistentVolume) field.ErrorList {
 	var r report
 	r.objectMeta(pv, false, apivalidation.NameIsDNSSubdomain, metaPath)
 	r.volumeSpec(&pv.Spec)
+	if _, ok := pv.Annotations[corev1.MountOptionAnnotation]; ok {
+		r.forbidIf(!takesMountOptions(&pv.Spec.PersistentVolumeSource), metaPath.Child("annotations", corev1.MountOptionAnnotation), "may not specify mount options for this volume type")
+	}
 	return r.errs
+}
+
+// takesMountOptions says whether a volume can be mounted with the options of the
+// annotation that preceded spec.mountOptions.
+func takesMountOptions(v *corev1.PersistentVolumeSource) bool {
+	return v.GCEPersistentDisk != nil || v.AWSElasticBlockStore != nil || v.AzureDisk != nil || v.AzureFile != nil || v.CephFS != nil ||
+		v.Cinder != nil || v.Glusterfs != nil || v.ISCSI != nil || v.NFS != nil || v.PhotonPersistentDisk != nil || v.Quobyte != nil ||
+		v.RBD != nil || v.VsphereVolume != nil
 }
 
 func (r *report) volumeSpec(spec *corev1.PersistentVolumeSpec) {

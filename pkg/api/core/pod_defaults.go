@@ -16,6 +16,9 @@ func SetDefaultsPod(pod *corev1.Pod) {
 	spec := &pod.Spec
 	SetDefaultsPodSpec(spec)
 	setDefault(&spec.EnableServiceLinks, corev1.DefaultEnableServiceLinks)
+	if *spec.TerminationGracePeriodSeconds < 0 {
+		spec.TerminationGracePeriodSeconds = ptr.To[int64](1)
+	}
 	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
 		for i := range containers {
 			requestLimits(&containers[i].Resources)
@@ -42,9 +45,6 @@ func SetDefaultsPodTemplate(template *corev1.PodTemplate) {
 // template have in common.
 func SetDefaultsPodSpec(spec *corev1.PodSpec) {
 	setDefault(&spec.TerminationGracePeriodSeconds, int64(corev1.DefaultTerminationGracePeriodSeconds))
-	if *spec.TerminationGracePeriodSeconds < 0 {
-		*spec.TerminationGracePeriodSeconds = 1
-	}
 	setDefault(&spec.SecurityContext, corev1.PodSecurityContext{})
 	setZero(&spec.RestartPolicy, corev1.RestartPolicyAlways)
 	setZero(&spec.DNSPolicy, corev1.DNSClusterFirst)

@@ -105,10 +105,8 @@ func (r *report) podSpec(spec *corev1.PodSpec, meta *metav1.ObjectMeta, p *field
 	r.resourceClaims(spec.ResourceClaims, p.Child("resourceClaims"))
 
 	requiredOneOf(r, spec.RestartPolicy, p.Child("restartPolicy"), corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
+	// A negative period is no error: pods are given one second instead.
 	r.requireIf(spec.TerminationGracePeriodSeconds == nil, p.Child("terminationGracePeriodSeconds"), "")
-	if g := spec.TerminationGracePeriodSeconds; g != nil {
-		r.nonNegative(*g, p.Child("terminationGracePeriodSeconds"))
-	}
 	if d := spec.ActiveDeadlineSeconds; d != nil {
 		r.invalidIf(*d < 1 || *d > math.MaxInt32, p.Child("activeDeadlineSeconds"), *d, validation.InclusiveRangeError(1, math.MaxInt32))
 	}
@@ -182,7 +180,7 @@ func (r *report) dns(spec *corev1.PodSpec, p *field.Path) {
 // legacyIP validates an address in a field that once took more ways to write one.
 // Those in old, which are stored already, are kept.
 func (r *report) legacyIP(s string, old []string, p *field.Path) bool {
-	return r.merge(validation.IsValidIPForLegacyField(p, s, false, old))
+	return r.merge(validation.IsValidIPForLegacyField(p, s, true, old))
 }
 
 func (r *report) hostNames(spec *corev1.PodSpec, p *field.Path) {

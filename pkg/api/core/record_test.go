@@ -12,6 +12,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -22,6 +23,8 @@ type server struct {
 	host   string
 	client *http.Client
 	asked  int
+
+	warnings []string // of the last answer
 }
 
 func newServer(t *testing.T, kubeconfig string) *server {
@@ -40,6 +43,7 @@ func newServer(t *testing.T, kubeconfig string) *server {
 // do sends an object and returns the answer: an object, or a Status.
 func (s *server) do(method, path string, o any) (map[string]any, *metav1.Status) {
 	s.t.Helper()
+	s.warnings = nil
 	b, err := json.Marshal(o)
 	if err != nil {
 		s.t.Fatal(err)
@@ -54,6 +58,13 @@ func (s *server) do(method, path string, o any) (map[string]any, *metav1.Status)
 		s.t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	headers, errs := utilnet.ParseWarningHeaders(resp.Header["Warning"])
+	if len(errs) > 0 {
+		s.t.Fatal(errs)
+	}
+	for _, h := range headers {
+		s.warnings = append(s.warnings, h.Text)
+	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		s.t.Fatal(err)
@@ -74,6 +85,7 @@ func (s *server) do(method, path string, o any) (map[string]any, *metav1.Status)
 
 // ask returns what the original says of one case.
 func (s *server) ask(suite *suite, c *change) []string {
+	c.Warn = nil
 	o, old := suite.objects(s.t, c)
 	where := "/api/v1/namespaces/default/" + suite.Resource
 	if meta := suite.Base["metadata"].(map[string]any); meta["namespace"] == nil {
@@ -108,6 +120,7 @@ func (s *server) ask(suite *suite, c *change) []string {
 
 func (s *server) causes(c *change, status *metav1.Status) []string {
 	if status == nil {
+		c.Warn = s.warnings
 		return nil
 	}
 	if status.Reason != metav1.StatusReasonInvalid || status.Details == nil {
@@ -144,13 +157,19 @@ func (s *suite) record(t *testing.T, file string) {
 		if c.Set != nil {
 			line("set", c.Set)
 		}
-		if len(c.Want) == 0 {
-			line("want", []string{})
-			continue
+		lines := func(key string, list []string) {
+			fmt.Fprintf(&out, "%s%s:\n", lead, key)
+			for _, l := range list {
+				fmt.Fprintf(&out, "  - %s\n", compact(t, l))
+			}
 		}
-		fmt.Fprintf(&out, "%swant:\n", lead)
-		for _, w := range c.Want {
-			fmt.Fprintf(&out, "  - %s\n", compact(t, w))
+		switch {
+		case len(c.Want) > 0:
+			lines("want", c.Want)
+		case len(c.Warn) > 0:
+			lines("warn", c.Warn)
+		default:
+			line("want", []string{})
 		}
 	}
 	if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {

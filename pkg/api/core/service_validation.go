@@ -131,13 +131,13 @@ func (r *report) loadBalancer(svc, old *corev1.Service) {
 	ranges := specPath.Child("LoadBalancerSourceRanges")
 	if len(spec.LoadBalancerSourceRanges) > 0 && r.forbidIf(!is, ranges, loadBalancerOnly) {
 		for i, cidr := range spec.LoadBalancerSourceRanges {
-			r.merge(validation.IsValidCIDRForLegacyField(ranges.Index(i), strings.TrimSpace(cidr), false, old.Spec.LoadBalancerSourceRanges))
+			r.merge(validation.IsValidCIDRForLegacyField(ranges.Index(i), strings.TrimSpace(cidr), true, old.Spec.LoadBalancerSourceRanges))
 		}
 	} else if value, ok := svc.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]; ok && len(spec.LoadBalancerSourceRanges) == 0 {
 		at := metaPath.Child("annotations").Key(corev1.AnnotationLoadBalancerSourceRangesKey)
 		if value = strings.TrimSpace(value); value != "" && r.forbidIf(!is, at, loadBalancerOnly) {
 			for _, cidr := range strings.Split(value, ",") {
-				for _, e := range validation.IsValidCIDRForLegacyField(at, strings.TrimSpace(cidr), false, nil) {
+				for _, e := range validation.IsValidCIDRForLegacyField(at, strings.TrimSpace(cidr), true, nil) {
 					e.BadValue = value
 					r.add(e)
 				}

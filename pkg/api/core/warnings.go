@@ -1,56 +1,216 @@
 package core
 
 import (
+	"crypto/tls"
+	"fmt"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 )
 
-// WarningsPod are what the author of a Pod should know. old is nil on creation.
-func WarningsPod(o, old *corev1.Pod) []string { return nil }
+// warnings collects what the author of an object should know though it is valid.
+type warnings []string
 
-// WarningsNode are what the author of a Node should know. old is nil on creation.
-func WarningsNode(o, old *corev1.Node) []string { return nil }
+func (w *warnings) add(format string, args ...any) { *w = append(*w, fmt.Sprintf(format, args...)) }
 
-// WarningsNamespace are what the author of a Namespace should know. old is nil on creation.
-func WarningsNamespace(o, old *corev1.Namespace) []string { return nil }
+// annotation says of a deprecated annotation what to use instead.
+func (w *warnings) annotation(annotations map[string]string, key, message string, p *field.Path) {
+	if _, ok := annotations[key]; ok {
+		w.add("%s: %s", p.Child("annotations").Key(key), message)
+	}
+}
 
-// WarningsService are what the author of a Service should know. old is nil on creation.
-func WarningsService(o, old *corev1.Service) []string { return nil }
+// WarningsService are what the author of a Service should know.
+func WarningsService(svc, _ *corev1.Service) []string {
+	var w warnings
+	if _, ok := svc.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]; ok {
+		w.add("annotation %s is deprecated, please use %s instead", corev1.DeprecatedAnnotationTopologyAwareHints, corev1.AnnotationTopologyMode)
+	}
+	spec := &svc.Spec
+	for i, ip := range spec.ClusterIPs {
+		if ip != corev1.ClusterIPNone {
+			w = append(w, validation.GetWarningsForIP(specPath.Child("clusterIPs").Index(i), ip)...)
+		}
+	}
+	for i, ip := range spec.ExternalIPs {
+		w = append(w, validation.GetWarningsForIP(specPath.Child("externalIPs").Index(i), ip)...)
+	}
+	if netutils.ParseIPSloppy(spec.LoadBalancerIP) != nil { // it may be anything
+		w = append(w, validation.GetWarningsForIP(specPath.Child("loadBalancerIP"), spec.LoadBalancerIP)...)
+	}
+	for i, cidr := range spec.LoadBalancerSourceRanges {
+		w = append(w, validation.GetWarningsForCIDR(specPath.Child("loadBalancerSourceRanges").Index(i), cidr)...)
+	}
+	if spec.Type == corev1.ServiceTypeClusterIP && spec.ClusterIP == corev1.ClusterIPNone {
+		const ignored = "%s is ignored for headless services"
+		if spec.LoadBalancerIP != "" {
+			w.add(ignored, "spec.loadBalancerIP")
+		}
+		if len(spec.ExternalIPs) > 0 {
+			w.add(ignored, "spec.externalIPs")
+		}
+		if spec.SessionAffinity != corev1.ServiceAffinityNone {
+			w.add(ignored, "spec.SessionAffinity")
+		}
+	} else if len(spec.ExternalIPs) > 0 {
+		w.add("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+	}
+	if d := spec.TrafficDistribution; d != nil && *d == corev1.ServiceTrafficDistributionPreferClose {
+		w.add("spec.trafficDistribution: %q is deprecated; use %q", *d, corev1.ServiceTrafficDistributionPreferSameZone)
+	}
+	return w
+}
 
-// WarningsEndpoints are what the author of a Endpoints should know. old is nil on creation.
-func WarningsEndpoints(o, old *corev1.Endpoints) []string { return nil }
+// WarningsEndpoints are what the author of an Endpoints should know.
+func WarningsEndpoints(_, _ *corev1.Endpoints) []string {
+	return []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
+}
 
-// WarningsConfigMap are what the author of a ConfigMap should know. old is nil on creation.
-func WarningsConfigMap(o, old *corev1.ConfigMap) []string { return nil }
+// WarningsSecret are what the author of a Secret should know.
+func WarningsSecret(secret, _ *corev1.Secret) []string {
+	var w warnings
+	if secret.Type == corev1.SecretTypeTLS {
+		if _, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey]); err != nil {
+			w.add("%v", err)
+		}
+	}
+	return w
+}
 
-// WarningsSecret are what the author of a Secret should know. old is nil on creation.
-func WarningsSecret(o, old *corev1.Secret) []string { return nil }
+// WarningsServiceAccount are what the author of a ServiceAccount should know.
+func WarningsServiceAccount(sa, _ *corev1.ServiceAccount) []string {
+	var w warnings
+	w.annotation(sa.Annotations, "kubernetes.io/enforce-mountable-secrets",
+		"deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets", metaPath)
+	return w
+}
 
-// WarningsServiceAccount are what the author of a ServiceAccount should know. old is nil on creation.
-func WarningsServiceAccount(o, old *corev1.ServiceAccount) []string { return nil }
+// WarningsNode are what the author of a Node should know.
+func WarningsNode(node, _ *corev1.Node) []string {
+	var w warnings
+	if node.Spec.DoNotUseExternalID != "" {
+		w.add("%s: this field is deprecated, and is unused by Kubernetes", specPath.Child("externalID"))
+	}
+	for i, cidr := range node.Spec.PodCIDRs {
+		w = append(w, validation.GetWarningsForCIDR(specPath.Child("podCIDRs").Index(i), cidr)...)
+	}
+	return w
+}
 
-// WarningsEvent are what the author of a Event should know. old is nil on creation.
-func WarningsEvent(o, old *corev1.Event) []string { return nil }
+// WarningsReplicationController are what the author of a ReplicationController
+// should know.
+func WarningsReplicationController(rc, old *corev1.ReplicationController) []string {
+	var was *corev1.PodTemplateSpec
+	if old != nil {
+		was = old.Spec.Template
+	}
+	w := warnings(WarningsPodTemplateSpec(rc.Spec.Template, was, specPath.Child("template")))
+	if errs := validation.IsDNS1123Label(rc.Name); old == nil && rc.Name != "" && len(errs) > 0 {
+		w.add("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", errs)
+	}
+	return w
+}
 
-// WarningsReplicationController are what the author of a ReplicationController should know. old is nil on creation.
-func WarningsReplicationController(o, old *corev1.ReplicationController) []string { return nil }
+// WarningsPodTemplate are what the author of a PodTemplate should know.
+func WarningsPodTemplate(template, old *corev1.PodTemplate) []string {
+	var was *corev1.PodTemplateSpec
+	if old != nil {
+		was = &old.Template
+	}
+	return WarningsPodTemplateSpec(&template.Template, was, field.NewPath("template"))
+}
 
-// WarningsResourceQuota are what the author of a ResourceQuota should know. old is nil on creation.
-func WarningsResourceQuota(o, old *corev1.ResourceQuota) []string { return nil }
+const betaClassMessage = `deprecated since v1.8; use "storageClassName" attribute instead`
 
-// WarningsLimitRange are what the author of a LimitRange should know. old is nil on creation.
-func WarningsLimitRange(o, old *corev1.LimitRange) []string { return nil }
+// WarningsPersistentVolumeClaim are what the author of a claim should know.
+func WarningsPersistentVolumeClaim(pvc, _ *corev1.PersistentVolumeClaim) []string {
+	var w warnings
+	w.annotation(pvc.Annotations, corev1.BetaStorageClassAnnotation, betaClassMessage, metaPath)
+	w.claimSpec(&pvc.Spec, specPath)
+	return w
+}
 
-// WarningsPodTemplate are what the author of a PodTemplate should know. old is nil on creation.
-func WarningsPodTemplate(o, old *corev1.PodTemplate) []string { return nil }
+func (w *warnings) claimSpec(spec *corev1.PersistentVolumeClaimSpec, p *field.Path) {
+	w.fractions(spec.Resources.Requests, p.Child("resources", "requests"), corev1.ResourceStorage)
+	w.fractions(spec.Resources.Limits, p.Child("resources", "limits"), corev1.ResourceStorage)
+}
 
-// WarningsPersistentVolume are what the author of a PersistentVolume should know. old is nil on creation.
-func WarningsPersistentVolume(o, old *corev1.PersistentVolume) []string { return nil }
+// fractions warns of parts of bytes.
+func (w *warnings) fractions(list corev1.ResourceList, p *field.Path, names ...corev1.ResourceName) {
+	for _, n := range names {
+		if q, ok := list[n]; ok && q.MilliValue()%1000 != 0 {
+			w.add("%s: fractional byte value %q is invalid, must be an integer", p.Key(string(n)), q.String())
+		}
+	}
+}
 
-// WarningsPersistentVolumeClaim are what the author of a PersistentVolumeClaim should know. old is nil on creation.
-func WarningsPersistentVolumeClaim(o, old *corev1.PersistentVolumeClaim) []string { return nil }
+// WarningsPersistentVolume are what the author of a PersistentVolume should know.
+func WarningsPersistentVolume(pv, _ *corev1.PersistentVolume) []string {
+	var w warnings
+	w.annotation(pv.Annotations, corev1.BetaStorageClassAnnotation, betaClassMessage, metaPath)
+	w.annotation(pv.Annotations, corev1.MountOptionAnnotation, `deprecated since v1.31; use "mountOptions" attribute instead`, metaPath)
+	spec := &pv.Spec
+	if spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
+		w.add("%s: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.", specPath.Child("persistentVolumeReclaimPolicy"))
+	}
+	if a := spec.NodeAffinity; a != nil && a.Required != nil {
+		for i := range a.Required.NodeSelectorTerms {
+			w.nodeSelectorTerm(&a.Required.NodeSelectorTerms[i], specPath.Child("nodeAffinity", "required", "nodeSelectorTerms").Index(i))
+		}
+	}
+	w.oldVolumes(specPath, []oldVolume{
+		{"cephfs", "deprecated in v1.28, non-functional in v1.31+", spec.CephFS != nil},
+		{"photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+", spec.PhotonPersistentDisk != nil},
+		{"rbd", "deprecated in v1.28, non-functional in v1.31+", spec.RBD != nil},
+		{"scaleIO", "deprecated in v1.16, non-functional in v1.22+", spec.ScaleIO != nil},
+		{"storageOS", "deprecated in v1.22, non-functional in v1.25+", spec.StorageOS != nil},
+		{"glusterfs", "deprecated in v1.25, non-functional in v1.26+", spec.Glusterfs != nil},
+	})
+	return w
+}
 
-// WarningsPodTemplateSpec are what the author of a template for pods should know.
-func WarningsPodTemplateSpec(template, old *corev1.PodTemplateSpec, p *field.Path) []string {
-	return nil
+// An oldVolume is a source of volumes that is no longer supported.
+type oldVolume struct {
+	name, message string
+	set           bool
+}
+
+func (w *warnings) oldVolumes(p *field.Path, list []oldVolume) {
+	for _, v := range list {
+		if v.set {
+			w.add("%s: %s", p.Child(v.name), v.message)
+		}
+	}
+}
+
+// oldLabels are labels of nodes that have newer names.
+var oldLabels = map[string]string{
+	"beta.kubernetes.io/arch":                  `deprecated since v1.14; use "kubernetes.io/arch" instead`,
+	"beta.kubernetes.io/os":                    `deprecated since v1.14; use "kubernetes.io/os" instead`,
+	"failure-domain.beta.kubernetes.io/region": `deprecated since v1.17; use "topology.kubernetes.io/region" instead`,
+	"failure-domain.beta.kubernetes.io/zone":   `deprecated since v1.17; use "topology.kubernetes.io/zone" instead`,
+	"beta.kubernetes.io/instance-type":         `deprecated since v1.17; use "node.kubernetes.io/instance-type" instead`,
+}
+
+func (w *warnings) label(key string, p *field.Path) {
+	if message, old := oldLabels[key]; old {
+		w.add("%s: %s is %s", p, key, message)
+	}
+}
+
+func (w *warnings) nodeSelectorTerm(term *corev1.NodeSelectorTerm, p *field.Path) {
+	for i, e := range term.MatchExpressions {
+		at := p.Child("matchExpressions").Index(i)
+		w.label(e.Key, at.Child("key"))
+		if e.Operator == corev1.NodeSelectorOpIn || e.Operator == corev1.NodeSelectorOpNotIn {
+			for j, v := range e.Values {
+				if errs := validation.IsValidLabelValue(v); len(errs) > 0 {
+					w.add("%s: %s is invalid, %s", at.Child("values").Index(j), v, strings.Join(errs, "; "))
+				}
+			}
+		}
+	}
 }
