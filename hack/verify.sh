@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Checks that generated files are what the generators make, that the code is formatted
+# and that modules are tidy. It works on a copy, so your tree stays as it is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bad=0
+unformatted=$(git ls-files '*.go' | xargs gofmt -l)
+if [ -n "$unformatted" ]; then
+	printf 'not formatted (run gofmt -w):\n%s\n' "$unformatted"
+	bad=1
+fi
+if ! go mod tidy -diff; then
+	echo 'go.mod is not tidy: run go mod tidy'
+	bad=1
+fi
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+git ls-files -z | xargs -0 cp --parents -t "$copy"
+(cd "$copy" && git init -q . && git add -A && make -s generate)
+if ! git -C "$copy" diff --exit-code --stat; then
+	echo 'generated files are out of date: run make generate'
+	bad=1
+fi
+exit $bad
