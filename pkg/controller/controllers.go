@@ -8,6 +8,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 
+	"github.com/leme-k8s/leme/pkg/controller/bootstrapsigner"
 	"github.com/leme-k8s/leme/pkg/controller/clusterroleaggregation"
 	"github.com/leme-k8s/leme/pkg/controller/csrapproving"
 	"github.com/leme-k8s/leme/pkg/controller/csrcleaner"
@@ -27,6 +28,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
 	"github.com/leme-k8s/leme/pkg/controller/serviceaccount"
 	"github.com/leme-k8s/leme/pkg/controller/tainteviction"
+	"github.com/leme-k8s/leme/pkg/controller/tokencleaner"
 	"github.com/leme-k8s/leme/pkg/controller/ttlafterfinished"
 )
 
@@ -198,5 +200,15 @@ var entries = []entry{
 	{
 		Name: "certificatesigningrequest-cleaner-controller", Alias: "csrcleaner", Identity: "certificate-controller",
 		New: func(d *dependencies, a *access) (registrar, error) { return csrcleaner.New(a.Client), nil },
+	},
+	{
+		Name: "bootstrap-signer-controller", Alias: "bootstrapsigner", Identity: "bootstrap-signer", OffByDefault: true,
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return bootstrapsigner.New(a.Client, a.Live), nil
+		},
+	},
+	{
+		Name: "token-cleaner-controller", Alias: "tokencleaner", Identity: "token-cleaner", OffByDefault: true,
+		New: func(d *dependencies, a *access) (registrar, error) { return tokencleaner.New(a.Client), nil },
 	},
 }

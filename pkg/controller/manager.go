@@ -20,6 +20,7 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
+	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
 	"k8s.io/controller-manager/pkg/clientbuilder"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -91,6 +92,9 @@ func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 			ByObject: map[client.Object]cache.ByObject{ // of these, nothing else is looked at
 				&corev1.ConfigMap{}:     {Field: fields.OneTermEqualSelector("metadata.name", rootca.Name)},
 				&coordinationv1.Lease{}: {Namespaces: map[string]cache.Config{corev1.NamespaceNodeLease: {}}},
+				&corev1.Secret{}: {Namespaces: map[string]cache.Config{metav1.NamespaceSystem: {
+					FieldSelector: fields.OneTermEqualSelector("type", string(bootstrapapi.SecretTypeBootstrapToken)),
+				}}},
 			},
 		},
 		Controller: ctrlconfig.Controller{

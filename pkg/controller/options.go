@@ -125,7 +125,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.UseServiceAccountCredentials, "use-service-account-credentials", o.UseServiceAccountCredentials, "Give each controller the identity of its own service account")
 	fs.StringVar(&o.ClusterName, "cluster-name", o.ClusterName, "Name of the cluster")
 	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "File with the certificates that pods trust the API server by; published in every namespace")
-	fs.StringVar(&o.ServiceAccountKeyFile, "service-account-private-key-file", o.ServiceAccountKeyFile, "File with the private key that signs the tokens of service-account-token Secrets; without it such Secrets get none")
+	fs.StringVar(&o.ServiceAccountKeyFile, "service-account-private-key-file", o.ServiceAccountKeyFile, "Accepted for compatibility: tokens are requested from the API server, and Secrets of type service-account-token get none")
 	fs.StringToStringVar(&o.FeatureGates, "feature-gates", o.FeatureGates, "Accepted as Name=true|false pairs; the controllers here follow the defaults of v"+component.Version)
 
 	fs.BoolVar(&o.AllocateNodeCIDRs, "allocate-node-cidrs", o.AllocateNodeCIDRs, "Give each node a range of pod addresses out of --cluster-cidr")
