@@ -23,6 +23,9 @@ import (
 // interval is how often an object that somebody deleted is put back.
 const interval = time.Minute
 
+// patience is how long a server that has just started tries; then it gives up.
+const patience = time.Minute
+
 // A Keeper keeps some of the objects.
 type Keeper struct {
 	// Name is that of its post-start hook.
@@ -36,15 +39,13 @@ type Keeper struct {
 func (k Keeper) Hook(client kubernetes.Interface) server.PostStartHookFunc {
 	return func(hc server.PostStartHookContext) error {
 		ctx := hc.Context
-		err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
-			err := k.Keep(ctx, client)
-			if err != nil {
-				klog.FromContext(ctx).V(2).Info("Not yet", "hook", k.Name, "reason", err.Error())
-			}
-			return err == nil, nil
+		var last error
+		err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+			last = k.Keep(ctx, client)
+			return last == nil, nil
 		})
 		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("%s: %w", k.Name, err)
+			return fmt.Errorf("nothing but errors for %v: %w", patience, last)
 		}
 		go wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
 			if err := k.Keep(ctx, client); err != nil && ctx.Err() == nil {
@@ -109,7 +110,7 @@ func ServiceCIDR(cidrs []string) Keeper {
 			return err
 		}
 		changed := meta.SetStatusCondition(&cidr.Status.Conditions, metav1.Condition{
-			Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue, Message: "Kubernetes Service CIDR is ready",
+			Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue, Message: "Kubernetes default Service CIDR is ready",
 		})
 		if !changed {
 			return nil
