@@ -14,9 +14,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // the ways to authenticate that kubectl knows
 	componentcli "k8s.io/component-base/cli"
 	"k8s.io/component-base/version"
 	kubectl "k8s.io/kubectl/pkg/cmd"
+	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 
 	"github.com/leme-k8s/leme/pkg/cluster"
 	"github.com/leme-k8s/leme/pkg/component"
@@ -198,8 +200,8 @@ func newKubectl(g *global) *cobra.Command {
 				ConfigFlags:   genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50),
 				IOStreams:     genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
 			})
-			if code := componentcli.Run(k); code != 0 {
-				return exitError(code)
+			if err := componentcli.RunNoErrOutput(k); err != nil {
+				kubectlutil.CheckErr(err) // prints as kubectl does, and exits
 			}
 			return nil
 		},

@@ -125,8 +125,12 @@ func kubeletArgs(d dataDir, s *State, nodeIP string) []string {
 }
 
 func proxyArgs(d dataDir, s *State) []string {
-	return []string{
+	out := []string{
 		"--config=" + d.config("kube-proxy.yaml"),
 		"--hostname-override=" + s.Config.Node.Name,
 	}
+	if s.ProxyTable != defaultProxyTable { // the original has no such flag
+		out = append(out, "--nftables-table="+s.ProxyTable)
+	}
+	return out
 }

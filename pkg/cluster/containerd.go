@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -162,32 +162,40 @@ type criClient struct {
 }
 
 func newCRIClient(d dataDir) (*criClient, error) {
-	conn, err := grpc.NewClient("unix://"+d.containerdSocket(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second}))
+	conn, err := grpc.NewClient("unix://"+d.containerdSocket(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dialPatiently))
 	if err != nil {
 		return nil, err
 	}
 	return &criClient{conn: conn, runtime: cri.NewRuntimeServiceClient(conn), images: cri.NewImageServiceClient(conn)}, nil
 }
 
+// dialPatiently connects as soon as there is somebody to connect to.
+func dialPatiently(ctx context.Context, address string) (net.Conn, error) {
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", strings.TrimPrefix(address, "unix://"))
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 // ready waits until containerd runs containers.
 func (c *criClient) ready(ctx context.Context) error {
 	for {
-		status, err := c.runtime.Status(ctx, &cri.StatusRequest{})
+		status, err := c.runtime.Status(ctx, &cri.StatusRequest{}, grpc.WaitForReady(true))
 		for _, condition := range status.GetStatus().GetConditions() {
 			if condition.Type == cri.RuntimeReady && condition.Status {
 				return nil
 			}
 		}
-		if c.conn.GetState() == connectivity.TransientFailure {
-			c.conn.ResetConnectBackoff()
-		}
 		select {
 		case <-ctx.Done():
-			if err == nil {
-				err = ctx.Err()
-			}
-			return fmt.Errorf("waiting for containerd: %w", err)
+			return fmt.Errorf("waiting for containerd: %w", errors.Join(err, ctx.Err()))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

@@ -170,15 +170,12 @@ func removeNetwork(ctx context.Context, s *State) error {
 		n.removeRoute(),
 		n.removeMasquerade(ctx),
 		n.removeForwarding(ctx),
-		deleteTable(ctx, knftables.IPv4Family, proxyTable),
-		deleteTable(ctx, knftables.IPv6Family, proxyTable),
+		deleteTable(ctx, knftables.IPv4Family, s.ProxyTable),
+		deleteTable(ctx, knftables.IPv6Family, s.ProxyTable),
 		removeHostPorts(ctx, knftables.IPv4Family),
 		removeHostPorts(ctx, knftables.IPv6Family),
 	)
 }
-
-// proxyTable is the nftables table of kube-proxy.
-const proxyTable = "kube-proxy"
 
 // hostPortTable is the table of the CNI plugin portmap, which keeps it when it is
 // empty and shares it with everybody who uses the plugin.

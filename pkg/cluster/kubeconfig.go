@@ -80,10 +80,15 @@ func mergeKubeconfig(d dataDir) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
+	// An entry is written to the file that it came from, unless it came from none.
+	name := added.CurrentContext
+	added.Clusters[name].LocationOfOrigin, added.Contexts[name].LocationOfOrigin = "", ""
+	for _, user := range added.AuthInfos {
+		user.LocationOfOrigin = ""
+	}
 	options := clientcmd.NewDefaultPathOptions()
 	path = options.GetDefaultFilename()
 	err = modifyUserKubeconfig(options, func(c *clientcmdapi.Config) bool {
-		name := added.CurrentContext
 		if c.CurrentContext == name && sameCredentials(c.AuthInfos[name], added.AuthInfos[name]) &&
 			c.Clusters[name] != nil && c.Clusters[name].Server == added.Clusters[name].Server {
 			return false

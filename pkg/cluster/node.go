@@ -228,6 +228,21 @@ func usedRanges() ([]netip.Prefix, error) {
 	return out, nil
 }
 
+// usedTables are the names of this machine's nftables tables.
+func usedTables(ctx context.Context) ([]string, error) {
+	out, err := exec.CommandContext(ctx, "nft", "list", "tables").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("listing nftables tables: %w: %s", err, bytes.TrimSpace(out))
+	}
+	var names []string
+	for line := range strings.Lines(string(out)) { // table FAMILY NAME
+		if f := strings.Fields(line); len(f) == 3 {
+			names = append(names, f[2])
+		}
+	}
+	return names, nil
+}
+
 // cgroupHierarchies are the mount points of the v1 hierarchies and of the v2 one.
 func cgroupHierarchies() ([]string, error) {
 	mounts, err := mountPoints()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,7 +26,13 @@ type State struct {
 	PodCIDR     string           `json:"podCIDR"`
 	ServiceCIDR string           `json:"serviceCIDR"`
 	Ports       Ports            `json:"ports"`
+	// ProxyTable is the name of the proxy's nftables tables.
+	ProxyTable string `json:"proxyTable"`
 }
+
+// defaultProxyTable is where every kube-proxy keeps its rules. A second cluster
+// of the machine uses another name.
+const defaultProxyTable = "kube-proxy"
 
 // Ports are the ports of a cluster on its machine.
 type Ports struct {
@@ -130,12 +137,16 @@ func nthAddress(cidr string, n int) (string, error) {
 type machine struct {
 	portFree func(int) bool
 	inUse    []netip.Prefix // addresses and routes
+	tables   []string       // of nftables
 }
 
 // newState chooses ports and ranges for a cluster that starts for the first time.
 // What the configuration asks for is taken as it is, and is an error if it is in use.
 func newState(c v1alpha1.Cluster, m machine) (*State, error) {
-	s := &State{Config: c, Ports: defaultPorts}
+	s := &State{Config: c, Ports: defaultPorts, ProxyTable: defaultProxyTable}
+	if slices.Contains(m.tables, defaultProxyTable) {
+		s.ProxyTable = s.id() + "-proxy"
+	}
 	if asked := c.Networking.APIServerPort; asked != 0 {
 		s.Ports.APIServer = asked
 		if !m.portFree(asked) {

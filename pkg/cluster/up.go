@@ -72,7 +72,7 @@ func Up(ctx context.Context, o Options) (err error) {
 		}
 	}()
 
-	s, err := prepareState(d, fresh, o)
+	s, err := prepareState(ctx, d, fresh, o)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func unwrapPath(err error) error {
 }
 
 // prepareState loads or makes the cluster's state, checks that it can be run, and saves it.
-func prepareState(d dataDir, fresh bool, o Options) (*State, error) {
+func prepareState(ctx context.Context, d dataDir, fresh bool, o Options) (*State, error) {
 	var s *State
 	var err error
 	if fresh {
@@ -166,7 +166,11 @@ func prepareState(d dataDir, fresh bool, o Options) (*State, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s, err = newState(*o.Config, machine{portFree: portFree, inUse: ranges}); err != nil {
+		tables, err := usedTables(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if s, err = newState(*o.Config, machine{portFree: portFree, inUse: ranges, tables: tables}); err != nil {
 			return nil, err
 		}
 	} else {
