@@ -22,7 +22,6 @@ func Storage(o generic.Options) (generic.Storage, error) {
 
 		Validate:       generic.Check(core.ValidateConfigMap),
 		ValidateUpdate: generic.CheckUpdate(core.ValidateConfigMapUpdate),
-		Warnings:       generic.Warn(core.WarningsConfigMap),
 
 		Columns: []metav1.TableColumnDefinition{
 			generic.NameColumn,

@@ -31,6 +31,5 @@ func Storage(o generic.Options) (generic.Storage, error) {
 		},
 		Validate:       generic.Check(core.ValidateLimitRange),
 		ValidateUpdate: generic.CheckUpdate(core.ValidateLimitRangeUpdate),
-		Warnings:       generic.Warn(core.WarningsLimitRange),
 	}, o)
 }

@@ -61,7 +61,6 @@ var resource = generic.Resource[*corev1.Namespace]{
 		obj.Spec.Finalizers = old.Spec.Finalizers
 	},
 	ValidateUpdate: generic.CheckUpdate(core.ValidateNamespaceUpdate),
-	Warnings:       generic.Warn(core.WarningsNamespace),
 	// A generated name is known only now.
 	Canonicalize: func(obj *corev1.Namespace) {
 		if obj.Labels == nil {

@@ -27,7 +27,6 @@ func Storage(o generic.Options) (generic.Storage, error) {
 		HasStatus:      true,
 		Validate:       generic.Check(core.ValidateResourceQuota),
 		ValidateUpdate: generic.CheckUpdate(core.ValidateResourceQuotaUpdate),
-		Warnings:       generic.Warn(core.WarningsResourceQuota),
 		ReturnDeleted:  true,
 
 		Columns: []metav1.TableColumnDefinition{
