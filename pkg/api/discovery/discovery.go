@@ -4,6 +4,8 @@
 package discovery
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -128,14 +130,14 @@ func validateAddress(address string, kind discoveryv1.AddressType, known []strin
 	case discoveryv1.AddressTypeFQDN:
 		return validation.IsFullyQualifiedDomainName(p, address)
 	case discoveryv1.AddressTypeIPv4:
-		if errs := validation.IsValidIPForLegacyField(p, address, true, known); len(errs) > 0 {
+		if errs := validateIP(address, known, p); len(errs) > 0 {
 			return errs
 		}
 		if !netutils.IsIPv4String(address) {
 			return field.ErrorList{field.Invalid(list, address, "must be an IPv4 address")}
 		}
 	case discoveryv1.AddressTypeIPv6:
-		if errs := validation.IsValidIPForLegacyField(p, address, true, known); len(errs) > 0 {
+		if errs := validateIP(address, known, p); len(errs) > 0 {
 			return errs
 		}
 		if !netutils.IsIPv6String(address) {
@@ -145,6 +147,13 @@ func validateAddress(address string, kind discoveryv1.AddressType, known []strin
 		return nil
 	}
 	return rules.NonSpecialIP(address, p)
+}
+
+func validateIP(address string, known []string, p *field.Path) field.ErrorList {
+	if slices.Contains(known, address) {
+		return nil
+	}
+	return validation.IsValidIP(p, address)
 }
 
 func validateHints(h *discoveryv1.EndpointHints, p *field.Path) field.ErrorList {
@@ -204,4 +213,12 @@ func validatePorts(ports []discoveryv1.EndpointPort, p *field.Path) field.ErrorL
 		}
 	}
 	return errs
+}
+
+// WarningsEndpointSlice are what the author of an EndpointSlice should know. old is nil on creation.
+func WarningsEndpointSlice(s, _ *discoveryv1.EndpointSlice) []string {
+	if s.AddressType == discoveryv1.AddressTypeFQDN {
+		return []string{"spec.addressType: FQDN endpoints are deprecated"}
+	}
+	return nil
 }

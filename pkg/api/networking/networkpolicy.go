@@ -196,3 +196,27 @@ func strictlyContains(block, hole *net.IPNet) bool {
 	holeBits, _ := hole.Mask.Size()
 	return block.Contains(hole.IP) && bits < holeBits
 }
+
+// WarningsNetworkPolicy are what the author of a NetworkPolicy should know. old is nil on creation.
+func WarningsNetworkPolicy(n, _ *networkingv1.NetworkPolicy) []string {
+	var warnings []string
+	peers := func(peers []networkingv1.NetworkPolicyPeer, p *field.Path) {
+		for i, peer := range peers {
+			if peer.IPBlock == nil {
+				continue
+			}
+			block := p.Index(i).Child("ipBlock")
+			warnings = append(warnings, validation.GetWarningsForCIDR(block.Child("cidr"), peer.IPBlock.CIDR)...)
+			for j, except := range peer.IPBlock.Except {
+				warnings = append(warnings, validation.GetWarningsForCIDR(block.Child("except").Index(j), except)...)
+			}
+		}
+	}
+	for i, r := range n.Spec.Ingress {
+		peers(r.From, specPath.Child("ingress").Index(i).Child("from"))
+	}
+	for i, r := range n.Spec.Egress {
+		peers(r.To, specPath.Child("egress").Index(i).Child("to"))
+	}
+	return warnings
+}

@@ -3,7 +3,6 @@ package networking
 import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
@@ -54,8 +53,7 @@ func ValidateServiceCIDRUpdate(s, old *networkingv1.ServiceCIDR) field.ErrorList
 
 // ValidateServiceCIDRStatusUpdate says what is wrong with an update of the status of a ServiceCIDR.
 func ValidateServiceCIDRStatusUpdate(s, old *networkingv1.ServiceCIDR) field.ErrorList {
-	errs := rules.MetaUpdate(&s.ObjectMeta, &old.ObjectMeta)
-	return append(errs, metavalidation.ValidateConditions(s.Status.Conditions, field.NewPath("status", "conditions"))...)
+	return rules.MetaUpdate(&s.ObjectMeta, &old.ObjectMeta)
 }
 
 // ipAddressName checks the name of an IPAddress, which is the address.

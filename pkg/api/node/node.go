@@ -68,3 +68,15 @@ func ValidateRuntimeClassUpdate(c, old *nodev1.RuntimeClass) field.ErrorList {
 	errs := rules.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
 	return append(errs, rules.Fixed(c.Handler, old.Handler, field.NewPath("handler"))...)
 }
+
+// WarningsRuntimeClass are what the author of a RuntimeClass should know. old is nil on creation.
+func WarningsRuntimeClass(c, _ *nodev1.RuntimeClass) []string {
+	if c.Scheduling == nil {
+		return nil
+	}
+	var warnings []string
+	for key := range c.Scheduling.NodeSelector {
+		warnings = append(warnings, rules.NodeLabelWarnings(key, field.NewPath("scheduling", "nodeSelector"))...)
+	}
+	return warnings
+}

@@ -100,3 +100,15 @@ func ValidateVolumeAttributesClassUpdate(c, old *storagev1.VolumeAttributesClass
 	}
 	return errs
 }
+
+// WarningsStorageClass are what the author of a StorageClass should know. old is nil on creation.
+func WarningsStorageClass(c, _ *storagev1.StorageClass) []string {
+	var warnings []string
+	for i, term := range c.AllowedTopologies {
+		for j, e := range term.MatchLabelExpressions {
+			p := field.NewPath("allowedTopologies").Index(i).Child("matchLabelExpressions").Index(j).Child("key")
+			warnings = append(warnings, rules.NodeLabelWarnings(e.Key, p)...)
+		}
+	}
+	return warnings
+}

@@ -194,3 +194,8 @@ func validateCapacity(c *storagev1.CSIStorageCapacity) field.ErrorList {
 	}
 	return errs
 }
+
+// WarningsCSIStorageCapacity are what the author of a CSIStorageCapacity should know. old is nil on creation.
+func WarningsCSIStorageCapacity(c, _ *storagev1.CSIStorageCapacity) []string {
+	return rules.NodeSelectorWarnings(c.NodeTopology, field.NewPath("nodeTopology"))
+}

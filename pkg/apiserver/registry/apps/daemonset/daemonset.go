@@ -60,6 +60,7 @@ var resource = generic.Resource[*appsv1.DaemonSet]{
 	},
 	Validate:       generic.Check(apps.ValidateDaemonSet),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateDaemonSetUpdate),
+	Warnings:       generic.Warn(apps.WarningsDaemonSet),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

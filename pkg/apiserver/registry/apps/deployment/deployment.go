@@ -47,6 +47,7 @@ var resource = generic.Resource[*appsv1.Deployment]{
 	},
 	Validate:       generic.Check(apps.ValidateDeployment),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateDeploymentUpdate),
+	Warnings:       generic.Warn(apps.WarningsDeployment),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

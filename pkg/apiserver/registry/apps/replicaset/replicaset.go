@@ -49,6 +49,7 @@ var resource = generic.Resource[*appsv1.ReplicaSet]{
 	Generation:     generic.SpecChanged[*appsv1.ReplicaSet],
 	Validate:       generic.Check(apps.ValidateReplicaSet),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateReplicaSetUpdate),
+	Warnings:       generic.Warn(apps.WarningsReplicaSet),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -44,6 +44,7 @@ var resource = generic.Resource[*appsv1.StatefulSet]{
 	Generation:     generic.SpecChanged[*appsv1.StatefulSet],
 	Validate:       generic.Check(apps.ValidateStatefulSet),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateStatefulSetUpdate),
+	Warnings:       generic.Warn(apps.WarningsStatefulSet),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -3,13 +3,11 @@ package cronjob
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/leme-k8s/leme/pkg/api/batch"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -55,7 +53,7 @@ var resource = generic.Resource[*batchv1.CronJob]{
 	},
 	Validate:       generic.Check(batch.ValidateCronJob),
 	ValidateUpdate: generic.CheckUpdate(batch.ValidateCronJobUpdate),
-	Warnings:       warnings,
+	Warnings:       generic.Warn(batch.WarningsCronJob),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,
@@ -95,17 +93,4 @@ func printBool(b *bool) string {
 		return "True"
 	}
 	return "False"
-}
-
-func warnings(_ context.Context, c, old *batchv1.CronJob) []string {
-	var warnings []string
-	if old == nil {
-		if messages := validation.IsDNS1123Label(c.Name); len(messages) > 0 {
-			warnings = append(warnings, fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", messages))
-		}
-	}
-	if strings.Contains(c.Spec.Schedule, "TZ") {
-		warnings = append(warnings, "cannot use TZ or CRON_TZ in spec.schedule, use timeZone instead")
-	}
-	return warnings
 }

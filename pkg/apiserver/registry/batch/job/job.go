@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/utils/ptr"
 
@@ -64,7 +63,7 @@ var resource = generic.Resource[*batchv1.Job]{
 	},
 	Validate:       generic.Check(batch.ValidateJob),
 	ValidateUpdate: generic.CheckUpdate(batch.ValidateJobUpdate),
-	Warnings:       warnings,
+	Warnings:       generic.Warn(batch.WarningsJob),
 	// Clients that are older than the garbage collector expect pods to stay.
 	GarbageCollection: rest.OrphanDependents,
 
@@ -112,16 +111,6 @@ func generateSelector(j *batchv1.Job) {
 	if _, ok := j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel]; !ok {
 		j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel] = string(j.UID)
 	}
-}
-
-func warnings(_ context.Context, j, old *batchv1.Job) []string {
-	if old != nil {
-		return nil
-	}
-	if messages := validation.IsDNS1123Label(j.Name); len(messages) > 0 {
-		return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", messages)}
-	}
-	return nil
 }
 
 func condition(j *batchv1.Job, kind batchv1.JobConditionType) *batchv1.JobCondition {

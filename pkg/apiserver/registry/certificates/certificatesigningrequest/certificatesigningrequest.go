@@ -6,6 +6,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -85,7 +86,8 @@ var resource = generic.Resource[*certificatesv1.CertificateSigningRequest]{
 	},
 }
 
-const signerNameDoc = ""
+// signerNameDoc is what the column has always said, in the words of the beta version.
+var signerNameDoc = certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc()["signerName"]
 
 // setRequester writes who asks into the request, whatever it said.
 func setRequester(ctx context.Context, spec *certificatesv1.CertificateSigningRequestSpec) {

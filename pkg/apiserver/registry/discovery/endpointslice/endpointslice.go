@@ -44,12 +44,7 @@ var resource = generic.Resource[*discoveryv1.EndpointSlice]{
 	},
 	Validate:       generic.Check(discovery.ValidateEndpointSlice),
 	ValidateUpdate: generic.CheckUpdate(discovery.ValidateEndpointSliceUpdate),
-	Warnings: func(_ context.Context, s, _ *discoveryv1.EndpointSlice) []string {
-		if s.AddressType != discoveryv1.AddressTypeFQDN {
-			return nil
-		}
-		return []string{`addressType: FQDN is not supported by Kubernetes components and may be ignored`}
-	},
+	Warnings:       generic.Warn(discovery.WarningsEndpointSlice),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -26,6 +26,7 @@ var resource = generic.Resource[*networkingv1.NetworkPolicy]{
 	Generation:     generic.SpecChanged[*networkingv1.NetworkPolicy],
 	Validate:       generic.Check(networking.ValidateNetworkPolicy),
 	ValidateUpdate: generic.CheckUpdate(networking.ValidateNetworkPolicyUpdate),
+	Warnings:       generic.Warn(networking.WarningsNetworkPolicy),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -27,6 +27,7 @@ var resource = generic.Resource[*nodev1.RuntimeClass]{
 	RequireResourceVersion: true,
 	Validate:               generic.Check(node.ValidateRuntimeClass),
 	ValidateUpdate:         generic.CheckUpdate(node.ValidateRuntimeClassUpdate),
+	Warnings:               generic.Warn(node.WarningsRuntimeClass),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -27,6 +27,7 @@ var resource = generic.Resource[*storagev1.CSIStorageCapacity]{
 	RequireResourceVersion: true,
 	Validate:               generic.Check(storage.ValidateCSIStorageCapacity),
 	ValidateUpdate:         generic.CheckUpdate(storage.ValidateCSIStorageCapacityUpdate),
+	Warnings:               generic.Warn(storage.WarningsCSIStorageCapacity),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

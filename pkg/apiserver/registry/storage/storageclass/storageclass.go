@@ -31,6 +31,7 @@ var resource = generic.Resource[*storagev1.StorageClass]{
 	ReturnDeleted:  true,
 	Validate:       generic.Check(storage.ValidateStorageClass),
 	ValidateUpdate: generic.CheckUpdate(storage.ValidateStorageClassUpdate),
+	Warnings:       generic.Warn(storage.WarningsStorageClass),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,
