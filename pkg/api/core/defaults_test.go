@@ -56,8 +56,13 @@ func TestDefaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			scheme.Default(object)
-			if svc, ok := object.(*corev1.Service); ok {
-				SettleService(svc, nil)
+			switch o := object.(type) { // what else happens on creation
+			case *corev1.Service:
+				SettleService(o, nil)
+			case *corev1.Pod:
+				DropDisabledPodFields(&o.Spec, nil)
+			case *corev1.Node:
+				DropDisabledNodeFields(o, nil)
 			}
 			if d := cmp.Diff(c.Want, withoutServerFields(untyped(t, object))); d != "" {
 				t.Errorf("(-original +here)\n%s", d)

@@ -167,9 +167,7 @@ func ValidateNamespaceFinalizeUpdate(ns, old *corev1.Namespace) field.ErrorList 
 
 func (r *report) namespaceFinalizer(name corev1.FinalizerName, p *field.Path) {
 	r.merge(apivalidation.ValidateFinalizerName(string(name), p))
-	if !slices.Contains(validation.IsQualifiedName(string(name)), "") && !isQualified(string(name)) {
-		r.invalidIf(name != corev1.FinalizerKubernetes && name != "orphan", p, name, "name is neither a standard finalizer name nor is it fully qualified")
-	}
+	r.finalizer(string(name), p)
 }
 
 // ValidateEndpoints says what is wrong with a new Endpoints.

@@ -3,7 +3,6 @@ package core
 import (
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -73,8 +72,6 @@ func (r *report) dataSource(name, kind string, group *string, p *field.Path) {
 		r.invalid(p.Child("apiGroup"), *group, apivalidation.NameIsDNSSubdomain(*group, false)...)
 	}
 }
-
-type metaObject = metav1.Object
 
 // secretRef validates a reference to a Secret of some namespace.
 func (r *report) secretRef(ref *corev1.SecretReference, p *field.Path) {

@@ -7,13 +7,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubectl/pkg/util/qos"
-	netutils "k8s.io/utils/net"
 )
 
 // PodQOS is the class of service that a pod's resources give it.
@@ -139,112 +137,6 @@ func (r *report) activeDeadline(spec, old *corev1.PodSpec, p *field.Path) {
 		r.invalid(p, *now, "must be less than or equal to previous value")
 	case now == nil && was != nil:
 		r.invalid(p, now, "must not update from a positive integer to nil value")
-	}
-}
-
-// ValidatePodStatusUpdate says what is wrong with an update of the status of a pod.
-func ValidatePodStatusUpdate(pod, old *corev1.Pod) field.ErrorList {
-	var r report
-	p := field.NewPath("status")
-	r.objectMetaUpdate(pod, old, metaPath)
-	r.podAnnotations(pod.Annotations, &pod.Spec, metaPath.Child("annotations"))
-	r.forbidIf(pod.Spec.NodeName != old.Spec.NodeName, p.Child("nodeName"), "may not be changed directly")
-	if n := pod.Status.NominatedNodeName; n != "" {
-		r.invalid(p.Child("nominatedNodeName"), n, apivalidation.NameIsDNSSubdomain(n, false)...)
-	}
-	r.invalidIf(pod.Status.ObservedGeneration < 0, p.Child("observedGeneration"), pod.Status.ObservedGeneration, "must be a non-negative integer")
-	for i, c := range pod.Status.Conditions {
-		at := p.Child("conditions").Index(i)
-		r.invalid(at.Child("Type"), string(c.Type), validation.IsQualifiedName(string(c.Type))...)
-		r.invalidIf(c.ObservedGeneration < 0, at.Child("observedGeneration"), c.ObservedGeneration, "must be a non-negative integer")
-	}
-	r.addressesOfPod(&pod.Status, &old.Status, p)
-	if pod.Status.QOSClass != "" { // empty is kept as it was
-		r.immutable(pod.Status.QOSClass, old.Status.QOSClass, p.Child("qosClass"))
-	}
-	r.containerTransitions(pod, old, p)
-	r.claimStatuses(pod, p.Child("resourceClaimStatuses"))
-	return r.errs
-}
-
-func (r *report) addressesOfPod(status, old *corev1.PodStatus, p *field.Path) {
-	check := func(ips, was []string, shown any, at *field.Path) {
-		valid := true
-		for i, ip := range ips {
-			valid = r.legacyIP(ip, was, at.Index(i)) && valid
-		}
-		if valid && len(ips) > 1 {
-			dual, err := netutils.IsDualStackIPStrings(ips)
-			r.invalidIf(err != nil || !dual || len(ips) > 2, at, shown, "may specify no more than one IP for each IP family")
-		}
-	}
-	podIPs := func(list []corev1.PodIP) (ips []string) {
-		for _, ip := range list {
-			ips = append(ips, ip.IP)
-		}
-		return ips
-	}
-	hostIPs := func(list []corev1.HostIP) (ips []string) {
-		for _, ip := range list {
-			ips = append(ips, ip.IP)
-		}
-		return ips
-	}
-	check(podIPs(status.PodIPs), podIPs(old.PodIPs), goNames{status.PodIPs}, p.Child("podIPs"))
-	if len(status.HostIPs) > 0 {
-		at := p.Child("hostIPs")
-		r.invalidIf(status.HostIPs[0].IP != status.HostIP, at.Index(0).Child("ip"), status.HostIPs[0].IP, "must be equal to `hostIP`")
-		check(hostIPs(status.HostIPs), hostIPs(old.HostIPs), goNames{status.HostIPs}, at)
-	}
-}
-
-// containerTransitions says that a container that has ended and may not start
-// again stays ended.
-func (r *report) containerTransitions(pod, old *corev1.Pod, p *field.Path) {
-	policies := map[string]*corev1.Container{}
-	eachContainer(&old.Spec, nil, func(c *corev1.Container, _ *field.Path) { policies[c.Name] = c })
-	check := func(now, was []corev1.ContainerStatus, at *field.Path, mayRestart func(c *corev1.Container, failed bool) bool) {
-		for _, before := range was {
-			terminated := before.State.Terminated
-			if terminated == nil || mayRestart(policies[before.Name], terminated.ExitCode != 0) {
-				continue
-			}
-			for i, after := range now {
-				if after.Name == before.Name && after.State.Terminated == nil {
-					r.add(field.Forbidden(at.Index(i).Child("state"), "may not be transitioned to non-terminated state"))
-				}
-			}
-		}
-	}
-	mayRestart := func(c *corev1.Container, failed bool) bool {
-		policy := string(old.Spec.RestartPolicy)
-		if c != nil && c.RestartPolicy != nil {
-			if len(c.RestartPolicyRules) > 0 {
-				return true
-			}
-			policy = string(*c.RestartPolicy)
-		}
-		return policy == string(corev1.RestartPolicyAlways) || policy == string(corev1.RestartPolicyOnFailure) && failed
-	}
-	check(pod.Status.ContainerStatuses, old.Status.ContainerStatuses, p.Child("containerStatuses"), mayRestart)
-	check(pod.Status.InitContainerStatuses, old.Status.InitContainerStatuses, p.Child("initContainerStatuses"), func(c *corev1.Container, failed bool) bool {
-		return mayRestart(c, failed) && (c != nil || old.Spec.RestartPolicy == corev1.RestartPolicyAlways)
-	})
-}
-
-func (r *report) claimStatuses(pod *corev1.Pod, p *field.Path) {
-	claims := sets.New[string]()
-	for _, c := range pod.Spec.ResourceClaims {
-		claims.Insert(c.Name)
-	}
-	seen := duplicates[string]{}
-	for i, s := range pod.Status.ResourceClaimStatuses {
-		at := p.Index(i)
-		r.invalidIf(!claims.Has(s.Name), at.Child("name"), s.Name, "must match the name of an entry in `spec.resourceClaims`")
-		seen.check(r, s.Name, at)
-		if n := s.ResourceClaimName; n != nil && *n != "" {
-			r.invalid(at.Child("name"), *n, apivalidation.NameIsDNSSubdomain(*n, false)...)
-		}
 	}
 }
 

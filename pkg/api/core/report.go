@@ -1,7 +1,11 @@
 package core
 
 import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -95,12 +99,41 @@ func (d duplicates[K]) check(r *report, key K, p *field.Path) bool {
 	return true
 }
 
-// objectMeta validates the metadata of an object.
-func (r *report) objectMeta(o metaObject, namespaced bool, name apivalidation.ValidateNameFunc, p *field.Path) bool {
-	return r.merge(apivalidation.ValidateObjectMetaAccessor(o, namespaced, name, p))
+// ValidateObjectMeta says what is wrong with the metadata of a new object of any
+// built-in kind.
+func ValidateObjectMeta(o metav1.Object, namespaced bool, name apivalidation.ValidateNameFunc, p *field.Path) field.ErrorList {
+	r := report{errs: apivalidation.ValidateObjectMetaAccessor(o, namespaced, name, p)}
+	r.finalizers(o.GetFinalizers(), p.Child("finalizers"))
+	return r.errs
 }
 
-// objectMetaUpdate validates what changed in the metadata of an object.
-func (r *report) objectMetaUpdate(o, old metaObject, p *field.Path) bool {
-	return r.merge(apivalidation.ValidateObjectMetaAccessorUpdate(o, old, p))
+// ValidateObjectMetaUpdate says what is wrong with an update of the metadata of an
+// object of any built-in kind.
+func ValidateObjectMetaUpdate(o, old metav1.Object, p *field.Path) field.ErrorList {
+	r := report{errs: apivalidation.ValidateObjectMetaAccessorUpdate(o, old, p)}
+	r.finalizers(o.GetFinalizers(), p.Child("finalizers"))
+	return r.errs
+}
+
+// finalizers says that a finalizer is one of Kubernetes' own, or has a domain.
+func (r *report) finalizers(names []string, p *field.Path) {
+	for i, name := range names {
+		r.finalizer(name, p.Index(i))
+	}
+}
+
+func (r *report) finalizer(name string, p *field.Path) {
+	switch name {
+	case string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents:
+	default:
+		r.invalidIf(!strings.Contains(name, "/"), p, name, "name is neither a standard finalizer name nor is it fully qualified")
+	}
+}
+
+func (r *report) objectMeta(o metav1.Object, namespaced bool, name apivalidation.ValidateNameFunc, p *field.Path) bool {
+	return r.merge(ValidateObjectMeta(o, namespaced, name, p))
+}
+
+func (r *report) objectMetaUpdate(o, old metav1.Object, p *field.Path) bool {
+	return r.merge(ValidateObjectMetaUpdate(o, old, p))
 }

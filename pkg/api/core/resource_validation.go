@@ -204,17 +204,13 @@ func (r *report) podLevelResources(spec *corev1.PodSpec, p *field.Path) {
 			r.invalid(p.Child("requests").Key(string(n)), q.String(), "must be greater than or equal to aggregate container requests of "+sum.String())
 		}
 	}
-	fit := func(containers []corev1.Container, kind string) {
-		for i, c := range containers {
-			for n, q := range ordered(c.Resources.Limits) {
-				if limit, ok := o.Limits[n]; ok && podresources.IsSupportedPodLevelResource(n) && q.Cmp(limit) > 0 {
-					r.invalid(p.Child(kind).Index(i).Key(string(n)).Child("limits"), q.String(), "must be less than or equal to pod limits of "+limit.String())
-				}
+	for i, c := range spec.Containers {
+		for n, q := range ordered(c.Resources.Limits) {
+			if limit, ok := o.Limits[n]; ok && podresources.IsSupportedPodLevelResource(n) && q.Cmp(limit) > 0 {
+				r.invalid(p.Child("containers").Index(i).Key(string(n)).Child("limits"), q.String(), "must be less than or equal to pod limits of "+limit.String())
 			}
 		}
 	}
-	fit(spec.Containers, "containers")
-	fit(spec.InitContainers, "initContainers")
 }
 
 // overhead validates what the runtime of a pod needs for itself.

@@ -323,8 +323,8 @@ func (r *report) windowsPod(spec *corev1.PodSpec, p *field.Path) {
 		setting{"hostPID", spec.HostPID},
 		setting{"hostIPC", spec.HostIPC},
 		setting{"shareProcessNamespace", spec.ShareProcessNamespace != nil},
-		setting{"resources", spec.Resources != nil},
 	)
+	r.forbidIf(spec.Resources != nil, p.Child("resources"), "may not be set for a windows pod")
 	eachContainer(spec, p, func(c *corev1.Container, at *field.Path) {
 		sc := c.SecurityContext
 		if sc == nil {

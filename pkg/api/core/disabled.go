@@ -1,0 +1,169 @@
+package core
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// disabledFields are the fields of pods that belong to features which are off, by
+// feature. Each function clears the fields and tells whether any was set.
+var disabledFields = map[string]func(*corev1.PodSpec) bool{
+	"GenericWorkload":    func(s *corev1.PodSpec) bool { return clearField(&s.SchedulingGroup) },
+	"EvictionRequestAPI": func(s *corev1.PodSpec) bool { return clearList(&s.EvictionResponders) },
+	"EmptyDirVolumeMode": func(s *corev1.PodSpec) (used bool) {
+		for i := range s.Volumes {
+			if e := s.Volumes[i].EmptyDir; e != nil {
+				used = clearField(&e.Mode) || used
+			}
+		}
+		return used
+	},
+	"AtomicWriteVolumeUserFields": func(s *corev1.PodSpec) (used bool) {
+		for i := range s.Volumes {
+			used = clearOwners(&s.Volumes[i].VolumeSource) || used
+		}
+		return used
+	},
+	"ContainerStopSignals": inContainers(func(c *corev1.Container) bool {
+		used := c.Lifecycle != nil && clearField(&c.Lifecycle.StopSignal)
+		if used && *c.Lifecycle == (corev1.Lifecycle{}) {
+			c.Lifecycle = nil
+		}
+		return used
+	}),
+	"VolumeBindMountOptions": inContainers(func(c *corev1.Container) (used bool) {
+		for i := range c.VolumeMounts {
+			used = clearList(&c.VolumeMounts[i].BindMountOptions) || used
+		}
+		return used
+	}),
+	"H2CContainerProbe": inProbes(func(p *corev1.Probe) bool { return p.HTTPGet != nil && clearField(&p.HTTPGet.Protocol) }),
+	"GRPCContainerProbeTLS": inProbes(func(p *corev1.Probe) bool {
+		return p.GRPC != nil && clearField(&p.GRPC.Mode)
+	}),
+}
+
+// DropDisabledPodFields clears the fields of a pod, or of a template for pods, that
+// belong to features which are off, unless the stored one uses them already. old
+// is nil on creation.
+func DropDisabledPodFields(spec, old *corev1.PodSpec) {
+	for _, clear := range disabledFields {
+		if old == nil || !clear(old.DeepCopy()) {
+			clear(spec)
+		}
+	}
+}
+
+// DropDisabledPodStatusFields clears the fields of the status of a pod that belong
+// to features which are off, unless the stored one uses them already.
+func DropDisabledPodStatusFields(status, old *corev1.PodStatus) {
+	if len(old.VolumeHealth) == 0 {
+		status.VolumeHealth = nil
+	}
+	if len(old.NodeAllocatableResourceClaimStatuses) == 0 {
+		status.NodeAllocatableResourceClaimStatuses = nil
+	}
+}
+
+// DropDisabledNodeFields clears the fields of a Node that belong to features which
+// are off or gone, unless the stored one uses them already. old is nil on creation.
+func DropDisabledNodeFields(node, old *corev1.Node) {
+	if old == nil {
+		old = &corev1.Node{}
+	}
+	if old.Spec.ConfigSource == nil {
+		node.Spec.ConfigSource = nil
+	}
+	if old.Spec.PodPreemptionPolicy == nil {
+		node.Spec.PodPreemptionPolicy = nil
+	}
+	if old.Status.Config == nil {
+		node.Status.Config = nil
+	}
+}
+
+// DropDisabledClaimStatusFields clears the fields of the status of a claim that
+// belong to features which are off, unless the stored one uses them already.
+func DropDisabledClaimStatusFields(status, old *corev1.PersistentVolumeClaimStatus) {
+	if old.HealthStatus == nil {
+		status.HealthStatus = nil
+	}
+}
+
+func clearField[T any](p **T) bool {
+	used := *p != nil
+	*p = nil
+	return used
+}
+
+func clearList[T any](p *[]T) bool {
+	used := len(*p) > 0
+	*p = nil
+	return used
+}
+
+func inContainers(clear func(*corev1.Container) bool) func(*corev1.PodSpec) bool {
+	return func(s *corev1.PodSpec) (used bool) {
+		eachContainer(s, nil, func(c *corev1.Container, _ *field.Path) { used = clear(c) || used })
+		return used
+	}
+}
+
+func inProbes(clear func(*corev1.Probe) bool) func(*corev1.PodSpec) bool {
+	return inContainers(func(c *corev1.Container) (used bool) {
+		for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
+			if p != nil {
+				used = clear(p) || used
+			}
+		}
+		return used
+	})
+}
+
+// clearOwners clears whose the files of a volume are.
+func clearOwners(v *corev1.VolumeSource) (used bool) {
+	clear := func(p **int64) { used = clearField(p) || used }
+	keys := func(items []corev1.KeyToPath) {
+		for i := range items {
+			clear(&items[i].User)
+		}
+	}
+	downward := func(items []corev1.DownwardAPIVolumeFile) {
+		for i := range items {
+			clear(&items[i].User)
+		}
+	}
+	if s := v.Secret; s != nil {
+		clear(&s.DefaultUser)
+		keys(s.Items)
+	}
+	if s := v.ConfigMap; s != nil {
+		clear(&s.DefaultUser)
+		keys(s.Items)
+	}
+	if s := v.DownwardAPI; s != nil {
+		clear(&s.DefaultUser)
+		downward(s.Items)
+	}
+	if v.Projected == nil {
+		return used
+	}
+	clear(&v.Projected.DefaultUser)
+	for _, s := range v.Projected.Sources {
+		switch {
+		case s.Secret != nil:
+			keys(s.Secret.Items)
+		case s.ConfigMap != nil:
+			keys(s.ConfigMap.Items)
+		case s.DownwardAPI != nil:
+			downward(s.DownwardAPI.Items)
+		case s.ServiceAccountToken != nil:
+			clear(&s.ServiceAccountToken.User)
+		case s.ClusterTrustBundle != nil:
+			clear(&s.ClusterTrustBundle.User)
+		case s.PodCertificate != nil:
+			clear(&s.PodCertificate.User)
+		}
+	}
+	return used
+}
