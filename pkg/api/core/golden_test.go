@@ -84,9 +84,7 @@ func sorted(list []string) []string {
 	if len(list) == 0 {
 		return nil
 	}
-	list = slices.Clone(list)
-	sort.Strings(list)
-	return slices.Compact(list)
+	return slices.Sorted(slices.Values(list))
 }
 
 func (c *change) name() string {

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,11 +14,19 @@ import (
 // found nothing wrong, so that one rule can depend on another.
 type report struct{ errs field.ErrorList }
 
-func (r *report) add(errs ...*field.Error) { r.errs = append(r.errs, errs...) }
+// add says what is wrong, each thing once.
+func (r *report) add(errs ...*field.Error) {
+	for _, e := range errs {
+		said := slices.ContainsFunc(r.errs, func(o *field.Error) bool { return o.Field == e.Field && o.ErrorBody() == e.ErrorBody() })
+		if !said {
+			r.errs = append(r.errs, e)
+		}
+	}
+}
 
 // merge adds what another validator found.
 func (r *report) merge(errs field.ErrorList) bool {
-	r.errs = append(r.errs, errs...)
+	r.add(errs...)
 	return len(errs) == 0
 }
 
