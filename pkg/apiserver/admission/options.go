@@ -42,6 +42,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/defaultingressclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/defaultstorageclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/defaulttolerationseconds"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/limitranger"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/noderestriction"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/persistentvolumeclaimresize"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/podsecurity"
@@ -84,6 +85,7 @@ func (o *Options) plugins() []plugin {
 	}
 	return []plugin{
 		{name: lifecycle.PluginName},
+		{name: limitranger.PluginName, new: configless(limitranger.New), needs: v1("", "limitranges")},
 		{name: serviceaccount.PluginName, new: configless(serviceaccount.New)},
 		{name: noderestriction.PluginName, new: configless(noderestriction.New), off: true},
 		{name: taintnodesbycondition.PluginName, new: configless(taintnodesbycondition.New)},
