@@ -27,13 +27,11 @@ func (m *Manager) Unmount(_ context.Context, uid types.UID) error {
 		return nil
 	}
 	// Mounts can lie on top of each other: look again until none is left.
-	unreachable := map[string]bool{}
 	for attempt := 0; ; attempt++ {
 		mounts, err := mountsBelow(dir)
 		if err != nil {
 			return err
 		}
-		mounts = slices.DeleteFunc(mounts, func(p string) bool { return unreachable[p] })
 		if len(mounts) == 0 {
 			break
 		}
@@ -46,10 +44,6 @@ func (m *Manager) Unmount(_ context.Context, uid types.UID) error {
 				// A process outside of the pod looks at it; it must not keep the node from forgetting the pod.
 				err = unix.Unmount(p, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
 			}
-			if errors.Is(err, unix.EINVAL) && !isMountRoot(p) {
-				// The kernel lists a mount that no path leads to: nothing below dir is it.
-				unreachable[p] = true
-			}
 			if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 				return fmt.Errorf("unmounting the volumes of pod %s: %w", uid, &os.PathError{Op: "umount", Path: p, Err: err})
 			}
@@ -59,15 +53,6 @@ func (m *Manager) Unmount(_ context.Context, uid types.UID) error {
 		return fmt.Errorf("removing the directory of pod %s: %w", uid, err)
 	}
 	return nil
-}
-
-// isMountRoot tells whether a path leads to the root of a mount; where the kernel does not say, it may.
-func isMountRoot(path string) bool {
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &st); err != nil {
-		return !errors.Is(err, unix.ENOENT)
-	}
-	return st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 // mountsBelow lists what is mounted below dir, innermost and latest first.
