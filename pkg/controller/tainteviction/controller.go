@@ -193,4 +193,3 @@ func patience(ctx context.Context, p *corev1.Pod, taints []corev1.Taint) (stay t
 	}
 	return stay, forever
 }
-
