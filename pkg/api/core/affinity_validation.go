@@ -31,14 +31,14 @@ func (r *report) affinity(a *corev1.Affinity, p *field.Path) {
 			r.nodeSelectorTerm(&term.Preference, item.Child("preference"))
 		}
 	}
-	podTerms := func(required_ []corev1.PodAffinityTerm, preferred_ []corev1.WeightedPodAffinityTerm, at *field.Path) {
-		for i := range required_ {
-			r.podAffinityTerm(&required_[i], at.Child(required).Index(i))
+	podTerms := func(must []corev1.PodAffinityTerm, may []corev1.WeightedPodAffinityTerm, at *field.Path) {
+		for i := range must {
+			r.podAffinityTerm(&must[i], at.Child(required).Index(i))
 		}
-		for i := range preferred_ {
+		for i := range may {
 			item := at.Child(preferred).Index(i)
-			r.weight(preferred_[i].Weight, item)
-			r.podAffinityTerm(&preferred_[i].PodAffinityTerm, item.Child("podAffinityTerm"))
+			r.weight(may[i].Weight, item)
+			r.podAffinityTerm(&may[i].PodAffinityTerm, item.Child("podAffinityTerm"))
 		}
 	}
 	if pa := a.PodAffinity; pa != nil {

@@ -137,7 +137,7 @@ func SetDefaultsResourceQuota(quota *corev1.ResourceQuota) {
 // a container is its maximum, its default request the default limit or, without
 // one, the minimum.
 func SetDefaultsLimitRange(lr *corev1.LimitRange) {
-	any := func(corev1.ResourceName) bool { return true }
+	every := func(corev1.ResourceName) bool { return true }
 	for i := range lr.Spec.Limits {
 		item := &lr.Spec.Limits[i]
 		for _, list := range []corev1.ResourceList{item.Max, item.Min, item.Default, item.DefaultRequest, item.MaxLimitRequestRatio} {
@@ -152,8 +152,8 @@ func SetDefaultsLimitRange(lr *corev1.LimitRange) {
 		if item.DefaultRequest == nil {
 			item.DefaultRequest = corev1.ResourceList{}
 		}
-		addMissing(item.Default, item.Max, any)
-		addMissing(item.DefaultRequest, item.Default, any)
-		addMissing(item.DefaultRequest, item.Min, any)
+		addMissing(item.Default, item.Max, every)
+		addMissing(item.DefaultRequest, item.Default, every)
+		addMissing(item.DefaultRequest, item.Min, every)
 	}
 }

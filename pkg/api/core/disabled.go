@@ -47,9 +47,9 @@ var disabledFields = map[string]func(*corev1.PodSpec) bool{
 // belong to features which are off, unless the stored one uses them already. old
 // is nil on creation.
 func DropDisabledPodFields(spec, old *corev1.PodSpec) {
-	for _, clear := range disabledFields {
-		if old == nil || !clear(old.DeepCopy()) {
-			clear(spec)
+	for _, drop := range disabledFields {
+		if old == nil || !drop(old.DeepCopy()) {
+			drop(spec)
 		}
 	}
 }
@@ -102,18 +102,18 @@ func clearList[T any](p *[]T) bool {
 	return used
 }
 
-func inContainers(clear func(*corev1.Container) bool) func(*corev1.PodSpec) bool {
+func inContainers(drop func(*corev1.Container) bool) func(*corev1.PodSpec) bool {
 	return func(s *corev1.PodSpec) (used bool) {
-		eachContainer(s, nil, func(c *corev1.Container, _ *field.Path) { used = clear(c) || used })
+		eachContainer(s, nil, func(c *corev1.Container, _ *field.Path) { used = drop(c) || used })
 		return used
 	}
 }
 
-func inProbes(clear func(*corev1.Probe) bool) func(*corev1.PodSpec) bool {
+func inProbes(drop func(*corev1.Probe) bool) func(*corev1.PodSpec) bool {
 	return inContainers(func(c *corev1.Container) (used bool) {
 		for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
 			if p != nil {
-				used = clear(p) || used
+				used = drop(p) || used
 			}
 		}
 		return used
@@ -122,33 +122,33 @@ func inProbes(clear func(*corev1.Probe) bool) func(*corev1.PodSpec) bool {
 
 // clearOwners clears whose the files of a volume are.
 func clearOwners(v *corev1.VolumeSource) (used bool) {
-	clear := func(p **int64) { used = clearField(p) || used }
+	drop := func(p **int64) { used = clearField(p) || used }
 	keys := func(items []corev1.KeyToPath) {
 		for i := range items {
-			clear(&items[i].User)
+			drop(&items[i].User)
 		}
 	}
 	downward := func(items []corev1.DownwardAPIVolumeFile) {
 		for i := range items {
-			clear(&items[i].User)
+			drop(&items[i].User)
 		}
 	}
 	if s := v.Secret; s != nil {
-		clear(&s.DefaultUser)
+		drop(&s.DefaultUser)
 		keys(s.Items)
 	}
 	if s := v.ConfigMap; s != nil {
-		clear(&s.DefaultUser)
+		drop(&s.DefaultUser)
 		keys(s.Items)
 	}
 	if s := v.DownwardAPI; s != nil {
-		clear(&s.DefaultUser)
+		drop(&s.DefaultUser)
 		downward(s.Items)
 	}
 	if v.Projected == nil {
 		return used
 	}
-	clear(&v.Projected.DefaultUser)
+	drop(&v.Projected.DefaultUser)
 	for _, s := range v.Projected.Sources {
 		switch {
 		case s.Secret != nil:
@@ -158,11 +158,11 @@ func clearOwners(v *corev1.VolumeSource) (used bool) {
 		case s.DownwardAPI != nil:
 			downward(s.DownwardAPI.Items)
 		case s.ServiceAccountToken != nil:
-			clear(&s.ServiceAccountToken.User)
+			drop(&s.ServiceAccountToken.User)
 		case s.ClusterTrustBundle != nil:
-			clear(&s.ClusterTrustBundle.User)
+			drop(&s.ClusterTrustBundle.User)
 		case s.PodCertificate != nil:
-			clear(&s.PodCertificate.User)
+			drop(&s.PodCertificate.User)
 		}
 	}
 	return used

@@ -236,7 +236,6 @@ var validators = map[string]func(*testing.T, string, map[string]any, map[string]
 	"PodTemplate":           kindOf(ValidatePodTemplate, updates[corev1.PodTemplate]{"spec": ValidatePodTemplateUpdate}),
 	"PersistentVolume":      kindOf(ValidatePersistentVolume, updates[corev1.PersistentVolume]{"spec": ValidatePersistentVolumeUpdate, "status": ValidatePersistentVolumeStatusUpdate}),
 	"PersistentVolumeClaim": kindOf(ValidatePersistentVolumeClaim, updates[corev1.PersistentVolumeClaim]{"spec": ValidatePersistentVolumeClaimUpdate, "status": ValidatePersistentVolumeClaimStatusUpdate}),
-	"Binding":               kindOf(ValidatePodBinding, nil),
 }
 
 func warner[T any](f func(o, old *T) []string) func(*testing.T, map[string]any, map[string]any) []string {

@@ -22,9 +22,9 @@ func WarningsPod(pod, old *corev1.Pod) []string {
 	return w
 }
 
-// WarningsPodTemplateSpec are what the author of a template for pods should know.
-// old is nil on creation.
-func WarningsPodTemplateSpec(template, old *corev1.PodTemplateSpec, p *field.Path) []string {
+// WarningsPodTemplateSpec are what the author of a template for pods should know,
+// whatever was there before.
+func WarningsPodTemplateSpec(template, _ *corev1.PodTemplateSpec, p *field.Path) []string {
 	if template == nil {
 		return nil
 	}

@@ -1,0 +1,118 @@
+package core
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// found lists what was found wrong, as "path: type".
+func found(errs field.ErrorList) []string {
+	var list []string
+	for _, e := range errs {
+		list = append(list, e.Field+": "+e.Type.String())
+	}
+	return list
+}
+
+func TestValidateEventsV1Event(t *testing.T) {
+	valid := corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Name: "e", Namespace: "default", ResourceVersion: "1"},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "p"},
+		EventTime:      metav1.NewMicroTime(time.Unix(1, 0)),
+		Type:           corev1.EventTypeNormal, ReportingController: "a/b", ReportingInstance: "i", Action: "a", Reason: "r",
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*corev1.Event)
+		want   []string
+	}{
+		{"valid", func(*corev1.Event) {}, nil},
+		{"no time, no type", func(e *corev1.Event) { e.EventTime, e.Type = metav1.MicroTime{}, "" }, []string{"eventTime: Required value", "type: Invalid value"}},
+		{"series of one", func(e *corev1.Event) { e.Series = &corev1.EventSeries{Count: 1} }, []string{"series.count: Invalid value", "series.lastObservedTime: Required value"}},
+		{"older fields", func(e *corev1.Event) { e.Count, e.Source.Component = 1, "x" }, []string{"count: Invalid value", "source: Invalid value"}},
+		{"long", func(e *corev1.Event) { e.Message, e.Action = strings.Repeat("m", 1025), strings.Repeat("a", 129) }, []string{"action: Invalid value", "message: Invalid value"}},
+		{"elsewhere", func(e *corev1.Event) { e.Namespace = "other" }, []string{"involvedObject.namespace: Invalid value"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := valid.DeepCopy()
+			c.change(e)
+			if d := cmp.Diff(c.want, found(ValidateEventsV1Event(e))); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+	later := valid.DeepCopy()
+	later.Reason = "other"
+	if d := cmp.Diff([]string{"reason: Invalid value"}, found(ValidateEventsV1EventUpdate(later, &valid))); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestValidatePodBinding(t *testing.T) {
+	for _, c := range []struct {
+		target corev1.ObjectReference
+		want   []string
+	}{
+		{corev1.ObjectReference{Kind: "Node", Name: "n"}, nil},
+		{corev1.ObjectReference{Name: "n"}, nil},
+		{corev1.ObjectReference{Kind: "Node"}, []string{"target.name: Required value"}},
+		{corev1.ObjectReference{Kind: "Pod", Name: "n"}, []string{"target.kind: Unsupported value"}},
+	} {
+		if d := cmp.Diff(c.want, found(ValidatePodBinding(&corev1.Binding{Target: c.target}))); d != "" {
+			t.Errorf("%v: %s", c.target, d)
+		}
+	}
+}
+
+func TestFieldLabels(t *testing.T) {
+	s := runtime.NewScheme()
+	if err := AddFieldLabels(s); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ kind, label, want string }{
+		{"Pod", "spec.nodeName", "spec.nodeName"},
+		{"Pod", "spec.host", "spec.nodeName"},
+		{"Pod", "metadata.namespace", "metadata.namespace"},
+		{"Pod", "status.qosClass", ""},
+		{"Node", "spec.unschedulable", "spec.unschedulable"},
+		{"Node", "metadata.namespace", ""},
+		{"Secret", "type", "type"},
+		{"ConfigMap", "metadata.name", "metadata.name"},
+		{"ConfigMap", "data", ""},
+	} {
+		label, value, err := s.ConvertFieldLabel(corev1.SchemeGroupVersion.WithKind(c.kind), c.label, "v")
+		if label != c.want || (err == nil) != (c.want != "") || err == nil && value != "v" {
+			t.Errorf("%s %s: got %q, %q, %v; want %q", c.kind, c.label, label, value, err, c.want)
+		}
+	}
+}
+
+// A pod that was stored while a feature was on keeps the feature's fields.
+func TestDisabledFieldsInUse(t *testing.T) {
+	mode := corev1.GRPCProbeModeTLS
+	probe := func() *corev1.PodSpec {
+		return &corev1.PodSpec{Containers: []corev1.Container{{
+			LivenessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: 1, Mode: &mode}}},
+		}}}
+	}
+	for _, c := range []struct {
+		name string
+		old  *corev1.PodSpec
+		kept bool
+	}{
+		{"creation", nil, false}, {"not in use", &corev1.PodSpec{}, false}, {"in use", probe(), true},
+	} {
+		spec := probe()
+		DropDisabledPodFields(spec, c.old)
+		if kept := spec.Containers[0].LivenessProbe.GRPC.Mode != nil; kept != c.kept {
+			t.Errorf("%s: kept %v, want %v", c.name, kept, c.kept)
+		}
+	}
+}
