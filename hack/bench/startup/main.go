@@ -189,7 +189,6 @@ func heardFrom(ctx context.Context, client *kubernetes.Clientset, began time.Tim
 	return false, nil
 }
 
-
 func podRunning(ctx context.Context, client *kubernetes.Clientset) (bool, error) {
 	if err := makeAll(ctx, client); err != nil {
 		return false, err
