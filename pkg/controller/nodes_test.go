@@ -1,0 +1,107 @@
+package controller_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509/pkix"
+	"fmt"
+	"slices"
+	"testing"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/cert"
+	"k8s.io/utils/ptr"
+)
+
+func TestNodeNotReady(t *testing.T) {
+	c := start(t)
+	node := func() *corev1.Node {
+		n, err := c.cs.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
+		c.must(err)
+		return n
+	}
+	hasTaint := func(effect corev1.TaintEffect, want bool) {
+		t.Helper()
+		c.eventually(fmt.Sprint(effect, want), func(context.Context) (bool, string) {
+			n := node()
+			return slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool {
+				return t.Key == corev1.TaintNodeNotReady && t.Effect == effect
+			}) == want, fmt.Sprint(n.Spec.Taints)
+		})
+	}
+	c.eventually("pod addresses", func(context.Context) (bool, string) { return len(node().Spec.PodCIDRs) == 1, "none" })
+	pod := func(name string, tolerate *int64) {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: template("x", nil).Spec}
+		p.Spec.NodeName = "n1"
+		p.Spec.Tolerations = []corev1.Toleration{{Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: tolerate}}
+		_, err := c.cs.CoreV1().Pods(c.ns).Create(t.Context(), p, metav1.CreateOptions{})
+		c.must(err)
+	}
+	pod("patient", nil)
+	pod("hasty", ptr.To[int64](1))
+	ready := func(want corev1.ConditionStatus) {
+		t.Helper()
+		c.eventually("the pod's readiness", func(ctx context.Context) (bool, string) {
+			p, err := c.cs.CoreV1().Pods(c.ns).Get(ctx, "patient", metav1.GetOptions{})
+			c.must(err)
+			return slices.ContainsFunc(p.Status.Conditions, func(cond corev1.PodCondition) bool {
+				return cond.Type == corev1.PodReady && cond.Status == want
+			}), fmt.Sprint(p.Status.Conditions)
+		})
+	}
+	ready(corev1.ConditionTrue)
+	hasTaint(corev1.TaintEffectNoExecute, false)
+	c.nodes.SetReady(t, "n1", corev1.ConditionFalse)
+	hasTaint(corev1.TaintEffectNoSchedule, true)
+	hasTaint(corev1.TaintEffectNoExecute, true)
+	ready(corev1.ConditionFalse)
+	c.eventually("the eviction", func(ctx context.Context) (bool, string) {
+		_, err := c.cs.CoreV1().Pods(c.ns).Get(ctx, "hasty", metav1.GetOptions{})
+		return apierrors.IsNotFound(err), fmt.Sprint(err)
+	})
+	_, err := c.cs.CoreV1().Pods(c.ns).Get(t.Context(), "patient", metav1.GetOptions{})
+	c.must(err)
+	c.nodes.SetReady(t, "n1", corev1.ConditionTrue)
+	hasTaint(corev1.TaintEffectNoExecute, false)
+	hasTaint(corev1.TaintEffectNoSchedule, false)
+}
+
+func TestCertificates(t *testing.T) {
+	c := start(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c.must(err)
+	data, err := cert.MakeCSR(key, &pkix.Name{CommonName: "system:node:n1", Organization: []string{"system:nodes"}}, nil, nil)
+	c.must(err)
+	r, err := c.cs.CertificatesV1().CertificateSigningRequests().Create(t.Context(), &certificatesv1.CertificateSigningRequest{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "csr-"},
+		Spec: certificatesv1.CertificateSigningRequestSpec{
+			Request: data, SignerName: certificatesv1.KubeAPIServerClientKubeletSignerName,
+			Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth},
+		},
+	}, metav1.CreateOptions{})
+	c.must(err)
+	c.eventually("a certificate", func(ctx context.Context) (bool, string) {
+		r, err = c.cs.CertificatesV1().CertificateSigningRequests().Get(ctx, r.Name, metav1.GetOptions{})
+		c.must(err)
+		return len(r.Status.Certificate) > 0, fmt.Sprintf("%+v", r.Status)
+	})
+	certs, err := cert.ParseCertsPEM(r.Status.Certificate)
+	c.must(err)
+	if certs[0].Subject.CommonName != "system:node:n1" {
+		t.Errorf("issued to %s", certs[0].Subject)
+	}
+}
+
+func TestAggregatedRoles(t *testing.T) {
+	c := start(t)
+	c.eventually("the rules of admin", func(ctx context.Context) (bool, string) {
+		r, err := c.cs.RbacV1().ClusterRoles().Get(ctx, "admin", metav1.GetOptions{})
+		c.must(err)
+		return len(r.Rules) > 10, fmt.Sprint(len(r.Rules))
+	})
+}

@@ -1,0 +1,194 @@
+package controller_test
+
+import (
+	"context"
+	"crypto"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/cert"
+	"k8s.io/client-go/util/keyutil"
+	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/component"
+	"github.com/leme-k8s/leme/pkg/controller"
+	"github.com/leme-k8s/leme/pkg/controller/internal/controllertest"
+	"github.com/leme-k8s/leme/pkg/testcluster"
+)
+
+// cluster is an API server with this controller manager and two played nodes.
+type cluster struct {
+	*testing.T
+	cfg   *rest.Config
+	cs    kubernetes.Interface
+	nodes *controllertest.Nodes
+	ns    string
+}
+
+func start(t *testing.T) *cluster {
+	tc := testcluster.Start(t)
+	cfg, cs := tc.Config, tc.Client(t)
+	dir := t.TempDir()
+	key, err := keyutil.MakeEllipticPrivateKeyPEM()
+	signer, parseErr := keyutil.ParsePrivateKeyPEM(key)
+	if err := errors.Join(err, parseErr); err != nil {
+		t.Fatal(err)
+	}
+	ca, err := cert.NewSelfSignedCACert(cert.Config{CommonName: "signer"}, signer.(crypto.Signer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubeconfig, caCert, caKey := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
+	if err := errors.Join(
+		clientcmd.WriteToFile(clientcmdapi.Config{
+			Clusters:  map[string]*clientcmdapi.Cluster{"c": {Server: cfg.Host, CertificateAuthority: cfg.CAFile}},
+			AuthInfos: map[string]*clientcmdapi.AuthInfo{"u": {ClientCertificate: cfg.CertFile, ClientKey: cfg.KeyFile}},
+			Contexts:  map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "u"}}, CurrentContext: "x",
+		}, kubeconfig),
+		os.WriteFile(caCert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}), 0o600),
+		os.WriteFile(caKey, key, 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "--kubeconfig="+kubeconfig, "--secure-port=0", "--use-service-account-credentials", "--controllers=*,bootstrapsigner,tokencleaner",
+		"--root-ca-file="+cfg.CAFile, "--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--service-cluster-ip-range=10.96.0.0/16",
+		"--cluster-signing-cert-file="+caCert, "--cluster-signing-key-file="+caKey)
+	c := &cluster{T: t, cfg: cfg, cs: cs, nodes: controllertest.StartNodes(t, cs, "n1", "n2")}
+	ns, err := cs.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "t-"}}, metav1.CreateOptions{})
+	c.must(err)
+	c.ns = ns.Name
+	c.eventually("a service account", func(ctx context.Context) (bool, string) {
+		_, err := cs.CoreV1().ServiceAccounts(c.ns).Get(ctx, "default", metav1.GetOptions{})
+		return err == nil, fmt.Sprint(err)
+	})
+	return c
+}
+
+func run(t *testing.T, args ...string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r, err := component.New(ctx, "kube-controller-manager", controller.NewOptions(), args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func (c *cluster) must(err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+func (c *cluster) eventually(what string, ok func(ctx context.Context) (bool, string)) {
+	c.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		done, state := ok(c.Context())
+		if done {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.Fatalf("waited in vain for %s: %s", what, state)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func template(image string, labels map[string]string) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labels},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: image}}, TerminationGracePeriodSeconds: ptr.To[int64](0)},
+	}
+}
+
+func TestDeployment(t *testing.T) {
+	c := start(t)
+	labels := map[string]string{"app": "web"}
+	api := c.cs.AppsV1().Deployments(c.ns)
+	d, err := api.Create(t.Context(), &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: ptr.To[int32](5), Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template("v1", labels),
+			RevisionHistoryLimit: ptr.To[int32](1),
+			Strategy: appsv1.DeploymentStrategy{RollingUpdate: &appsv1.RollingUpdateDeployment{
+				MaxSurge: ptr.To(intstr.FromInt32(1)), MaxUnavailable: ptr.To(intstr.FromInt32(1))}},
+		},
+	}, metav1.CreateOptions{})
+	c.must(err)
+	complete := func(what string) {
+		t.Helper()
+		c.eventually(what, func(ctx context.Context) (bool, string) {
+			d, err = api.Get(ctx, "web", metav1.GetOptions{})
+			c.must(err)
+			n := *d.Spec.Replicas
+			s := d.Status
+			ok := s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == n && s.Replicas == n && s.AvailableReplicas == n
+			return ok, fmt.Sprintf("%+v", s)
+		})
+	}
+	change := func(f func(d *appsv1.Deployment)) {
+		t.Helper()
+		c.eventually("an update", func(ctx context.Context) (bool, string) {
+			d, err = api.Get(ctx, "web", metav1.GetOptions{})
+			c.must(err)
+			f(d)
+			_, err = api.Update(ctx, d, metav1.UpdateOptions{})
+			if !apierrors.IsConflict(err) {
+				c.must(err)
+			}
+			return err == nil, fmt.Sprint(err)
+		})
+	}
+	complete("the first rollout")
+	if d.Annotations["deployment.kubernetes.io/revision"] != "1" {
+		t.Errorf("annotations: %v", d.Annotations)
+	}
+	for i := 2; i <= 4; i++ {
+		change(func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = fmt.Sprint("v", i) })
+		complete(fmt.Sprint("rollout ", i))
+	}
+	change(func(d *appsv1.Deployment) { d.Spec.Replicas = ptr.To[int32](20) })
+	complete("growth")
+	change(func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "v3" })
+	complete("the way back")
+	if got := d.Annotations["deployment.kubernetes.io/revision"]; got != "5" {
+		t.Errorf("revision after the way back is %s", got)
+	}
+	change(func(d *appsv1.Deployment) { d.Spec.Replicas = ptr.To[int32](0) })
+	complete("the end")
+	c.eventually("a short history", func(ctx context.Context) (bool, string) {
+		l, err := c.cs.AppsV1().ReplicaSets(c.ns).List(ctx, metav1.ListOptions{})
+		c.must(err)
+		return len(l.Items) == 2, fmt.Sprint(len(l.Items))
+	})
+	for _, cond := range d.Status.Conditions {
+		t.Logf("%s %s %s %s", cond.Type, cond.Status, cond.Reason, cond.Message)
+	}
+	c.must(c.cs.CoreV1().Namespaces().Delete(t.Context(), c.ns, metav1.DeleteOptions{}))
+	c.eventually("the namespace to go", func(ctx context.Context) (bool, string) {
+		ns, err := c.cs.CoreV1().Namespaces().Get(ctx, c.ns, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), fmt.Sprintf("%+v", ns)
+	})
+}
