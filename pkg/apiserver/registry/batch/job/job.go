@@ -157,8 +157,6 @@ func took(j *batchv1.Job) string {
 	end := time.Now()
 	if j.Status.CompletionTime != nil {
 		end = j.Status.CompletionTime.Time
-	} else if failed := condition(j, batchv1.JobFailed); failed != nil {
-		end = failed.LastTransitionTime.Time
 	}
 	return duration.HumanDuration(end.Sub(j.Status.StartTime.Time))
 }

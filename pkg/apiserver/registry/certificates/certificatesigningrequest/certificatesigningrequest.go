@@ -46,7 +46,12 @@ func Storage(o generic.Options) (generic.Storage, error) {
 	}, nil
 }
 
-var specDoc = certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()
+// Two columns speak in the words of the beta version.
+var (
+	specDoc       = certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()
+	betaSpecDoc   = certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc()
+	betaStatusDoc = certificatesv1beta1.CertificateSigningRequestStatus{}.SwaggerDoc()
+)
 
 var resource = generic.Resource[*certificatesv1.CertificateSigningRequest]{
 	GroupVersion:  certificatesv1.SchemeGroupVersion,
@@ -72,10 +77,10 @@ var resource = generic.Resource[*certificatesv1.CertificateSigningRequest]{
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,
 		generic.AgeColumn,
-		generic.Column("SignerName", "string", signerNameDoc),
+		generic.Column("SignerName", "string", betaSpecDoc["signerName"]),
 		generic.Column("Requestor", "string", "Base64-encoded PKCS#10 CSR data"),
 		generic.Column("RequestedDuration", "string", specDoc["expirationSeconds"]),
-		generic.Column("Condition", "string", certificatesv1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"]),
+		generic.Column("Condition", "string", betaStatusDoc["conditions"]),
 	},
 	Cells: func(c *certificatesv1.CertificateSigningRequest) []any {
 		requested := "<none>"
@@ -85,9 +90,6 @@ var resource = generic.Resource[*certificatesv1.CertificateSigningRequest]{
 		return []any{c.Name, generic.Age(c.CreationTimestamp), c.Spec.SignerName, c.Spec.Username, requested, state(c)}
 	},
 }
-
-// signerNameDoc is what the column has always said, in the words of the beta version.
-var signerNameDoc = certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc()["signerName"]
 
 // setRequester writes who asks into the request, whatever it said.
 func setRequester(ctx context.Context, spec *certificatesv1.CertificateSigningRequestSpec) {
@@ -138,12 +140,7 @@ func state(c *certificatesv1.CertificateSigningRequest) string {
 		text = "Approved"
 	}
 	if has[certificatesv1.CertificateFailed] {
-		if text == "Pending" {
-			text = ""
-		} else {
-			text += ","
-		}
-		text += "Failed"
+		text += ",Failed"
 	}
 	if len(c.Status.Certificate) > 0 {
 		text += ",Issued"

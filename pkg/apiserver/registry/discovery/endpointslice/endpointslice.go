@@ -7,11 +7,11 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/discovery"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -69,23 +69,18 @@ func dropTopology(s *discoveryv1.EndpointSlice) {
 const shown = 3
 
 func ports(ports []discoveryv1.EndpointPort) string {
-	if len(ports) == 0 {
-		return "<unset>"
-	}
 	var list []string
 	for _, port := range ports {
-		switch {
-		case port.Name != nil && *port.Name != "" && port.Port == nil:
-			list = append(list, *port.Name)
-		case port.Port != nil:
-			text := strconv.Itoa(int(*port.Port))
-			if port.Protocol != nil && *port.Protocol != corev1.ProtocolTCP {
-				text = fmt.Sprintf("%s/%s", text, *port.Protocol)
-			}
-			list = append(list, text)
+		if port.Port != nil {
+			list = append(list, strconv.Itoa(int(*port.Port)))
+		} else {
+			list = append(list, ptr.Deref(port.Name, ""))
 		}
 	}
-	return shorten(list)
+	if text := shorten(list); text != "" {
+		return text
+	}
+	return "<unset>"
 }
 
 func endpoints(endpoints []discoveryv1.Endpoint) string {

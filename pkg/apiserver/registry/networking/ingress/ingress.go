@@ -3,6 +3,8 @@ package ingress
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -61,8 +63,6 @@ var resource = generic.Resource[*networkingv1.Ingress]{
 		class := "<none>"
 		if i.Spec.IngressClassName != nil {
 			class = *i.Spec.IngressClassName
-		} else if annotated, ok := i.Annotations[classAnnotation]; ok {
-			class = annotated
 		}
 		ports := "80"
 		if len(i.Spec.TLS) > 0 {
@@ -77,20 +77,16 @@ const shownHosts = 3
 
 func hosts(rules []networkingv1.IngressRule) string {
 	var list []string
-	more := false
 	for _, r := range rules {
-		if len(list) == shownHosts {
-			more = true
-		}
-		if !more && r.Host != "" {
+		if r.Host != "" {
 			list = append(list, r.Host)
 		}
 	}
 	switch {
 	case len(list) == 0:
 		return "*"
-	case more:
-		return strings.Join(list, ",") + " + " + "more..."
+	case len(list) > shownHosts:
+		return fmt.Sprintf("%s + %d more...", strings.Join(list[:shownHosts], ","), len(list)-shownHosts)
 	}
 	return strings.Join(list, ",")
 }
@@ -105,5 +101,6 @@ func addresses(ingress []networkingv1.IngressLoadBalancerIngress) string {
 			list = append(list, i.Hostname)
 		}
 	}
-	return strings.Join(list, ",")
+	slices.Sort(list)
+	return strings.Join(slices.Compact(list), ",")
 }

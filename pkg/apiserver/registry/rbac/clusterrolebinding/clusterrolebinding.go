@@ -3,6 +3,7 @@ package clusterrolebinding
 
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
+	rbacv1beta1 "k8s.io/api/rbac/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -36,7 +37,7 @@ var resource = generic.Resource[*rbacv1.ClusterRoleBinding]{
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,
-		generic.Column("Role", "string", rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"]),
+		generic.Column("Role", "string", rbacv1beta1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"]),
 		generic.AgeColumn,
 		generic.WideColumn("Users", "string", "Users in the clusterRoleBinding"),
 		generic.WideColumn("Groups", "string", "Groups in the clusterRoleBinding"),

@@ -12,7 +12,7 @@ func Print(subjects []rbacv1.Subject) (users, groups, accounts string) {
 	byKind := map[string][]string{}
 	for _, s := range subjects {
 		name := s.Name
-		if s.Kind == rbacv1.ServiceAccountKind && s.Namespace != "" {
+		if s.Kind == rbacv1.ServiceAccountKind {
 			name = s.Namespace + "/" + s.Name
 		}
 		byKind[s.Kind] = append(byKind[s.Kind], name)
