@@ -30,7 +30,12 @@ type Server struct {
 }
 
 // New implements component.Options.
-func (o *Options) New(ctx context.Context) (component.Runner, error) {
+func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
+	defer func() { // whoever tries again in this process needs the port
+		if err != nil && o.Serving.Listener != nil {
+			_ = o.Serving.Listener.Close()
+		}
+	}()
 	if err := o.globals.Set(); err != nil {
 		return nil, fmt.Errorf("--feature-gates, --emulated-version: %w", err)
 	}

@@ -59,7 +59,7 @@ func New(c Config, node func(ctx context.Context, name string) (*corev1.Node, er
 	if err != nil {
 		return nil, fmt.Errorf("--kubelet-client-certificate: %w", err)
 	}
-	tls.TLS.CAFile, tls.TLS.Insecure = "", true
+	tls.TLS.CAFile, tls.TLS.CAData, tls.TLS.Insecure = "", nil, true // New has read the file into the data
 	insecure, err := transport.New(&tls)
 	if err != nil {
 		return nil, fmt.Errorf("--kubelet-client-certificate: %w", err)
