@@ -14,6 +14,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -112,7 +113,10 @@ func bootstrapOnce(ctx context.Context, cfg ClientConfig, bootstrap *rest.Config
 	klog.FromContext(ctx).Info("Waiting for the client certificate to be signed", "csr", reqName)
 	certPEM, err := csr.WaitForCertificate(waiting, client, reqName, reqUID)
 	if err != nil {
-		return errors.Join(err, os.Remove(pending)) // denied or failed: ask for another
+		if !wait.Interrupted(err) { // denied or failed: ask for another, with another key
+			err = errors.Join(err, os.Remove(pending))
+		}
+		return err
 	}
 	store, err := certificate.NewFileStoreWithLogger(klog.FromContext(ctx).V(3), pairName, cfg.Dir, cfg.Dir, "", "")
 	if err != nil {
