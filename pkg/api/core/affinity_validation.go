@@ -119,6 +119,7 @@ func (r *report) podAffinityTerm(term *corev1.PodAffinityTerm, p *field.Path) {
 	}
 	r.matchLabelKeys(term.MatchLabelKeys, term.LabelSelector, p.Child("matchLabelKeys"))
 	r.matchLabelKeys(term.MismatchLabelKeys, term.LabelSelector, p.Child("mismatchLabelKeys"))
+	r.keysOnce(term.MatchLabelKeys, term.LabelSelector, p)
 	for i, k := range term.MatchLabelKeys {
 		r.invalidIf(slices.Contains(term.MismatchLabelKeys, k), p.Child("matchLabelKeys").Index(i), k, "exists in both matchLabelKeys and mismatchLabelKeys")
 	}
@@ -144,6 +145,26 @@ func (r *report) matchLabelKeys(keys []string, selector *metav1.LabelSelector, p
 	}
 }
 
+// keysOnce says that what MergeMatchLabelKeys wrote into a selector is all that
+// the selector says of a key.
+func (r *report) keysOnce(keys []string, selector *metav1.LabelSelector, p *field.Path) {
+	if selector == nil {
+		return
+	}
+	for i, k := range keys {
+		n := 0
+		if _, ok := selector.MatchLabels[k]; ok {
+			n++
+		}
+		for _, e := range selector.MatchExpressions {
+			if e.Key == k {
+				n++
+			}
+		}
+		r.invalidIf(n > 1, p.Index(i), k, "exists in both matchLabelKeys and labelSelector")
+	}
+}
+
 // spreadConstraints validates how a pod is spread over the cluster.
 func (r *report) spreadConstraints(constraints []corev1.TopologySpreadConstraint, p *field.Path) {
 	for i, c := range constraints {
@@ -165,6 +186,7 @@ func (r *report) spreadConstraints(constraints []corev1.TopologySpreadConstraint
 		optionalOneOf(r, c.NodeAffinityPolicy, at.Child("nodeAffinityPolicy"), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)
 		optionalOneOf(r, c.NodeTaintsPolicy, at.Child("nodeTaintsPolicy"), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)
 		r.matchLabelKeys(c.MatchLabelKeys, c.LabelSelector, at.Child("matchLabelKeys"))
+		r.keysOnce(c.MatchLabelKeys, c.LabelSelector, at)
 		r.labelSelector(c.LabelSelector, at.Child("labelSelector"))
 	}
 }

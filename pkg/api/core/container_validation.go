@@ -18,14 +18,6 @@ type podScope struct {
 	names   duplicates[string]
 }
 
-func newPodScope(spec *corev1.PodSpec) *podScope {
-	s := &podScope{spec: spec, volumes: map[string]*corev1.VolumeSource{}, names: duplicates[string]{}}
-	for i := range spec.Volumes {
-		s.volumes[spec.Volumes[i].Name] = &spec.Volumes[i].VolumeSource
-	}
-	return s
-}
-
 // grace is how long the pod has to end.
 func (s *podScope) grace() int64 {
 	if s.spec.TerminationGracePeriodSeconds == nil {

@@ -61,6 +61,7 @@ func TestDefaults(t *testing.T) {
 				SettleService(o, nil)
 			case *corev1.Pod:
 				DropDisabledPodFields(&o.Spec, nil)
+				MergeMatchLabelKeys(o)
 			case *corev1.Node:
 				DropDisabledNodeFields(o, nil)
 			}

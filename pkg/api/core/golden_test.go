@@ -275,6 +275,11 @@ func (s *suite) validate(t *testing.T, c *change) []string {
 			o = untyped(t, svc)
 		}
 	}
+	if s.Kind == "Pod" && c.Update == "" {
+		pod := typed[corev1.Pod](t, o)
+		MergeMatchLabelKeys(pod)
+		o = untyped(t, pod)
+	}
 	if s.Kind == "PersistentVolumeClaim" && c.Update == "" {
 		claim := typed[corev1.PersistentVolumeClaim](t, o)
 		SettleClaim(&claim.Spec)

@@ -86,19 +86,6 @@ func (r *report) persistentVolumeSources(v *corev1.PersistentVolumeSource) []vol
 		PhotonPersistentDisk: v.PhotonPersistentDisk, PortworxVolume: v.PortworxVolume,
 	}
 	return append(r.commonSources(shared), []volumeSource{
-		{name: "local", set: v.Local != nil, check: func(p *field.Path) {
-			if r.required(v.Local.Path, p.Child("path")) {
-				r.noBacksteps(v.Local.Path, p.Child("path"))
-			}
-		}},
-		{name: "csi", set: v.CSI != nil, check: func(p *field.Path) {
-			r.csiDriver(v.CSI.Driver, p.Child("driver"))
-			r.required(v.CSI.VolumeHandle, p.Child("volumeHandle"))
-			r.secretRef(v.CSI.ControllerPublishSecretRef, p.Child("controllerPublishSecretRef"))
-			r.secretRef(v.CSI.ControllerExpandSecretRef, p.Child("controllerExpandSecretRef"))
-			r.secretRef(v.CSI.NodePublishSecretRef, p.Child("nodePublishSecretRef"))
-			r.secretRef(v.CSI.NodeExpandSecretRef, p.Child("nodeExpandSecretRef"))
-		}},
 		{name: "glusterfs", set: v.Glusterfs != nil, check: func(p *field.Path) {
 			r.required(v.Glusterfs.EndpointsName, p.Child("endpoints"))
 			r.required(v.Glusterfs.Path, p.Child("path"))
@@ -141,6 +128,19 @@ func (r *report) persistentVolumeSources(v *corev1.PersistentVolumeSource) []vol
 			}
 		}},
 		{name: "flexVolume", set: v.FlexVolume != nil, check: func(p *field.Path) { r.flexVolume(v.FlexVolume.Driver, v.FlexVolume.Options, p) }},
+		{name: "local", set: v.Local != nil, check: func(p *field.Path) {
+			if r.required(v.Local.Path, p.Child("path")) {
+				r.noBacksteps(v.Local.Path, p.Child("path"))
+			}
+		}},
+		{name: "csi", set: v.CSI != nil, check: func(p *field.Path) {
+			r.csiDriver(v.CSI.Driver, p.Child("driver"))
+			r.required(v.CSI.VolumeHandle, p.Child("volumeHandle"))
+			r.secretRef(v.CSI.ControllerPublishSecretRef, p.Child("controllerPublishSecretRef"))
+			r.secretRef(v.CSI.ControllerExpandSecretRef, p.Child("controllerExpandSecretRef"))
+			r.secretRef(v.CSI.NodePublishSecretRef, p.Child("nodePublishSecretRef"))
+			r.secretRef(v.CSI.NodeExpandSecretRef, p.Child("nodeExpandSecretRef"))
+		}},
 	}...)
 }
 

@@ -95,8 +95,8 @@ func (r *report) podSpec(spec *corev1.PodSpec, meta *metav1.ObjectMeta, p *field
 	if meta != nil {
 		podName = meta.Name
 	}
-	scope := newPodScope(spec)
-	r.volumes(spec.Volumes, podName, p.Child("volumes"))
+	volumes := r.volumes(spec.Volumes, podName, p.Child("volumes"))
+	scope := &podScope{spec: spec, volumes: volumes, names: duplicates[string]{}}
 	r.containers(spec.Containers, scope, p.Child("containers"))
 	r.initContainers(spec.InitContainers, scope, p.Child("initContainers"))
 	r.ephemeralContainers(spec.EphemeralContainers, scope, p.Child("ephemeralContainers"))

@@ -78,9 +78,8 @@ func (w *warnings) pod(meta *metav1.ObjectMeta, spec *corev1.PodSpec, p *field.P
 
 	w.fractions(spec.Overhead, p.Child("overhead"), corev1.ResourceMemory, corev1.ResourceEphemeralStorage)
 	eachContainer(spec, p, func(c *corev1.Container, at *field.Path) {
-		for list, resources := range map[string]corev1.ResourceList{"requests": c.Resources.Requests, "limits": c.Resources.Limits} {
-			w.fractions(resources, at.Child("resources", list), corev1.ResourceMemory, corev1.ResourceEphemeralStorage)
-		}
+		w.fractions(c.Resources.Requests, at.Child("resources", "requests"), corev1.ResourceMemory, corev1.ResourceEphemeralStorage)
+		w.fractions(c.Resources.Limits, at.Child("resources", "limits"), corev1.ResourceMemory, corev1.ResourceEphemeralStorage)
 		names := sets.New[string]()
 		for i, e := range c.Env {
 			if names.Has(e.Name) && !extends(e) {

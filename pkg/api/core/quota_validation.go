@@ -98,7 +98,7 @@ func (r *report) scopes(scopes []corev1.ResourceQuotaScope, shown any, hard core
 			}
 		}
 		for n := range ordered(hard) {
-			r.invalidIf(isQuotaResource(n) && !allowed.Has(n), p, shown, "unsupported scope applied to resource")
+			r.invalidIf(known && isQuotaResource(n) && !allowed.Has(n), p, shown, "unsupported scope applied to resource")
 		}
 	}
 	for _, pair := range conflictingScopes {

@@ -374,6 +374,9 @@ func (r *report) profileAnnotations(annotations map[string]string, spec *corev1.
 // appArmorConflicts says that an annotation and the field that replaced it must
 // say the same.
 func (r *report) appArmorConflicts(annotations map[string]string, spec *corev1.PodSpec, p *field.Path) {
+	if spec.OS != nil && spec.OS.Name == corev1.Windows {
+		return // has no such field
+	}
 	eachContainer(spec, p, func(c *corev1.Container, at *field.Path) {
 		value, ok := annotations[corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix+c.Name]
 		if !ok || c.SecurityContext == nil || c.SecurityContext.AppArmorProfile == nil {

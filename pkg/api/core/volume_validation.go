@@ -38,10 +38,12 @@ func (r *report) oneSource(sources []volumeSource, p *field.Path) bool {
 	return found
 }
 
-func (r *report) volumes(volumes []corev1.Volume, podName string, p *field.Path) {
-	names := duplicates[string]{}
+// volumes validates the volumes of a pod and returns those that are valid, which
+// its containers can mount.
+func (r *report) volumes(volumes []corev1.Volume, podName string, p *field.Path) map[string]*corev1.VolumeSource {
+	names, valid := duplicates[string]{}, map[string]*corev1.VolumeSource{}
 	for i := range volumes {
-		v, at := &volumes[i], p.Index(i)
+		v, at, before := &volumes[i], p.Index(i), len(r.errs)
 		if r.required(v.Name, at.Child("name")) && r.invalid(at.Child("name"), v.Name, validation.IsDNS1123Label(v.Name)...) {
 			names.check(r, v.Name, at.Child("name"))
 		}
@@ -52,7 +54,11 @@ func (r *report) volumes(volumes []corev1.Volume, podName string, p *field.Path)
 			claim := podName + "-" + v.Name
 			r.invalid(at.Child("name"), v.Name, prefixed(fmt.Sprintf("PVC name %q: ", claim), validation.IsDNS1123Subdomain(claim))...)
 		}
+		if len(r.errs) == before {
+			valid[v.Name] = &v.VolumeSource
+		}
 	}
+	return valid
 }
 
 func prefixed(prefix string, list []string) []string {
