@@ -24,6 +24,9 @@ func (w *worker) act(ctx context.Context, pod *v1.Pod, state *runtime.State, pla
 			return
 		}
 	}
+	if s := plan.Charge; s != nil {
+		w.backoff[s.Name] = w.backoff[s.Name].Next(s.Ended, time.Now(), w.m.Limits)
+	}
 	for i := range state.Containers {
 		for _, id := range plan.Remove {
 			if c := &state.Containers[i]; c.ID == id {

@@ -57,6 +57,8 @@ type Plan struct {
 	StopSandboxes []string
 	// Remove has containers whose place is needed.
 	Remove []string
+	// Charge is a start that counts for the back-off although the container is removed before.
+	Charge *Start
 	// Sandbox asks for a new sandbox.
 	Sandbox *NewSandbox
 	// Start has the containers to start, one after the other.
@@ -122,8 +124,8 @@ func Decide(in Input) Plan {
 	if deadline, ok := Deadline(in.Pod); ok {
 		p.wake(deadline)
 	}
-	if restartsAll(in) {
-		in.restartAll(&p)
+	if by := in.restarter(); by != nil {
+		in.restartAll(&p, by)
 		return p
 	}
 	box := in.State.ReadySandbox()
@@ -309,15 +311,24 @@ func (in *Input) start(p *Plan, c *v1.Container, kind runtime.Kind, ended *runti
 	s := Start{Name: c.Name, Kind: kind}
 	if ended != nil {
 		s.Ended = ended.FinishedAt
-		b := in.Backoff[c.Name]
-		if until := b.Until(ended.FinishedAt, in.Limits); in.Now.Before(until) {
-			p.Waiting[c.Name] = status.Waiting{Reason: reasonBackOff, Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s",
-				b.Delay, c.Name, fmt.Sprintf("%s_%s(%s)", in.Pod.Name, in.Pod.Namespace, in.Pod.UID))}
-			p.wake(until)
+		if in.waits(p, ended) {
 			return
 		}
 	}
 	p.Start = append(p.Start, s)
+}
+
+// waits tells whether the container that ended has to wait for its back-off.
+func (in *Input) waits(p *Plan, ended *runtime.Container) bool {
+	b := in.Backoff[ended.Name]
+	until := b.Until(ended.FinishedAt, in.Limits)
+	if !in.Now.Before(until) {
+		return false
+	}
+	p.Waiting[ended.Name] = status.Waiting{Reason: reasonBackOff, Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
+		b.Delay, ended.Name, in.Pod.Name, in.Pod.Namespace, in.Pod.UID)}
+	p.wake(until)
+	return true
 }
 
 // finished is the phase of a pod that has nothing left to run, or "".

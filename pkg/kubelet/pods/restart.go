@@ -49,26 +49,28 @@ func matchingRule(c *v1.Container, exitCode int) *v1.ContainerRestartRule {
 	return nil
 }
 
-// restartsAll tells whether a container ended in a way that has the whole pod start over.
-func restartsAll(in Input) bool {
-	found := false
+// restarter is the container that ended in a way that has the whole pod start over; nil if none did.
+func (in *Input) restarter() *runtime.Container {
+	var found *runtime.Container
 	runtime.EachContainer(in.Pod, func(c *v1.Container, _ runtime.Kind) {
 		newest := in.State.Newest(c.Name)
 		if newest == nil || newest.State != runtime.Exited {
 			return
 		}
-		rule := matchingRule(c, newest.ExitCode)
-		found = found || rule != nil && rule.Action == v1.ContainerRestartRuleActionRestartAllContainers
+		if rule := matchingRule(c, newest.ExitCode); rule != nil && rule.Action == v1.ContainerRestartRuleActionRestartAllContainers {
+			found = newest
+		}
 	})
 	return found
 }
 
 // restartAll stops every container and removes them all, so that the pod begins anew in
-// its sandbox.
-func (in *Input) restartAll(p *Plan) {
-	if p.Stop = stopAll(in.Pod, in.State, Grace(in.Pod)); len(p.Stop) > 0 {
+// its sandbox, as often as the back-off of the container that asked for it allows.
+func (in *Input) restartAll(p *Plan, by *runtime.Container) {
+	if p.Stop = stopAll(in.Pod, in.State, Grace(in.Pod)); len(p.Stop) > 0 || in.waits(p, by) {
 		return
 	}
+	p.Charge = &Start{Name: by.Name, Ended: by.FinishedAt}
 	for _, c := range in.State.Containers {
 		p.Remove = append(p.Remove, c.ID)
 	}
