@@ -13,13 +13,14 @@ import (
 // devices.
 func (r *report) mounts(c *corev1.Container, s *podScope, p *field.Path) {
 	mounted, mountPaths := sets.New[string](), sets.New[string]()
-	devices := sets.New[string]()
+	devices, devicePaths := sets.New[string](), sets.New[string]()
 	for _, m := range c.VolumeMounts {
 		mounted.Insert(m.Name)
 		mountPaths.Insert(m.MountPath)
 	}
 	for _, d := range c.VolumeDevices {
 		devices.Insert(d.Name)
+		devicePaths.Insert(d.DevicePath)
 	}
 
 	paths := sets.New[string]()
@@ -33,7 +34,9 @@ func (r *report) mounts(c *corev1.Container, s *podScope, p *field.Path) {
 		r.required(m.MountPath, at.Child("mountPath"))
 		r.invalidIf(paths.Has(m.MountPath), at.Child("mountPath"), m.MountPath, "must be unique")
 		paths.Insert(m.MountPath)
-		r.invalidIf(devices.Has(m.Name), at.Child("name"), m.Name, "must not already exist in volumeDevices")
+		if r.invalidIf(devices.Has(m.Name), at.Child("name"), m.Name, "must not already exist in volumeDevices") {
+			r.invalidIf(devicePaths.Has(m.MountPath), at.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices")
+		}
 		r.relativePath(m.SubPath, list.Child("subPath"))
 		r.relativePath(m.SubPathExpr, list.Child("subPathExpr"))
 		r.invalidIf(m.SubPath != "" && m.SubPathExpr != "", at.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive")
@@ -58,7 +61,7 @@ func (r *report) mounts(c *corev1.Container, s *podScope, p *field.Path) {
 		backsteps := strings.Contains("/"+path.Clean(d.DevicePath)+"/", "/../") || strings.Contains("/"+d.DevicePath+"/", "/../")
 		r.invalidIf(backsteps, at.Child("devicePath"), d.DevicePath, "can not contain backsteps ('..')")
 		r.invalidIf(mounted.Has(d.Name), at.Child("name"), d.Name, "must not already exist in volumeMounts")
-		r.invalidIf(mountPaths.Has(d.DevicePath), at.Child("devicePath"), d.DevicePath, "must not already exist as a path in volumeMounts")
+		r.invalidIf(s.volumes[d.Name] != nil && mountPaths.Has(d.DevicePath), at.Child("devicePath"), d.DevicePath, "must not already exist as a path in volumeMounts")
 	}
 }
 

@@ -192,7 +192,7 @@ func (r *report) claims(used []corev1.ResourceClaim, claims []corev1.PodResource
 // containers fit into it.
 func (r *report) podLevelResources(spec *corev1.PodSpec, p *field.Path) {
 	o := spec.Resources
-	if o == nil {
+	if o == nil || spec.OS != nil && spec.OS.Name == corev1.Windows { // which has none
 		return
 	}
 	r.forbidIf(o.Claims != nil, p.Child("claims"), "claims may not be set for Resources at pod-level")

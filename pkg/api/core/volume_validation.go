@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,10 +19,29 @@ type volumeSource struct {
 	check    func(p *field.Path)
 }
 
+// sourceOrder is which of several sources of a volume is taken for the one that
+// was meant. The others follow.
+var sourceOrder = []string{
+	"emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "glusterfs", "flocker", "nfs", "rbd", "quobyte",
+	"cephfs", "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk",
+	"scaleIO", "local", "storageos", "csi",
+}
+
+func compareSources(a, b volumeSource) int {
+	rank := func(s volumeSource) int {
+		if i := slices.Index(sourceOrder, s.name); i >= 0 {
+			return i
+		}
+		return len(sourceOrder)
+	}
+	return rank(a) - rank(b)
+}
+
 // oneSource says that a volume has no more than one source, and validates it. It
 // tells whether the volume has any.
 func (r *report) oneSource(sources []volumeSource, p *field.Path) bool {
 	found := false
+	slices.SortStableFunc(sources, compareSources)
 	for _, s := range sources {
 		if !s.set {
 			continue
