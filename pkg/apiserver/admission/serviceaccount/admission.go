@@ -147,7 +147,9 @@ func (p *Plugin) account(ctx context.Context, namespace, name string) (*corev1.S
 		}
 		return true, last
 	})
-	if last != nil {
+	if apierrors.IsNotFound(last) {
+		return nil, apierrors.NewNotFound(corev1.Resource("serviceaccount"), name)
+	} else if last != nil {
 		return nil, last
 	}
 	return account, waitErr

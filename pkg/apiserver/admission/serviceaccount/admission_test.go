@@ -120,7 +120,7 @@ func TestRefusals(t *testing.T) {
 		mirror  bool
 		refused string
 	}{
-		"account not there":          {spec: corev1.PodSpec{ServiceAccountName: "none"}, refused: `error looking up service account ns/none: serviceaccounts "none" not found`},
+		"account not there":          {spec: corev1.PodSpec{ServiceAccountName: "none"}, refused: `error looking up service account ns/none: serviceaccount "none" not found`},
 		"account not cached yet":     {spec: corev1.PodSpec{ServiceAccountName: "fresh"}},
 		"listed secret":              {spec: corev1.PodSpec{ServiceAccountName: "strict", Volumes: secret("mine"), Containers: env("mine")}},
 		"volume of another secret":   {spec: corev1.PodSpec{ServiceAccountName: "strict", Volumes: secret("x")}, refused: `volume with secret.secretName="x" is not allowed because service account strict does not reference that secret`},

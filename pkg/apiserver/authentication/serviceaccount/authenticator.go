@@ -52,7 +52,7 @@ func newVerifier(issuers []string, keys Keys, audiences authenticator.Audiences,
 		}
 		matched := tokenAudiences.Intersect(requested)
 		if len(matched) == 0 && len(audiences) > 0 {
-			return nil, false, fmt.Errorf("the token is for the audiences %q, not for any of %q", tokenAudiences, requested)
+			return nil, false, fmt.Errorf("token audiences %q is invalid for the target audiences %q", tokenAudiences, requested)
 		}
 
 		info, err := user(ctx, data, public, verified)

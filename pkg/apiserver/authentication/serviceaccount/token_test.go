@@ -137,8 +137,8 @@ func TestBoundTokens(t *testing.T) {
 		"within the leeway":          {objects: cluster(), after: time.Hour + 30*time.Second},
 		"expired":                    {objects: cluster(), after: time.Hour + 2*time.Minute, refused: "has expired"},
 		"not yet valid":              {objects: cluster(), after: -2 * time.Minute, refused: "not valid yet"},
-		"another audience":           {audiences: []string{"vault"}, objects: cluster(), refused: `for the audiences ["vault"]`},
-		"not for who asks":           {asked: []string{"vault"}, objects: cluster(), refused: `not for any of ["vault"]`},
+		"another audience":           {audiences: []string{"vault"}, objects: cluster(), refused: `token audiences ["vault"] is invalid`},
+		"not for who asks":           {asked: []string{"vault"}, objects: cluster(), refused: `for the target audiences ["vault"]`},
 		"another issuer":             {issuer: foreign.issuer, objects: cluster(), ignored: true},
 		"another key":                {issuer: others.issuer, objects: cluster(), refused: "no key verifies"},
 		"tampered with": {objects: cluster(), tamper: func(s string) string {

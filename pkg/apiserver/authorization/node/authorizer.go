@@ -133,7 +133,7 @@ func (r request) readSub(n *nodes, related bool, subresource string, verbs ...st
 	case !slices.Contains(verbs, r.GetVerb()):
 		return fmt.Sprintf("can only %s this type of resource", verbs)
 	case r.GetName() == "":
-		return "can only access individual resources of this type"
+		return "No Object name found"
 	case related:
 		return ""
 	case !n.synced():

@@ -87,7 +87,7 @@ func (g *Guard) Check(ctx context.Context, obj, old runtime.Object) error {
 		}
 		// What an aggregated role will hold is decided by whoever labels roles.
 		if err := g.covered(u, "", everything); err != nil {
-			return forbidden("clusterroles", o.Name, errors.New("must have cluster-admin privileges to use an aggregationRule"))
+			return forbidden("clusterroles", o.Name, errors.New("must have cluster-admin privileges to use the aggregationRule"))
 		}
 		return nil
 	case *rbacv1.RoleBinding:
@@ -104,8 +104,12 @@ var everything = []rbacv1.PolicyRule{
 }
 
 func forbidden(resource, name string, err error) error {
-	if err == nil {
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
 		return nil
+	case errors.As(err, &status):
+		return err // the role is not there: that is not the user's lack of rights
 	}
 	return apierrors.NewForbidden(rbacv1.Resource(resource), name, err)
 }
@@ -152,7 +156,12 @@ func (g *Guard) mayBind(ctx context.Context, u user.Info, ref rbacv1.RoleRef, na
 		}
 	}
 	rules, err := g.resolver.RulesOf(ref, namespace)
-	if err != nil {
+	if apierrors.IsNotFound(err) {
+		if namespace == "" {
+			return apierrors.NewNotFound(rbacv1.Resource("clusterrolebindings"), ref.Name)
+		}
+		return apierrors.NewNotFound(rbacv1.Resource("rolebindings"), ref.Name)
+	} else if err != nil {
 		return err
 	}
 	return g.covered(u, namespace, rules)

@@ -153,6 +153,7 @@ func TestGuard(t *testing.T) {
 		obj     runtime.Object
 		old     runtime.Object
 		refused string
+		missing string
 	}{
 		"nobody":                                {ctx: t.Context(), obj: secrets, refused: "no user on the request"},
 		"more than one has":                     {ctx: as("eve", "g"), obj: secrets, refused: "user \"eve\" (groups=[\"g\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\"]}"},
@@ -163,19 +164,23 @@ func TestGuard(t *testing.T) {
 		"escalate":                              {ctx: as("esc"), obj: clusterRole("new", rule("*", "*", "*"))},
 		"rules unchanged":                       {ctx: as("eve"), obj: labelled, old: secrets},
 		"rules added":                           {ctx: as("eve"), obj: role("a", "new", rule("get,list", "", "secrets")), old: secrets, refused: "attempting to grant"},
-		"aggregation":                           {ctx: as("ann"), obj: aggregated, refused: "must have cluster-admin privileges to use an aggregationRule"},
+		"aggregation":                           {ctx: as("ann"), obj: aggregated, refused: "must have cluster-admin privileges to use the aggregationRule"},
 		"aggregation by an administrator":       {ctx: as("root"), obj: aggregated},
 		"binding to a greater role":             {ctx: as("eve"), obj: clusterRoleBinding("admin", someone("eve")), refused: "attempting to grant"},
 		"binding to a greater role, namespaced": {ctx: as("eve"), obj: roleBinding("a", "admin", "ClusterRole", someone("eve")), refused: "attempting to grant"},
 		"binding to an equal role":              {ctx: as("eve"), obj: clusterRoleBinding("reader", someone("bob"))},
 		"binding with the verb":                 {ctx: as("bind"), obj: roleBinding("a", "admin", "ClusterRole", someone("bob"))},
 		"binding another role than the verb's":  {ctx: as("bind"), obj: roleBinding("a", "reader", "ClusterRole", someone("bob")), refused: "attempting to grant"},
-		"binding to a role that is not there":   {ctx: as("eve"), obj: roleBinding("a", "none", "Role", someone("bob")), refused: `role.rbac.authorization.k8s.io "none" not found`},
+		"binding to a role that is not there":   {ctx: as("eve"), obj: roleBinding("a", "none", "Role", someone("bob")), missing: `rolebindings.rbac.authorization.k8s.io "none" not found`},
 		"the garbage collector":                 {ctx: as("gc"), obj: owned, old: roleBinding("a", "admin", "ClusterRole", someone("eve"))},
 		"a subject more":                        {ctx: as("eve"), obj: roleBinding("a", "admin", "ClusterRole", someone("eve")), old: roleBinding("a", "admin", "ClusterRole"), refused: "attempting to grant"},
 	} {
 		err := g.Check(test.ctx, test.obj, test.old)
 		switch {
+		case test.missing != "":
+			if !apierrors.IsNotFound(err) || err.Error() != test.missing {
+				t.Errorf("%s: %v, want %q", name, err, test.missing)
+			}
 		case test.refused == "" && err != nil:
 			t.Errorf("%s: %v", name, err)
 		case test.refused != "" && (!apierrors.IsForbidden(err) || !strings.Contains(err.Error(), test.refused)):
