@@ -18,8 +18,8 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-func TestNodeNotReady(t *testing.T) {
-	c := start(t)
+func testNodeNotReady(t *testing.T, shared *cluster) {
+	c := shared.in(t)
 	node := func() *corev1.Node {
 		n, err := c.cs.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
 		c.must(err)
@@ -71,8 +71,8 @@ func TestNodeNotReady(t *testing.T) {
 	hasTaint(corev1.TaintEffectNoSchedule, false)
 }
 
-func TestCertificates(t *testing.T) {
-	c := start(t)
+func testCertificates(t *testing.T, shared *cluster) {
+	c := shared.in(t)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	c.must(err)
 	data, err := cert.MakeCSR(key, &pkix.Name{CommonName: "system:node:n1", Organization: []string{"system:nodes"}}, nil, nil)
@@ -97,8 +97,8 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-func TestAggregatedRoles(t *testing.T) {
-	c := start(t)
+func testAggregatedRoles(t *testing.T, shared *cluster) {
+	c := shared.in(t)
 	c.eventually("the rules of admin", func(ctx context.Context) (bool, string) {
 		r, err := c.cs.RbacV1().ClusterRoles().Get(ctx, "admin", metav1.GetOptions{})
 		c.must(err)

@@ -67,15 +67,38 @@ func start(t *testing.T) *cluster {
 	run(t, "--kubeconfig="+kubeconfig, "--secure-port=0", "--use-service-account-credentials", "--controllers=*,bootstrapsigner,tokencleaner",
 		"--root-ca-file="+cfg.CAFile, "--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--service-cluster-ip-range=10.96.0.0/16",
 		"--cluster-signing-cert-file="+caCert, "--cluster-signing-key-file="+caKey)
-	c := &cluster{T: t, cfg: cfg, cs: cs, nodes: controllertest.StartNodes(t, cs, "n1", "n2")}
-	ns, err := cs.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "t-"}}, metav1.CreateOptions{})
-	c.must(err)
-	c.ns = ns.Name
-	c.eventually("a service account", func(ctx context.Context) (bool, string) {
-		_, err := cs.CoreV1().ServiceAccounts(c.ns).Get(ctx, "default", metav1.GetOptions{})
+	return &cluster{T: t, cfg: cfg, cs: cs, nodes: controllertest.StartNodes(t, cs, "n1", "n2")}
+}
+
+// in returns the cluster for the use of one test, with a namespace of its own.
+func (c *cluster) in(t *testing.T) *cluster {
+	own := *c
+	own.T = t
+	ns, err := c.cs.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "t-"}}, metav1.CreateOptions{})
+	own.must(err)
+	own.ns = ns.Name
+	own.eventually("a service account", func(ctx context.Context) (bool, string) {
+		_, err := c.cs.CoreV1().ServiceAccounts(own.ns).Get(ctx, "default", metav1.GetOptions{})
 		return err == nil, fmt.Sprint(err)
 	})
-	return c
+	return &own
+}
+
+// TestControllers runs all suites against one cluster.
+func TestControllers(t *testing.T) {
+	c := start(t)
+	for name, test := range map[string]func(*testing.T, *cluster){
+		"Deployment":       testDeployment,
+		"DaemonSet":        testDaemonSet,
+		"Job":              testJob,
+		"Endpoints":        testEndpoints,
+		"GarbageCollector": testGarbageCollector,
+		"NodeNotReady":     testNodeNotReady,
+		"Certificates":     testCertificates,
+		"AggregatedRoles":  testAggregatedRoles,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, c) })
+	}
 }
 
 func run(t *testing.T, args ...string) {
@@ -123,8 +146,8 @@ func template(image string, labels map[string]string) corev1.PodTemplateSpec {
 	}
 }
 
-func TestDeployment(t *testing.T) {
-	c := start(t)
+func testDeployment(t *testing.T, shared *cluster) {
+	c := shared.in(t)
 	labels := map[string]string{"app": "web"}
 	api := c.cs.AppsV1().Deployments(c.ns)
 	d, err := api.Create(t.Context(), &appsv1.Deployment{

@@ -30,8 +30,8 @@ func (c *cluster) retry(change func(ctx context.Context) error) {
 	})
 }
 
-func TestDaemonSet(t *testing.T) {
-	c := start(t)
+func testDaemonSet(t *testing.T, shared *cluster) {
+	c := shared.in(t)
 	labels := map[string]string{"app": "agent"}
 	api := c.cs.AppsV1().DaemonSets(c.ns)
 	ds, err := api.Create(t.Context(), &appsv1.DaemonSet{
@@ -71,8 +71,8 @@ func TestDaemonSet(t *testing.T) {
 	}
 }
 
-func TestJob(t *testing.T) {
-	c := start(t)
+func testJob(t *testing.T, shared *cluster) {
+	c := shared.in(t)
 	api := c.cs.BatchV1().Jobs(c.ns)
 	job := func(name, image string, change func(*batchv1.JobSpec)) *batchv1.Job {
 		j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -140,8 +140,8 @@ func TestJob(t *testing.T) {
 	})
 }
 
-func TestEndpoints(t *testing.T) {
-	c := start(t)
+func testEndpoints(t *testing.T, shared *cluster) {
+	c := shared.in(t)
 	labels := map[string]string{"app": "web"}
 	_, err := c.cs.AppsV1().ReplicaSets(c.ns).Create(t.Context(), &appsv1.ReplicaSet{
 		ObjectMeta: metav1.ObjectMeta{Name: "web"},
@@ -187,8 +187,8 @@ func TestEndpoints(t *testing.T) {
 	})
 }
 
-func TestGarbageCollector(t *testing.T) {
-	c := start(t)
+func testGarbageCollector(t *testing.T, shared *cluster) {
+	c := shared.in(t)
 	labels := map[string]string{"app": "x"}
 	sets := c.cs.AppsV1().ReplicaSets(c.ns)
 	for policy, left := range map[metav1.DeletionPropagation]int{

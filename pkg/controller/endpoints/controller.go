@@ -116,16 +116,13 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	} else {
 		err = c.client.Update(ctx, next)
 	}
-	switch {
-	case err == nil, apierrors.IsConflict(err), pods.IsNamespaceTerminating(err):
+	if err == nil || pods.IsNamespaceTerminating(err) {
 		return reconcile.Result{}, nil
-	case apierrors.IsForbidden(err) && create:
-		// As with a namespace that is going: it would fail every time.
-		c.events.Eventf(svc, corev1.EventTypeWarning, reason, "Failed to %s endpoint %s/%s: %v", verb, svc.Namespace, svc.Name, err)
-		return reconcile.Result{}, fmt.Errorf("creating Endpoints: %w", err)
 	}
-	c.events.Eventf(svc, corev1.EventTypeWarning, reason, "Failed to %s endpoint %s/%s: %v", verb, svc.Namespace, svc.Name, err)
-	return reconcile.Result{}, fmt.Errorf("writing Endpoints: %w", err)
+	if !apierrors.IsConflict(err) {
+		c.events.Eventf(svc, corev1.EventTypeWarning, reason, "Failed to %s endpoint %s/%s: %v", verb, svc.Namespace, svc.Name, err)
+	}
+	return reconcile.Result{}, fmt.Errorf("%s Endpoints: %w", verb, err)
 }
 
 // remove deletes the Endpoints of a Service that is gone, if they were made here.

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -31,6 +32,9 @@ import (
 // registering anew.
 const quarantine = 40 * time.Second
 
+// gather is how long more work is waited for before all pods are looked at.
+const gather = time.Second
+
 // Controller looks at all pods at once; a request has no name.
 type Controller struct {
 	client    client.Client
@@ -48,12 +52,19 @@ func New(c client.Client, live client.Reader, threshold int) *Controller {
 // Register adds the controller to mgr. It is woken by what can make work for it.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	o.MaxConcurrentReconciles = 1
-	wake := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{{}} })
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	soon := func(q queue) { q.AddAfter(reconcile.Request{}, gather) }
+	wake := handler.Funcs{
+		CreateFunc: func(_ context.Context, _ event.CreateEvent, q queue) { soon(q) },
+		UpdateFunc: func(_ context.Context, _ event.UpdateEvent, q queue) { soon(q) },
+		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q queue) { soon(q) },
+	}
 	relevant := func(p *corev1.Pod) bool {
 		return pods.IsTerminated(p) || p.DeletionTimestamp != nil && p.Spec.NodeName == ""
 	}
 	podMatters := predicate.Funcs{
-		CreateFunc: func(event.CreateEvent) bool { return true }, // of a node that is gone, at the start
+		// At the start, the pods of nodes that have gone meanwhile.
+		CreateFunc: func(e event.CreateEvent) bool { return e.IsInInitialList || relevant(e.Object.(*corev1.Pod)) },
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			a, b := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
 			return !relevant(a) && relevant(b) || a.Spec.NodeName != b.Spec.NodeName || a.DeletionTimestamp == nil && b.DeletionTimestamp != nil
