@@ -30,8 +30,6 @@ type Config struct {
 	StaticPodPath string
 	// Limits bound the back-off of containers that keep ending.
 	Limits BackoffLimits
-	// MaxPods is the number of pods that the node takes.
-	MaxPods int
 	// UnsafeSysctls are the patterns of those that pods may set although they reach beyond them.
 	UnsafeSysctls []string
 	// RuntimeName is the first part of container ids: containerd, cri-o.
@@ -69,6 +67,8 @@ type Manager struct {
 	running sync.WaitGroup
 	again   chan struct{}   // asks the watcher to look at everything
 	base    context.Context // of status writes and probes, which outlive a worker's step
+
+	admitting sync.Mutex // from the look at the pods that are there until the new one is
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
@@ -163,6 +163,8 @@ func (m *Manager) set(ctx context.Context, pod *v1.Pod) {
 		}
 		return
 	}
+	m.admitting.Lock()
+	defer m.admitting.Unlock()
 	w = newWorker(m, pod)
 	switch {
 	case pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed:

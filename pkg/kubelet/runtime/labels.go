@@ -108,8 +108,8 @@ func logSymlink(pod *v1.Pod, container, id string) string {
 	return filepath.Join(defaultContainerLogsDir, prefix+"-"+id+suffix)
 }
 
-// MirrorHash is the hash of a static pod that its mirror pod repeats, by which the kubelet
-// tells whether the mirror is of the same specification.
+// Annotations on static pods and their mirrors. A mirror repeats the hash of the static pod that it
+// shows, so that a mirror of another specification is recognized.
 const (
 	AnnotationConfigHash   = "kubernetes.io/config.hash"
 	AnnotationConfigMirror = v1.MirrorPodAnnotationKey

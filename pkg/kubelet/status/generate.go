@@ -359,7 +359,7 @@ func (in *Input) conditions(s *v1.PodStatus) {
 func (in *Input) readyToStart() v1.PodCondition {
 	c := v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionTrue}
 	if b := in.State.ReadySandbox(); b == nil || !in.Pod.Spec.HostNetwork && len(b.IPs) == 0 {
-		c.Status = v1.ConditionFalse
+		c.Status, c.Reason = v1.ConditionFalse, "PodSandboxNotReady"
 	}
 	return c
 }
