@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -42,17 +40,12 @@ func (c *ClusterIPs) Take(ctx context.Context, s *corev1.Service, ip string, dry
 	if err != nil {
 		return err
 	}
-	ranges := c.ranges(familyOf(ip))
-	for _, r := range ranges {
+	for _, r := range c.ranges(familyOf(ip)) {
 		if first, last := bounds(r); r.Contains(addr) && !addr.Less(first) && !last.Less(addr) {
 			return c.create(ctx, s, addr, dryRun)
 		}
 	}
-	var names []string
-	for _, r := range ranges {
-		names = append(names, r.String())
-	}
-	return fmt.Errorf("the provided IP (%s) is not in the valid range. The range of valid IPs is %s", ip, strings.Join(names, ", "))
+	return errors.New("the provided network does not match the current range")
 }
 
 // Next implements Addresses. The lower part of a range is left, while there is

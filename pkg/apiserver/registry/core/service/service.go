@@ -72,10 +72,14 @@ var resource = generic.Resource[*corev1.Service]{
 	HasStatus:        true,
 	CreateOnUpdate:   true,
 	Validate:         generic.Check(core.ValidateService),
-	PrepareForUpdate: func(_ context.Context, obj, old *corev1.Service) { dropMeaningless(obj, old) },
-	ValidateUpdate:   generic.CheckUpdate(core.ValidateServiceUpdate),
-	Warnings:         generic.Warn(core.WarningsService),
-	ReturnDeleted:    true,
+	PrepareForCreate: func(_ context.Context, obj *corev1.Service) { dropInternalPolicy(obj) },
+	PrepareForUpdate: func(_ context.Context, obj, old *corev1.Service) {
+		dropMeaningless(obj, old)
+		dropInternalPolicy(obj)
+	},
+	ValidateUpdate: generic.CheckUpdate(core.ValidateServiceUpdate),
+	Warnings:       generic.Warn(core.WarningsService),
+	ReturnDeleted:  true,
 
 	Fields: func(s *corev1.Service) fields.Set {
 		return fields.Set{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}

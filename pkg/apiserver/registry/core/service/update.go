@@ -143,3 +143,10 @@ func noNewNodePorts(ports, old []corev1.ServicePort) bool {
 	}
 	return true
 }
+
+// dropInternalPolicy clears what means nothing to a name outside of the cluster.
+func dropInternalPolicy(s *corev1.Service) {
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		s.Spec.InternalTrafficPolicy = nil
+	}
+}
