@@ -199,3 +199,11 @@ func validateCapacity(c *storagev1.CSIStorageCapacity) field.ErrorList {
 func WarningsCSIStorageCapacity(c, _ *storagev1.CSIStorageCapacity) []string {
 	return rules.NodeSelectorWarnings(c.NodeTopology, field.NewPath("nodeTopology"))
 }
+
+// WarningsCSIDriver are what the author of a CSIDriver should know. old is nil on creation.
+func WarningsCSIDriver(d, _ *storagev1.CSIDriver) []string {
+	if len(d.Spec.TokenRequests) > 0 && d.Spec.ServiceAccountTokenInSecrets == nil {
+		return []string{"spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes"}
+	}
+	return nil
+}

@@ -2,6 +2,7 @@
 package servicecidr
 
 import (
+	"context"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -21,7 +22,11 @@ func Storage(o generic.Options) (generic.Storage, error) {
 	return generic.Storage{
 		"servicecidrs": s,
 		"servicecidrs/status": s.Status(generic.Update[*networkingv1.ServiceCIDR]{
-			Validate: generic.CheckUpdate(networking.ValidateServiceCIDRStatusUpdate),
+			Prepare: func(_ context.Context, s, old *networkingv1.ServiceCIDR) {
+				metav1.ResetObjectMetaForStatus(&s.ObjectMeta, &old.ObjectMeta)
+			},
+			ResetFields: []string{"metadata"},
+			Validate:    generic.CheckUpdate(networking.ValidateServiceCIDRStatusUpdate),
 		}),
 	}, nil
 }

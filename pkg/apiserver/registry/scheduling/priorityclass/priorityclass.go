@@ -3,6 +3,7 @@ package priorityclass
 
 import (
 	"context"
+	"errors"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -40,11 +41,7 @@ func (s *store) Delete(ctx context.Context, name string, validate rest.ValidateO
 	return s.Store.Delete(ctx, name, validate, options)
 }
 
-type systemError struct{}
-
-func (systemError) Error() string { return "this is a system priority class and cannot be deleted" }
-
-var errSystem error = systemError{}
+var errSystem = errors.New("this is a system priority class and cannot be deleted")
 
 var doc = schedulingv1.PriorityClass{}.SwaggerDoc()
 

@@ -40,6 +40,7 @@ var resource = generic.Resource[*storagev1.CSIDriver]{
 	},
 	Validate:       generic.Check(storage.ValidateCSIDriver),
 	ValidateUpdate: generic.CheckUpdate(storage.ValidateCSIDriverUpdate),
+	Warnings:       generic.Warn(storage.WarningsCSIDriver),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

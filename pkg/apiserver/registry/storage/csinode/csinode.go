@@ -22,7 +22,11 @@ func Storage(o generic.Options) (generic.Storage, error) {
 		"csinodes": s,
 		"csinodes/status": s.Status(generic.Update[*storagev1.CSINode]{
 			// Health of volumes, all that the status has, is alpha and off.
-			Prepare: func(_ context.Context, n, old *storagev1.CSINode) { n.Status = old.Status },
+			Prepare: func(_ context.Context, n, old *storagev1.CSINode) {
+				metav1.ResetObjectMetaForStatus(&n.ObjectMeta, &old.ObjectMeta)
+				n.Status = old.Status
+			},
+			ResetFields: []string{"metadata"},
 		}),
 	}, nil
 }
