@@ -1,0 +1,162 @@
+package pods
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	critest "k8s.io/cri-api/pkg/apis/testing"
+
+	"github.com/leme-k8s/leme/pkg/kubelet/objects"
+	"github.com/leme-k8s/leme/pkg/kubelet/probes"
+	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
+	"github.com/leme-k8s/leme/pkg/kubelet/status"
+)
+
+// held stands for the rooms that hold something of a pod on the node.
+type held struct {
+	mu   sync.Mutex
+	pods map[types.UID]bool
+}
+
+func (h *held) set(uid types.UID, there bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if there {
+		h.pods[uid] = true
+	} else {
+		delete(h.pods, uid)
+	}
+}
+
+func (h *held) UIDs() ([]types.UID, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []types.UID
+	for uid := range h.pods {
+		out = append(out, uid)
+	}
+	return out, nil
+}
+
+type fakeVolumes struct{ held }
+
+func (f *fakeVolumes) Mount(_ context.Context, pod *v1.Pod) (Mounted, error) {
+	f.set(pod.UID, true)
+	return Mounted{}, nil
+}
+
+func (f *fakeVolumes) Unmount(_ context.Context, uid types.UID) error { f.set(uid, false); return nil }
+
+func (f *fakeVolumes) SubPath(context.Context, *v1.Pod, *v1.Container, int, runtime.Volume, string) (string, error) {
+	return "", nil
+}
+
+type fakeCgroups struct{ held }
+
+func (f *fakeCgroups) Ensure(_ context.Context, pod *v1.Pod) (string, error) {
+	f.set(pod.UID, true)
+	return "/kubepods/pod" + string(pod.UID), nil
+}
+
+func (f *fakeCgroups) Remove(_ context.Context, uid types.UID) error { f.set(uid, false); return nil }
+
+type fakeImages struct{}
+
+func (fakeImages) Ensure(_ context.Context, r ImageRequest) (string, error) { return r.Image, nil }
+
+// eventually polls until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
+// TestStaticPod takes a pod from its file to its last trace, on a fake runtime, and finds a container that
+// nobody wants on the way.
+func TestStaticPod(t *testing.T) {
+	dir := t.TempDir()
+	manifests := filepath.Join(dir, "manifests")
+	if err := os.Mkdir(manifests, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cri, images := critest.NewFakeRuntimeService(), critest.NewFakeImageService()
+	images.SetFakeImages([]string{"image"})
+	volumes, cgroups := &fakeVolumes{held{pods: map[types.UID]bool{"left": true}}}, &fakeCgroups{held{pods: map[types.UID]bool{}}}
+	orphan := &runtimeapi.PodSandboxConfig{
+		Metadata: &runtimeapi.PodSandboxMetadata{Name: "orphan", Namespace: "n", Uid: "orphan"},
+		Labels:   map[string]string{"io.kubernetes.pod.name": "orphan", "io.kubernetes.pod.namespace": "n", "io.kubernetes.pod.uid": "orphan"},
+	}
+	foreign := &runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: "foreign", Namespace: "n", Uid: "foreign"}}
+	for _, config := range []*runtimeapi.PodSandboxConfig{orphan, foreign} {
+		if _, err := cri.RunPodSandbox(t.Context(), config, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	recorder := record.NewFakeRecorder(1000)
+	m := NewManager(Config{NodeName: "node", StaticPodPath: manifests, Limits: BackoffLimits{10 * time.Second, 300 * time.Second}, RuntimeName: "fake"})
+	run := runtime.New(runtime.Config{RootDir: filepath.Join(dir, "root"), LogDir: filepath.Join(dir, "logs"), MaxPods: 10, Parallel: 2}, runtime.Dependencies{
+		CRI: cri, Images: images, Services: func(string) []*v1.Service { return nil }, Recorder: recorder,
+		HostIPs: func() []string { return []string{"192.0.2.1"} }, Allocatable: func() v1.ResourceList { return nil },
+		RecursiveReadOnly: func(string) bool { return false },
+	})
+	m.Dependencies = Dependencies{
+		Runtime: run, Observer: runtime.NewObserver(cri), Probes: probes.NewManager(run.Exec, recorder, m.Wake), Status: status.NewWriter(nil, 1),
+		Objects: objects.New(nil, m.Refresh), Volumes: volumes, Cgroups: cgroups, Images: fakeImages{}, Recorder: recorder,
+		Node:    func(context.Context) (*v1.Node, error) { n := &v1.Node{}; n.Name = "node"; return n, nil },
+		Handler: func(context.Context, *v1.Pod) (string, error) { return "", nil },
+	}
+
+	file := filepath.Join(manifests, "p.yaml")
+	if err := os.WriteFile(file, []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: kube-system}\n"+
+		"spec: {hostNetwork: true, containers: [{name: c, image: image}]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); _ = m.Run(ctx) }()
+	defer func() { cancel(); <-stopped }()
+
+	eventually(t, "the pod runs", func() bool {
+		pod, ok := m.PodByName("kube-system", "p-node")
+		return ok && pod.Status.Phase == v1.PodRunning
+	})
+	cri.Lock()
+	for _, c := range cri.Containers {
+		if c.Labels["io.kubernetes.container.name"] != "c" || c.Annotations["io.kubernetes.container.hash"] == "" {
+			t.Errorf("the container is not labelled as a kubelet's: %v %v", c.Labels, c.Annotations)
+		}
+	}
+	cri.Unlock()
+	pod, _ := m.PodByName("kube-system", "p-node")
+	path, _, err := m.ContainerLog(pod.UID, "c", false)
+	if want := filepath.Join("kube-system_p-node_"+string(pod.UID), "c", "0.log"); err != nil || !strings.HasSuffix(path, want) {
+		t.Errorf("log at %q, want …%s: %v", path, want, err)
+	}
+
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "only what no kubelet made is left", func() bool {
+		cri.Lock()
+		defer cri.Unlock()
+		return len(cri.Containers) == 0 && len(cri.Sandboxes) == 1
+	})
+	eventually(t, "volumes and cgroups are given back, those of earlier pods too", func() bool {
+		v, _ := volumes.UIDs()
+		c, _ := cgroups.UIDs()
+		return len(v)+len(c)+len(m.Pods()) == 0
+	})
+}
