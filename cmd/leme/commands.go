@@ -37,6 +37,8 @@ func newCommand() *cobra.Command {
 		Long:              "leme runs a Kubernetes v" + component.Version + " cluster on this machine: `leme up` starts it, `leme down` leaves nothing of it.",
 		SilenceUsage:      true,
 		SilenceErrors:     true,
+		Args:              cobra.NoArgs, // an unknown command is an error
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		TraverseChildren:  true, // `leme --data-dir D kubectl …`, whose own flags are kubectl's
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
