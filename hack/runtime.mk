@@ -13,10 +13,9 @@ RUNTIME_PARTS := containerd runc cni etcd coredns
 .PHONY: runtime
 runtime: $(RUNTIME_PARTS:%=$(RUNTIME)/.%) ## Build containerd, runc, CNI plugins, etcd and CoreDNS from their pins
 
-# What a part needs of the machine to be built (libseccomp), to be packed (busybox) or
-# to run (nft): the package is installed if its file is missing.
+# What a part needs of the machine to be built (libseccomp) or to run (nft): the package is installed if its file is missing.
 PREREQUISITES := /usr/bin/gcc=gcc /usr/include/stdlib.h=libc6-dev /usr/include/seccomp.h=libseccomp-dev \
-	/usr/bin/pkg-config=pkg-config /usr/sbin/nft=nftables /bin/busybox=busybox-static
+	/usr/bin/pkg-config=pkg-config /usr/sbin/nft=nftables
 
 .PHONY: prerequisites
 prerequisites:

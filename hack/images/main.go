@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ func main() {
 	out := flag.String("out", "bin/images", "`directory` to write the archives to")
 	pause := flag.String("pause", "", "the static pause `binary`")
 	coredns := flag.String("coredns", "", "the static coredns `binary`")
-	busybox := flag.String("busybox", "", "the static busybox `binary`")
+	busybox := flag.String("busybox", "", "the busybox `binary` of Debian's package")
 	arch := flag.String("arch", "amd64", "the `architecture` of the binaries")
 	flag.Parse()
 	if err := run(*out, *arch, *pause, *coredns, *busybox); err != nil {
@@ -81,6 +82,7 @@ type image struct {
 type file struct {
 	path, from, link, content string
 	mode                      fs.FileMode
+	dynamic                   bool // needs the libraries in the image
 }
 
 func program(path, from string) file { return file{path: path, from: from, mode: 0o755} }
@@ -98,14 +100,26 @@ var base = []file{
 	{path: "home", mode: fs.ModeDir | 0o755},
 }
 
-// busyboxFiles are the program and a link for each of its applets.
+// busyboxFiles are the program, the libraries that it is linked with, and a link for
+// each of its applets. It is linked dynamically: glibc cannot resolve names in a static
+// program.
 func busyboxFiles(path string) ([]file, error) {
-	out, err := exec.Command(path, "--list").Output()
+	list, err := exec.Command(path, "--list").Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s --list: %w", path, err)
 	}
-	files := []file{{path: "bin", mode: fs.ModeDir | 0o755}, program("bin/busybox", path)}
-	for _, applet := range strings.Fields(string(out)) {
+	libs, err := exec.Command("ldd", path).Output()
+	if err != nil {
+		return nil, fmt.Errorf("ldd %s: %w", path, err)
+	}
+	files := []file{
+		{path: "bin", mode: fs.ModeDir | 0o755},
+		{path: "bin/busybox", from: path, mode: 0o755, dynamic: true},
+	}
+	for _, lib := range regexp.MustCompile(`/\S+`).FindAllString(string(libs), -1) {
+		files = append(files, file{path: strings.TrimPrefix(lib, "/"), from: lib, mode: 0o755, dynamic: true})
+	}
+	for _, applet := range strings.Fields(string(list)) {
 		if applet != "busybox" {
 			files = append(files, file{path: "bin/" + applet, link: "bin/busybox", mode: 0o755})
 		}
@@ -159,8 +173,10 @@ func (i image) tar() ([]byte, error) {
 		case f.link != "":
 			h.Typeflag, h.Linkname = tar.TypeLink, f.link
 		case f.from != "":
-			if err := checkStatic(f.from); err != nil {
-				return nil, err
+			if !f.dynamic {
+				if err := checkStatic(f.from); err != nil {
+					return nil, err
+				}
 			}
 			var err error
 			if content, err = os.ReadFile(f.from); err != nil {

@@ -6,6 +6,7 @@
 //
 //	eventually TIME REGEXP COMMAND…   run the command until it succeeds and its output matches
 //	load start FILE, load stop        request the URL in a file in a loop; stop fails if a request failed
+//	httpget URL                       print what is at a URL
 //
 // kubectl in the path is the stock one with the cluster's kubeconfig.
 package e2e
@@ -45,13 +46,36 @@ type cluster struct {
 var shared cluster
 
 func TestMain(m *testing.M) {
+	testscript.Main(withCluster{m}, map[string]func(){"httpget": httpget})
+}
+
+// withCluster runs the tests while the shared cluster runs.
+type withCluster struct{ *testing.M }
+
+func (m withCluster) Run() int {
 	flag.Parse()
-	code, err := run(m)
+	code, err := run(m.M)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
-		code = 1
+		return 1
 	}
-	os.Exit(code)
+	return code
+}
+
+// httpget prints what is at a URL.
+func httpget() {
+	client := &http.Client{Timeout: 2 * time.Second}
+	resp, err := client.Get(os.Args[1])
+	if err == nil {
+		defer resp.Body.Close()
+		if _, err = io.Copy(os.Stdout, resp.Body); err == nil && resp.StatusCode != http.StatusOK {
+			err = errors.New(resp.Status)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 func run(m *testing.M) (code int, err error) {

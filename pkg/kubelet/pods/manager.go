@@ -436,7 +436,8 @@ func (m *Manager) ContainerLog(uid types.UID, container string, previous bool) (
 			c = last
 		}
 	}
-	if previous && c != nil {
+	// A container that has ended and waits to be started anew is itself the previous one.
+	if previous && c != nil && !(c.State == runtime.Exited && m.restarting(uid, container)) {
 		if c = state.Previous(container); c == nil {
 			return "", "", fmt.Errorf("previous terminated container %q in pod %q not found", container, m.podName(uid))
 		}
@@ -455,6 +456,16 @@ func (m *Manager) podName(uid types.UID) string {
 		return pod.Name
 	}
 	return string(uid)
+}
+
+// restarting reports whether a container has ended and is to be started again.
+func (m *Manager) restarting(uid types.UID, container string) bool {
+	pod, ok := m.Pod(uid)
+	if !ok {
+		return false
+	}
+	st := containerStatus(&pod.Status, container)
+	return st != nil && st.State.Waiting != nil
 }
 
 // waiting says what a container without a log is waiting for.
