@@ -11,7 +11,9 @@ VERSION_PKG := k8s.io/component-base/version
 LDFLAGS    := -s -w \
 	-X $(VERSION_PKG).gitVersion=$(VERSION) -X $(VERSION_PKG).gitMajor=1 -X $(VERSION_PKG).gitMinor=37 \
 	-X $(VERSION_PKG).gitCommit=$(COMMIT) -X $(VERSION_PKG).gitTreeState=clean
+# The same for builds and tests, so that what one compiles the other need not.
 export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -buildvcs=false
 
 include hack/runtime.mk hack/images.mk hack/generate.mk
 
@@ -28,7 +30,7 @@ down: $(BIN)/leme ## Remove the cluster and everything that belongs to it
 build: $(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS)) ## Build leme and the component binaries into bin/
 
 $(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS)):
-	go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(@F)
+	go build -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(@F)
 
 .PHONY: test
 test: ## Pass the unit and integration tests: all but those that need a cluster
