@@ -33,7 +33,7 @@ $(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS)):
 	go build -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(@F)
 
 .PHONY: test
-test: ## Pass the unit and integration tests: all but those that need a cluster
+test: prerequisites ## Pass the unit and integration tests: all but those that need a cluster
 	go test ./apis/... ./cmd/... ./hack/... ./pkg/... ./test/rules/...
 
 .PHONY: e2e

@@ -10,7 +10,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/proxy/nft"
 )
 
-// labels that hand a Service to another proxy.
+// labelServiceProxyName hands a Service to another proxy.
 const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 
 // ignored reports whether no rules are to be made for a Service: it has no address, or
@@ -125,7 +125,7 @@ func affinity(svc *v1.Service) time.Duration {
 	if svc.Spec.SessionAffinity != v1.ServiceAffinityClientIP {
 		return 0
 	}
-	seconds := int32(v1.DefaultClientIPServiceAffinitySeconds)
+	seconds := v1.DefaultClientIPServiceAffinitySeconds
 	if c := svc.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {
 		seconds = *c.ClientIP.TimeoutSeconds
 	}
