@@ -1,5 +1,6 @@
 # Generated code. Its results are committed; `make verify` checks that they are current.
 
 .PHONY: generate
-generate: ## Write generated code again
+generate: ## Write generated code again: OpenAPI definitions, deep copies of the configuration
 	hack/generate/openapi.sh
+	hack/generate/deepcopy.sh

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 empty=$(mktemp)
 trap 'rm -f "$empty"' EXIT
 
-go run k8s.io/kube-openapi/cmd/openapi-gen \
+go tool -modfile=hack/tools/go.mod openapi-gen \
   --go-header-file "$empty" \
   --report-filename /dev/null \
   --output-dir pkg/api/openapi \
