@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 // WarningsPod are what the author of a pod should know. An update, which can
@@ -116,7 +118,7 @@ func (w *warnings) podAnnotations(annotations map[string]string, spec *corev1.Po
 func (w *warnings) scheduling(spec *corev1.PodSpec, p *field.Path) {
 	const nullSelector = "%s: a null labelSelector results in matching no pod"
 	for key := range ordered(spec.NodeSelector) {
-		if message, old := oldLabels[key]; old {
+		if message, former := rules.FormerNodeLabel(key); former {
 			w.add("%s: %s", p.Child("nodeSelector").Key(key), message)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 // warnings collects what the author of an object should know though it is valid.
@@ -186,17 +188,8 @@ func (w *warnings) oldVolumes(p *field.Path, list []oldVolume) {
 	}
 }
 
-// oldLabels are labels of nodes that have newer names.
-var oldLabels = map[string]string{
-	"beta.kubernetes.io/arch":                  `deprecated since v1.14; use "kubernetes.io/arch" instead`,
-	"beta.kubernetes.io/os":                    `deprecated since v1.14; use "kubernetes.io/os" instead`,
-	"failure-domain.beta.kubernetes.io/region": `deprecated since v1.17; use "topology.kubernetes.io/region" instead`,
-	"failure-domain.beta.kubernetes.io/zone":   `deprecated since v1.17; use "topology.kubernetes.io/zone" instead`,
-	"beta.kubernetes.io/instance-type":         `deprecated since v1.17; use "node.kubernetes.io/instance-type" instead`,
-}
-
 func (w *warnings) label(key string, p *field.Path) {
-	if message, old := oldLabels[key]; old {
+	if message, former := rules.FormerNodeLabel(key); former {
 		w.add("%s: %s is %s", p, key, message)
 	}
 }

@@ -19,24 +19,26 @@ func HostNameWarnings(name string) []string {
 
 // formerNodeLabels are labels of nodes that have another name today.
 var formerNodeLabels = map[string]string{
-	corev1.LabelFailureDomainBetaZone:   corev1.LabelTopologyZone,
-	corev1.LabelFailureDomainBetaRegion: corev1.LabelTopologyRegion,
-	corev1.LabelInstanceType:            corev1.LabelInstanceTypeStable,
-	"beta.kubernetes.io/arch":           corev1.LabelArchStable,
-	"beta.kubernetes.io/os":             corev1.LabelOSStable,
+	"beta.kubernetes.io/arch":           `deprecated since v1.14; use "kubernetes.io/arch" instead`,
+	"beta.kubernetes.io/os":             `deprecated since v1.14; use "kubernetes.io/os" instead`,
+	corev1.LabelFailureDomainBetaRegion: `deprecated since v1.17; use "topology.kubernetes.io/region" instead`,
+	corev1.LabelFailureDomainBetaZone:   `deprecated since v1.17; use "topology.kubernetes.io/zone" instead`,
+	corev1.LabelInstanceType:            `deprecated since v1.17; use "node.kubernetes.io/instance-type" instead`,
+}
+
+// FormerNodeLabel tells what to use instead of a label of nodes that has another name
+// today, and whether it is one.
+func FormerNodeLabel(key string) (message string, former bool) {
+	message, former = formerNodeLabels[key]
+	return message, former
 }
 
 // NodeLabelWarnings are for the key of a label that selects nodes.
 func NodeLabelWarnings(key string, p *field.Path) []string {
-	now, ok := formerNodeLabels[key]
-	if !ok {
-		return nil
+	if message, former := FormerNodeLabel(key); former {
+		return []string{fmt.Sprintf("%s: %s", p, message)}
 	}
-	since := "v1.14"
-	if key != "beta.kubernetes.io/arch" && key != "beta.kubernetes.io/os" {
-		since = "v1.17"
-	}
-	return []string{fmt.Sprintf("%s: deprecated since %s; use %q instead", p, since, now)}
+	return nil
 }
 
 // NodeSelectorWarnings are for a selector of nodes.
