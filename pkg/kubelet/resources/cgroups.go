@@ -291,7 +291,11 @@ func (c *Cgroups) stats(n name) (*cgroups.Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Stats(&cgroups.StatsOptions{Controllers: cgroups.CPU | cgroups.Memory | cgroups.Pids})
+	which := cgroups.CPU | cgroups.Memory
+	if len(n) > 0 { // a hierarchy's root counts no processes
+		which |= cgroups.Pids
+	}
+	return m.Stats(&cgroups.StatsOptions{Controllers: which})
 }
 
 func (c *Cgroups) manager(n name, r *cgroups.Resources) (cgroups.Manager, error) {

@@ -193,3 +193,18 @@ func BenchmarkEnsure(b *testing.B) {
 		}
 	}
 }
+
+// What the whole node uses is in the root of the hierarchies, which has fewer files than other cgroups.
+func TestStatsOfRoot(t *testing.T) {
+	c, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Stats("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.MemoryStats.Usage.Usage == 0 || s.CpuStats.CpuUsage.TotalUsage == 0 {
+		t.Errorf("the node uses %d bytes and %d ns", s.MemoryStats.Usage.Usage, s.CpuStats.CpuUsage.TotalUsage)
+	}
+}
