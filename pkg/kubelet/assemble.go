@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
@@ -54,7 +58,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := cgroups.Start(machine.PodLimits()); err != nil {
+	if err := k.enforce(machine, cgroups); err != nil {
 		return nil, err
 	}
 	recorder := k.recorder(ctx, c)
@@ -83,8 +87,11 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	}
 	pressure := eviction.New(eviction.Config{
 		Thresholds: k.thresholds, Transition: k.config.EvictionPressureTransitionPeriod.Duration, MaxGrace: int64(k.config.EvictionMaxPodGracePeriod),
-		Observe:  (&eviction.Observer{RootDir: k.options.RootDir, Memory: machine.Memory, Cgroups: cgroups, Images: c.images}).Observe,
-		FreeDisk: collector.RemoveUnused, Pods: manager, Stats: measure, Recorder: recorder, Clock: clock.RealClock{},
+		Observe: (&eviction.Observer{RootDir: k.options.RootDir, Memory: machine.Memory, Cgroups: cgroups, Images: c.images}).Observe,
+		FreeDisk: func(ctx context.Context) error {
+			return errors.Join(manager.RemoveDead(ctx), collector.RemoveUnused(ctx))
+		},
+		Pods: manager, Stats: measure, Recorder: recorder, Clock: clock.RealClock{},
 	})
 	nodes := node.New(k.nodeConfig(), node.Dependencies{
 		Client: c.heartbeat, CRI: c.runtime, Machine: machine, Pressure: pressure, Recorder: recorder,
@@ -100,7 +107,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		Probes: probes.NewManager(run.Exec, recorder, manager.Wake), Status: status.NewWriter(c.main, parallel),
 		Volumes: volumes.New(volumes.Config{
 			RootDir: k.options.RootDir, Objects: store, Claims: claims, Allocatable: machine.Allocatable, HostIPs: nodes.HostIPs,
-			NodeLabels: nodes.NodeLabels,
+			NodeLabels: nodes.NodeLabels, TrustBundles: trustBundles(c.main),
 		}),
 		Images: images.New(images.Config{
 			Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
@@ -194,6 +201,46 @@ func (k *Kubelet) runtimeConfig(machine *resources.Node, cgroups *resources.Cgro
 		Security:       runtime.Security{SeccompDefault: *k.config.SeccompDefault, SeccompRoot: filepath.Join(k.options.RootDir, "seccomp")},
 		DefaultSysctls: k.config.DefaultPodSysctls,
 	}
+}
+
+// enforce makes the cgroups of pods and holds everyone to what the configuration says (enforceNodeAllocatable).
+func (k *Kubelet) enforce(machine *resources.Node, cgroups *resources.Cgroups) error {
+	var all v1.ResourceList
+	if slices.Contains(k.config.EnforceNodeAllocatable, "pods") {
+		all = machine.PodLimits()
+	}
+	if err := cgroups.Start(all); err != nil {
+		return err
+	}
+	for _, level := range k.config.EnforceNodeAllocatable {
+		name, onlyCPU := strings.CutSuffix(level, "-compressible")
+		var cgroup string
+		var limits v1.ResourceList
+		switch name {
+		case "system-reserved":
+			cgroup, limits = k.config.SystemReservedCgroup, machine.Reserved.System
+		case "kube-reserved":
+			cgroup, limits = k.config.KubeReservedCgroup, machine.Reserved.Kube
+		default:
+			continue
+		}
+		if onlyCPU {
+			limits = maps.Clone(limits)
+			maps.DeleteFunc(limits, func(n v1.ResourceName, _ resource.Quantity) bool { return n != v1.ResourceCPU })
+		}
+		if err := cgroups.Enforce(cgroup, limits); err != nil {
+			return fmt.Errorf("enforceNodeAllocatable: %s: %w", level, err)
+		}
+	}
+	return nil
+}
+
+// trustBundles are nil without an API server to have them.
+func trustBundles(client kubernetes.Interface) volumes.TrustBundles {
+	if client == nil {
+		return nil
+	}
+	return volumes.ClusterTrustBundles{Client: client}
 }
 
 // parallelPulls is how many images are pulled at the same time; 0 is no limit.

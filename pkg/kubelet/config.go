@@ -202,6 +202,16 @@ func Validate(c *kubeletconfig.KubeletConfiguration) error {
 		if !slices.Contains([]string{"none", "pods", "system-reserved", "kube-reserved", "system-reserved-compressible", "kube-reserved-compressible"}, s) {
 			bad("enforceNodeAllocatable: %q is not a level", s)
 		}
+		switch name, compressible := strings.CutSuffix(s, "-compressible"); {
+		case name == "system-reserved" && c.SystemReservedCgroup == "":
+			bad("systemReservedCgroup: must be given for enforceNodeAllocatable to contain %q", s)
+		case name == "kube-reserved" && c.KubeReservedCgroup == "":
+			bad("kubeReservedCgroup: must be given for enforceNodeAllocatable to contain %q", s)
+		case compressible && slices.Contains(c.EnforceNodeAllocatable, name):
+			bad("enforceNodeAllocatable: cannot contain both %q and %q", name, s)
+		case s == "none" && len(c.EnforceNodeAllocatable) > 1:
+			bad("enforceNodeAllocatable: cannot contain more than %q", s)
+		}
 	}
 	if c.MaxPods > 0 && c.PodLogsDir != "" && !filepath.IsAbs(c.PodLogsDir) {
 		bad("podLogsDir: %q is not an absolute path", c.PodLogsDir)

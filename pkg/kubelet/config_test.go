@@ -62,6 +62,7 @@ func TestBadConfig(t *testing.T) {
 		"bad DNS":        {file: "clusterDNS: [nowhere]\n", want: "clusterDNS"},
 		"not available":  {file: "cpuManagerPolicy: static\n", want: "cpuManagerPolicy"},
 		"read-only port": {args: []string{"--read-only-port=10255"}, want: "readOnlyPort"},
+		"no cgroup":      {args: []string{"--enforce-node-allocatable=pods,kube-reserved"}, want: "kubeReservedCgroup"},
 		"bad back-off":   {file: "crashLoopBackOff: {maxContainerRestartPeriod: 1h}\n", want: "crashLoopBackOff.maxContainerRestartPeriod"},
 	} {
 		if _, err := options(t, tc.file, tc.args...); err == nil || !strings.Contains(err.Error(), tc.want) {

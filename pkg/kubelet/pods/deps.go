@@ -59,6 +59,8 @@ type Images interface {
 	// waiting for (ErrImagePull, ImagePullBackOff, ErrImageNeverPull, InvalidImageName, …)
 	// and one that has `RetryAt() time.Time` when asking again may help.
 	Ensure(ctx context.Context, request ImageRequest) (ref string, err error)
+	// Forget drops what is remembered of a pod that is gone.
+	Forget(uid types.UID)
 }
 
 // ImageRequest asks for the image of a container or of an image volume.

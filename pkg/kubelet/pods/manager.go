@@ -2,6 +2,7 @@ package pods
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/logs"
 	"github.com/leme-k8s/leme/pkg/kubelet/objects"
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
@@ -214,6 +216,7 @@ func (m *Manager) forget(w *worker) {
 	m.mu.Unlock()
 	m.Probes.Forget(w.uid)
 	m.Objects.ForgetPod(w.uid)
+	m.Images.Forget(w.uid)
 }
 
 // all returns the workers in a snapshot.
@@ -287,7 +290,7 @@ func (m *Manager) orphan(ctx context.Context, state *runtime.State) {
 	m.begin(ctx, w)
 }
 
-// sweep removes directories and cgroups of pods that left nothing in the runtime: once, when all sources
+// sweep removes directories, cgroups and logs of pods that left nothing in the runtime: once, when all sources
 // are known; what pods leave later their workers remove.
 func (m *Manager) sweep(ctx context.Context) {
 	m.mu.Lock()
@@ -320,6 +323,33 @@ func (m *Manager) sweep(ctx context.Context) {
 			logger.Error(err, "Cannot remove the cgroup of an earlier pod", "uid", uid)
 		}
 	}
+	if err := logs.Clean(m.Runtime.LogDir, runtime.ContainerLogsDir, m.known); err != nil {
+		logger.Error(err, "Cannot remove the logs of earlier pods")
+	}
+}
+
+func (m *Manager) known(uid types.UID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.workers[uid] != nil
+}
+
+// RemoveDead removes all containers of pods that have ended, with their logs: the disk is worth more.
+func (m *Manager) RemoveDead(ctx context.Context) error {
+	var errs []error
+	for _, w := range m.all() {
+		w.mu.Lock()
+		state, over := w.state, w.over
+		w.mu.Unlock()
+		if !over {
+			continue
+		}
+		for i := range state.Containers {
+			errs = append(errs, m.Runtime.RemoveContainer(ctx, state, &state.Containers[i]))
+		}
+		w.poke()
+	}
+	return errors.Join(errs...)
 }
 
 // apiPod is the pod's object in the API: of a static pod, its mirror; nil if there is none.

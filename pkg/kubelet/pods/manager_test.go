@@ -71,6 +71,8 @@ func (f *fakeCgroups) Remove(_ context.Context, uid types.UID) error { f.set(uid
 
 type fakeImages struct{}
 
+func (fakeImages) Forget(types.UID) {}
+
 func (fakeImages) Ensure(_ context.Context, r ImageRequest) (string, error) { return r.Image, nil }
 
 // eventually polls until a condition holds.

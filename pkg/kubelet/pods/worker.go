@@ -27,6 +27,7 @@ type worker struct {
 	end        *End
 	conditions []v1.PodCondition // set with the end
 	removed    bool              // its source has the pod no more
+	over       bool              // nothing of it runs, nor will
 	stale      bool              // the content of its volumes may have changed
 	renewed    bool              // an object that it refers to has changed
 	cancel     context.CancelFunc
@@ -349,6 +350,9 @@ func (w *worker) cleanUp(ctx context.Context, pod *v1.Pod) time.Time {
 	}
 	w.m.Objects.ForgetPod(w.uid)
 	w.cleaned, w.mounted, w.cgroup = true, nil, nil
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
 	return time.Now()
 }
 

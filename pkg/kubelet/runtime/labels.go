@@ -14,6 +14,9 @@ import (
 )
 
 // Annotations on containers, as the original writes them.
+// ContainerLogsDir has a link to each container's log, for log collectors.
+const ContainerLogsDir = "/var/log/containers"
+
 const (
 	annotationHash              = "io.kubernetes.container.hash"
 	annotationRestartCount      = "io.kubernetes.container.restartCount"
@@ -23,7 +26,6 @@ const (
 	annotationPorts             = "io.kubernetes.container.ports"
 	annotationDeletionGrace     = "io.kubernetes.pod.deletionGracePeriod"
 	annotationTerminationGrace  = "io.kubernetes.pod.terminationGracePeriod"
-	defaultContainerLogsDir     = "/var/log/containers"
 	maxContainerLogSymlinkParts = 255
 )
 
@@ -105,7 +107,7 @@ func logSymlink(pod *v1.Pod, container, id string) string {
 	if most := maxContainerLogSymlinkParts - len(id) - len(suffix) - 1; len(prefix) > most {
 		prefix = prefix[:most]
 	}
-	return filepath.Join(defaultContainerLogsDir, prefix+"-"+id+suffix)
+	return filepath.Join(ContainerLogsDir, prefix+"-"+id+suffix)
 }
 
 // Annotations on static pods and their mirrors. A mirror repeats the hash of the static pod that it

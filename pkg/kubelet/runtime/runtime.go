@@ -141,7 +141,7 @@ func (r *Runtime) Start(ctx context.Context, pod *v1.Pod, c *v1.Container, id st
 	link := logSymlink(pod, c.Name, id)
 	target := filepath.Join(PodLogDir(r.LogDir, pod.Namespace, pod.Name, pod.UID), containerLogPath(c.Name, restartCount))
 	// The link only serves log collectors that look for it; a read-only /var/log must not stop the pod.
-	if err := os.Symlink(target, link); errors.Is(err, os.ErrNotExist) && os.MkdirAll(defaultContainerLogsDir, 0o755) == nil {
+	if err := os.Symlink(target, link); errors.Is(err, os.ErrNotExist) && os.MkdirAll(ContainerLogsDir, 0o755) == nil {
 		_ = os.Symlink(target, link)
 	}
 	return nil
@@ -198,7 +198,7 @@ func removeLogs(path string) {
 }
 
 func (r *Runtime) removeLinks(id string) {
-	links, _ := filepath.Glob(filepath.Join(defaultContainerLogsDir, "*-"+id+".log"))
+	links, _ := filepath.Glob(filepath.Join(ContainerLogsDir, "*-"+id+".log"))
 	for _, l := range links {
 		_ = os.Remove(l)
 	}
