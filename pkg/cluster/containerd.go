@@ -24,9 +24,6 @@ import (
 // pauseImage is the image of a pod's sandbox.
 const pauseImage = "registry.k8s.io/pause:3.10.2"
 
-// criNamespace is where containerd keeps what Kubernetes made.
-const criNamespace = "k8s.io"
-
 // A containerdConfig is what containerd's configuration file says beside its defaults.
 type containerdConfig struct {
 	Root, State, Socket, Opt string

@@ -1,12 +1,14 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -42,7 +44,7 @@ func Stop(ctx context.Context, dir string, grace time.Duration, out io.Writer) e
 	if err := endPods(ctx, d, s, podEnd{grace: grace}); err != nil {
 		fmt.Fprintf(out, "Some pods could not be ended in order: %v\n", err)
 	}
-	if err := endProcesses(ctx, d, func(clusterProcess) bool { return true }); err != nil {
+	if err := endProcesses(ctx, d, func(p clusterProcess) bool { return !p.shim || p.pod }); err != nil {
 		return err
 	}
 	if err := removeNetwork(ctx, s); err != nil {
@@ -69,6 +71,9 @@ func Down(ctx context.Context, dir string, out io.Writer) error {
 	}
 	defer l.release()
 	if err := remove(ctx, d, out); err != nil {
+		return err
+	}
+	if err := os.Remove(string(d)); err != nil && !errors.Is(err, unix.EBUSY) { // a mount of the user's
 		return err
 	}
 	fmt.Fprintf(out, "Removed the cluster in %s.\n", d)
@@ -129,6 +134,9 @@ func remove(ctx context.Context, d dataDir, out io.Writer) error {
 	if err := endProcesses(ctx, d, func(clusterProcess) bool { return true }); err != nil {
 		return err
 	}
+	if err := removeContainers(ctx, d, s); err != nil {
+		return err
+	}
 	if err := removeCgroups(ctx, s.id()); err != nil {
 		return err
 	}
@@ -144,7 +152,25 @@ func remove(ctx context.Context, d dataDir, out io.Writer) error {
 	return removeFiles(d)
 }
 
-// removeFiles removes the data directory. What says that there is a cluster goes last.
+// removeContainers ends the containers that are left when there is no containerd any
+// more, above all those that somebody other than Kubernetes had it make.
+func removeContainers(ctx context.Context, d dataDir, s *State) error {
+	states, err := filepath.Glob(d.run("s/runc/*/*/state.json"))
+	if err != nil {
+		return err
+	}
+	for _, state := range states {
+		container := filepath.Dir(state)
+		cmd := exec.CommandContext(ctx, filepath.Join(s.Config.RuntimeDir, "runc"),
+			"--root", filepath.Dir(container), "delete", "--force", filepath.Base(container))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("removing the container %s: %w: %s", filepath.Base(container), err, bytes.TrimSpace(out))
+		}
+	}
+	return nil
+}
+
+// removeFiles empties the data directory. What says that there is a cluster goes last.
 func removeFiles(d dataDir) error {
 	if err := unmountBelow(string(d)); err != nil {
 		return err
@@ -160,7 +186,11 @@ func removeFiles(d dataDir) error {
 			}
 		}
 	}
-	return os.RemoveAll(string(d))
+	err = os.Remove(d.stateFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // removeNetwork removes the routes and rules of the node, the proxy's too.
@@ -228,7 +258,7 @@ type podEnd struct {
 }
 
 // endPods ends the cluster's pods through containerd, started for the purpose.
-func endPods(ctx context.Context, d dataDir, s *State, how podEnd) error {
+func endPods(ctx context.Context, d dataDir, s *State, how podEnd) (err error) {
 	processes, err := clusterProcesses(d)
 	if err != nil || len(processes) == 0 { // no shims, no pods
 		return err
@@ -237,7 +267,7 @@ func endPods(ctx context.Context, d dataDir, s *State, how podEnd) error {
 	defer cancel()
 	g := (&supervisor{clock: clock.RealClock{}}).group(ctx)
 	g.start(containerdService(d, s.Config.RuntimeDir))
-	defer g.stop(5 * time.Second)
+	defer func() { err = errors.Join(err, g.stop(5*time.Second)) }()
 	c, err := newCRIClient(d)
 	if err != nil {
 		return err

@@ -75,7 +75,7 @@ func (r *registry) add(path string) error {
 	archive := tar.NewReader(f)
 	for {
 		h, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

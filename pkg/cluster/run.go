@@ -45,7 +45,7 @@ type running struct {
 func run(ctx context.Context, d dataDir, components Components, with map[string]string) error {
 	r := &running{dir: d, components: components, with: with, supervisor: &supervisor{clock: clock.RealClock{}}}
 	r.progress.began = time.Now()
-	control, err := r.serveControl()
+	control, err := r.serveControl(ctx)
 	if err != nil {
 		return err
 	}
@@ -329,7 +329,7 @@ func (r *running) status() Status {
 }
 
 // serveControl answers for the cluster on a socket that only root can open.
-func (r *running) serveControl() (*http.Server, error) {
+func (r *running) serveControl(ctx context.Context) (*http.Server, error) {
 	path := r.dir.controlSocket()
 	if err := os.RemoveAll(path); err != nil {
 		return nil, err
@@ -344,6 +344,10 @@ func (r *running) serveControl() (*http.Server, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, r.status()) })
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go server.Serve(l)
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			klog.FromContext(ctx).Error(err, "Nobody can ask for the cluster's status any more")
+		}
+	}()
 	return server, nil
 }

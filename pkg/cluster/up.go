@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -49,8 +50,9 @@ func Up(ctx context.Context, o Options) (err error) {
 		return errors.New("`leme up` makes network interfaces, mounts and cgroups: run it as root, for example with sudo")
 	}
 	d := dataDir(o.DataDir)
-	fresh, err := checkDataDir(d)
+	fresh, made, err := checkDataDir(d)
 	if err != nil {
+		_ = os.RemoveAll(made) // the error is the reason for whatever this cannot do
 		return err
 	}
 	l, pid, err := tryLock(d)
@@ -67,7 +69,7 @@ func Up(ctx context.Context, o Options) (err error) {
 			return
 		}
 		// Even if the user has interrupted: this is what the interrupt asks for.
-		if undoErr := undo(context.WithoutCancel(ctx), d, fresh, o.Out); undoErr != nil {
+		if undoErr := undo(context.WithoutCancel(ctx), d, fresh, made); undoErr != nil {
 			err = fmt.Errorf("%w; and undoing it failed: %w", err, undoErr)
 		}
 	}()
@@ -110,25 +112,23 @@ func Up(ctx context.Context, o Options) (err error) {
 }
 
 // checkDataDir returns whether the directory is without a cluster, and an error if
-// it cannot take one.
-func checkDataDir(d dataDir) (fresh bool, err error) {
+// it cannot take one; and the directory that it has made, with what is in it, or "".
+func checkDataDir(d dataDir) (fresh bool, made string, err error) {
 	entries, err := os.ReadDir(string(d))
-	if errors.Is(err, fs.ErrNotExist) {
-		fresh, err = true, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("data directory: %w", err)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, "", fmt.Errorf("data directory: %w", err)
 	}
 	if _, err := os.Stat(d.stateFile()); errors.Is(err, fs.ErrNotExist) {
 		fresh = true
 		for _, e := range entries {
 			if e.Name() != "run" { // of a start that came to nothing
-				return false, fmt.Errorf("data directory %s is not empty and holds no cluster of leme: name another one with --data-dir", d)
+				return false, "", fmt.Errorf("data directory %s is not empty and holds no cluster of leme: name another one with --data-dir", d)
 			}
 		}
 	}
+	made = firstMissing(d.run(""))
 	if err := os.MkdirAll(d.run(""), 0o755); err != nil {
-		return false, fmt.Errorf("data directory %s cannot be written to: %w", d, unwrapPath(err))
+		return false, made, fmt.Errorf("data directory %s cannot be written to: %w", d, unwrapPath(err))
 	}
 	f, err := os.CreateTemp(d.run(""), "check-*")
 	if err == nil {
@@ -136,16 +136,27 @@ func checkDataDir(d dataDir) (fresh bool, err error) {
 		err = errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	if err != nil {
-		return false, fmt.Errorf("data directory %s cannot be written to: %w", d, unwrapPath(err))
+		return false, made, fmt.Errorf("data directory %s cannot be written to: %w", d, unwrapPath(err))
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(string(d), &st); err != nil {
-		return false, fmt.Errorf("data directory %s: %w", d, err)
+		return false, made, fmt.Errorf("data directory %s: %w", d, err)
 	}
 	if free := st.Bavail * uint64(st.Bsize); free < leastFree {
-		return false, fmt.Errorf("the file system of %s has only %d MiB free, a cluster needs %d MiB: make room, or name another directory with --data-dir", d, free>>20, leastFree>>20)
+		return false, made, fmt.Errorf("the file system of %s has only %d MiB free, a cluster needs %d MiB: make room, or name another directory with --data-dir", d, free>>20, leastFree>>20)
 	}
-	return fresh, nil
+	return fresh, made, nil
+}
+
+// firstMissing is the first directory of a path that does not exist, or "".
+func firstMissing(path string) string {
+	missing := ""
+	for ; ; path = filepath.Dir(path) {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return missing
+		}
+		missing = path
+	}
 }
 
 // unwrapPath leaves out the path of an error that names one already.
@@ -277,7 +288,7 @@ func startBackground(d dataDir, l *lock, o Options) (*process, error) {
 		return nil, err
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}
-	go func() { cmd.Wait(); close(p.done) }()
+	go func() { _ = cmd.Wait(); close(p.done) }() // how it ended is in its log
 	return p, l.hold(cmd.Process.Pid)
 }
 
@@ -404,9 +415,12 @@ func lastStep(s *Status) time.Duration {
 
 // undo takes away what a failed start has made: everything of a new cluster, the
 // processes of an old one.
-func undo(ctx context.Context, d dataDir, fresh bool, out *Reporter) error {
+func undo(ctx context.Context, d dataDir, fresh bool, made string) error {
 	if !fresh {
 		return endLeftovers(ctx, d)
 	}
-	return remove(ctx, d, io.Discard)
+	if err := remove(ctx, d, io.Discard); err != nil {
+		return err
+	}
+	return os.RemoveAll(made)
 }
