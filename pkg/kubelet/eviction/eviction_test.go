@@ -20,8 +20,6 @@ import (
 	"github.com/leme-k8s/leme/pkg/kubelet/pods"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func TestParse(t *testing.T) {
 	ts, err := Parse(&kubeletconfig.KubeletConfiguration{})
 	if err != nil {

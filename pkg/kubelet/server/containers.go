@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -321,7 +322,8 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) {
 	}
 	stdout, stderr, err := s.cfg.Runtime.ExecSync(r.Context(), id, strings.Split(r.FormValue("cmd"), " "), 0)
 	out := append(stdout, stderr...)
-	if exit, ok := err.(utilexec.ExitError); ok {
+	var exit utilexec.ExitError
+	if errors.As(err, &exit) {
 		http.Error(w, fmt.Sprintf("%s\ncommand terminated with exit code %d", out, exit.ExitStatus()), http.StatusInternalServerError)
 		return
 	}

@@ -432,7 +432,7 @@ func TestRun(t *testing.T) {
 	go func() { ended <- s.Run(ctx) }()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	get := func() int {
-		req, err := http.NewRequest("GET", fmt.Sprintf("https://127.0.0.1:%d/healthz", s.Port()), nil)
+		req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("https://127.0.0.1:%d/healthz", s.Port()), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
