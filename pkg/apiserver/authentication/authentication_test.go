@@ -92,7 +92,7 @@ func options(t *testing.T, dir string, args ...string) *Options {
 
 func assemble(t *testing.T, o *Options) (*Authentication, error) {
 	t.Helper()
-	client := fake.NewSimpleClientset(&corev1.Secret{ //nolint:staticcheck // needs no managed fields
+	client := fake.NewSimpleClientset(&corev1.Secret{ // NewClientset is slow: it knows managed fields
 		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "bootstrap-token-abcdef"},
 		Type:       "bootstrap.kubernetes.io/token",
 		Data: map[string][]byte{"token-id": []byte("abcdef"), "token-secret": []byte("0123456789abcdef"), "usage-bootstrap-authentication": []byte("true"),

@@ -48,8 +48,8 @@ func TestPlugin(t *testing.T) {
 		r := &corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "r"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{test.item}}}
 		// The informer knows nothing yet: the server is asked.
 		p := New()
-		p.SetExternalKubeClientSet(fake.NewSimpleClientset(r))                //nolint:staticcheck // needs no managed fields
-		f := informers.NewSharedInformerFactory(fake.NewSimpleClientset(), 0) //nolint:staticcheck // needs no managed fields
+		p.SetExternalKubeClientSet(fake.NewSimpleClientset(r)) // NewClientset is slow: it knows managed fields
+		f := informers.NewSharedInformerFactory(fake.NewSimpleClientset(), 0)
 		p.SetExternalKubeInformerFactory(f)
 		f.Start(t.Context().Done())
 		f.WaitForCacheSync(t.Context().Done())

@@ -20,7 +20,7 @@ func class(name string, value int32, isDefault bool, policy *corev1.PreemptionPo
 
 func plugin(t *testing.T, objects ...runtime.Object) *Plugin {
 	t.Helper()
-	f := informers.NewSharedInformerFactory(fake.NewSimpleClientset(objects...), 0) //nolint:staticcheck // needs no managed fields
+	f := informers.NewSharedInformerFactory(fake.NewSimpleClientset(objects...), 0) // NewClientset is slow: it knows managed fields
 	p := New()
 	p.SetExternalKubeInformerFactory(f)
 	f.Start(t.Context().Done())

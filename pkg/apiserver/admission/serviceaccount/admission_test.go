@@ -30,11 +30,11 @@ func account(name string, change func(*corev1.ServiceAccount)) *corev1.ServiceAc
 // plugin knows the cached objects from its informers, the others from the server only.
 func plugin(t *testing.T, cached, live []runtime.Object) *Plugin {
 	t.Helper()
-	f := informers.NewSharedInformerFactory(fake.NewSimpleClientset(cached...), 0) //nolint:staticcheck // needs no managed fields
+	f := informers.NewSharedInformerFactory(fake.NewSimpleClientset(cached...), 0) // NewClientset is slow: it knows managed fields
 	p := New()
 	p.generate = fixedName{}
 	p.SetExternalKubeInformerFactory(f)
-	p.SetExternalKubeClientSet(fake.NewSimpleClientset(append(cached, live...)...)) //nolint:staticcheck // needs no managed fields
+	p.SetExternalKubeClientSet(fake.NewSimpleClientset(append(cached, live...)...))
 	f.Start(t.Context().Done())
 	f.WaitForCacheSync(t.Context().Done())
 	return p

@@ -2,6 +2,7 @@ package generic
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -71,7 +72,7 @@ func (c tableConvertor[T]) ConvertToTable(ctx context.Context, obj, options runt
 	} else {
 		err = add(obj)
 	}
-	if err == errNoTable {
+	if errors.Is(err, errNoTable) {
 		gr := schema.GroupResource{Group: c.r.Group, Resource: c.r.Name}
 		return rest.NewDefaultTableConvertor(gr).ConvertToTable(ctx, obj, options)
 	}

@@ -61,7 +61,7 @@ func validateNode(r *x509.CertificateRequest) error {
 	case !slices.Equal(r.Subject.Organization, []string{"system:nodes"}):
 		return errors.New("subject organization is not system:nodes")
 	case len(r.EmailAddresses) > 0:
-		return errors.New("Email subjectAltNames are not allowed") //nolint:staticcheck // the message is shown in a condition, as is
+		return errors.New("Email subjectAltNames are not allowed") // the message is shown in a condition, as is
 	case len(r.URIs) > 0:
 		return errors.New("URI subjectAltNames are not allowed")
 	case !strings.HasPrefix(r.Subject.CommonName, "system:node:"):

@@ -129,8 +129,8 @@ func (n *namespaces) terminate(ctx context.Context, name string, validate rest.V
 func setPropagation(ns *corev1.Namespace, options *metav1.DeleteOptions) {
 	var orphan, foreground bool
 	switch {
-	case options.OrphanDependents != nil: //nolint:staticcheck // deprecated, not gone
-		orphan = *options.OrphanDependents //nolint:staticcheck // deprecated, not gone
+	case options.OrphanDependents != nil: // deprecated, not gone
+		orphan = *options.OrphanDependents
 		foreground = !orphan
 	case options.PropagationPolicy != nil:
 		orphan = *options.PropagationPolicy == metav1.DeletePropagationOrphan

@@ -235,13 +235,13 @@ func (a *Allocator) nodePorts(ctx context.Context, c *change, s, old *corev1.Ser
 func (a *Allocator) healthPort(s *corev1.Service, take func(int32) error, next func() (int32, error)) error {
 	if port := s.Spec.HealthCheckNodePort; port != 0 {
 		if err := take(port); err != nil {
-			return apierrors.NewInternalError(fmt.Errorf("failed to allocate requested HealthCheck NodePort %v: %v", port, err))
+			return apierrors.NewInternalError(fmt.Errorf("failed to allocate requested HealthCheck NodePort %v: %w", port, err))
 		}
 		return nil
 	}
 	port, err := next()
 	if err != nil {
-		return apierrors.NewInternalError(fmt.Errorf("failed to allocate a HealthCheck NodePort: %v", err))
+		return apierrors.NewInternalError(fmt.Errorf("failed to allocate a HealthCheck NodePort: %w", err))
 	}
 	s.Spec.HealthCheckNodePort = port
 	return nil
