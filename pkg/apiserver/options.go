@@ -22,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
@@ -159,7 +160,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&k.CertFile, "kubelet-client-certificate", k.CertFile, "Client certificate that is shown to kubelets")
 	fs.StringVar(&k.KeyFile, "kubelet-client-key", k.KeyFile, "Private key of --kubelet-client-certificate")
 	fs.StringVar(&k.CAFile, "kubelet-certificate-authority", k.CAFile, "CA bundle that the certificates of kubelets are verified with")
-	fs.MarkDeprecated("kubelet-port", "nodes report the port of their kubelet")
+	utilruntime.Must(fs.MarkDeprecated("kubelet-port", "nodes report the port of their kubelet"))
 }
 
 // Validate reports every flag that is wrong.
