@@ -9,14 +9,14 @@ if [ -n "$unformatted" ]; then
 	printf 'not formatted (run gofmt -w):\n%s\n' "$unformatted"
 	bad=1
 fi
-if ! go mod tidy -diff; then
-	echo 'go.mod is not tidy: run go mod tidy'
-	bad=1
-fi
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
-(cd "$copy" && git init -q . && git add -A && make -s generate)
+if ! (cd "$copy" && go mod tidy -diff); then
+	echo 'go.mod is not tidy: run go mod tidy'
+	bad=1
+fi
+(cd "$copy" && git init -q . && git add -A && make -s generate && git add -A -N)
 if ! git -C "$copy" diff --exit-code --stat; then
 	echo 'generated files are out of date: run make generate'
 	bad=1
