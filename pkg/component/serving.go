@@ -16,11 +16,11 @@ import (
 	genericfilters "k8s.io/apiserver/pkg/endpoints/filters"
 	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/apiserver/pkg/server/options"
 	"k8s.io/apiserver/pkg/server/routes"
-	"k8s.io/client-go/rest"
 	"k8s.io/component-base/metrics/legacyregistry"
 )
 
@@ -29,7 +29,7 @@ import (
 // /healthz, /livez, /readyz, /metrics, /configz and, when profiling is on, /debug/pprof,
 // and asks the API server who a client is and what it may read. Health is open to all.
 type Serving struct {
-	Secure         *options.SecureServingOptionsWithLoopback
+	Secure         *options.SecureServingOptions
 	Authentication *options.DelegatingAuthenticationOptions
 	Authorization  *options.DelegatingAuthorizationOptions
 	// Profiling serves /debug/pprof.
@@ -40,7 +40,7 @@ type Serving struct {
 // given port of all addresses with a self-signed certificate made in memory.
 func NewServing(port int) *Serving {
 	s := &Serving{
-		Secure:         options.NewSecureServingOptions().WithLoopback(),
+		Secure:         options.NewSecureServingOptions(),
 		Authentication: options.NewDelegatingAuthenticationOptions(),
 		Authorization:  options.NewDelegatingAuthorizationOptions(),
 		Profiling:      true,
@@ -84,16 +84,15 @@ func (s *Serving) New(checks []healthz.HealthChecker, install func(*mux.PathReco
 	if s.Secure.BindPort == 0 && s.Secure.Listener == nil {
 		return nil, nil
 	}
-	if err := s.Secure.MaybeDefaultWithSelfSignedCerts("localhost", nil, []net.IP{net.ParseIP("127.0.0.1")}); err != nil {
+	if err := s.selfSign(); err != nil {
 		return nil, fmt.Errorf("--tls-cert-file: making a self-signed certificate: %w", err)
 	}
 	var (
-		info     *server.SecureServingInfo
-		loopback *rest.Config
-		authn    server.AuthenticationInfo
-		authz    server.AuthorizationInfo
+		info  *server.SecureServingInfo
+		authn server.AuthenticationInfo
+		authz server.AuthorizationInfo
 	)
-	if err := s.Secure.ApplyTo(&info, &loopback); err != nil {
+	if err := s.Secure.ApplyTo(&info); err != nil {
 		return nil, fmt.Errorf("--secure-port: %w", err)
 	}
 	if err := s.Authentication.ApplyTo(&authn, info, nil); err != nil {
@@ -126,6 +125,28 @@ func (s *Serving) New(checks []healthz.HealthChecker, install func(*mux.PathReco
 	h = genericfilters.WithRequestInfo(h, &genericrequest.RequestInfoFactory{APIPrefixes: sets.NewString(), GrouplessAPIPrefixes: sets.NewString()})
 	h = genericfilters.WithCacheControl(h)
 	return &Server{info: info, handler: h}, nil
+}
+
+// selfSign makes a certificate if the flags name none: in memory, or where --cert-dir says.
+func (s *Serving) selfSign() error {
+	local := net.IPv4(127, 0, 0, 1)
+	have := &s.Secure.ServerCert
+	if have.CertDirectory != "" {
+		return s.Secure.MaybeDefaultWithSelfSignedCerts("localhost", nil, []net.IP{local})
+	}
+	if have.CertKey.CertFile != "" || have.CertKey.KeyFile != "" || have.GeneratedCert != nil {
+		return nil
+	}
+	ips := []net.IP{local}
+	if a := s.Secure.BindAddress; !a.IsUnspecified() && !a.Equal(local) {
+		ips = append(ips, a)
+	}
+	cert, key, err := SelfSigned("localhost", ips...)
+	if err != nil {
+		return err
+	}
+	have.GeneratedCert, err = dynamiccertificates.NewStaticCertKeyContent("self-signed", cert, key)
+	return err
 }
 
 // Run answers requests until ctx is cancelled.
