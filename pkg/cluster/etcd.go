@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -45,7 +44,6 @@ func etcdConfig(d dataDir, s *State) *embed.Config {
 	c.QuotaBackendBytes = 8 << 30
 	// A lone member elects itself; the sooner, the faster the cluster starts.
 	c.TickMs, c.ElectionMs = 50, 250
-	c.BackendBatchInterval = 20 * time.Millisecond
 	c.LogLevel = "warn"
 	c.LogOutputs = []string{d.log("etcd")}
 	return c
