@@ -58,13 +58,24 @@ func GetStatus(ctx context.Context, dir string) (*Status, error) {
 		return s, nil
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("only root can ask the cluster in %s: run this as root, for example with sudo", d)
-	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED):
+	case !noneAnswers(err):
 		return nil, err
 	}
 	if _, err := os.Stat(d.stateFile()); err != nil {
 		return nil, fmt.Errorf("there is no cluster in %s: `leme up` makes one", d)
 	}
 	return nil, fmt.Errorf("the cluster in %s does not run: `leme up` starts it", d)
+}
+
+// noneAnswers reports whether an error of the status socket means that no process
+// serves it, or that the process ended when it was asked.
+func noneAnswers(err error) bool {
+	for _, none := range []error{fs.ErrNotExist, unix.ECONNREFUSED, unix.ECONNRESET, io.EOF} {
+		if errors.Is(err, none) {
+			return true
+		}
+	}
+	return false
 }
 
 // Healthy reports whether the cluster answers and everything in it runs.

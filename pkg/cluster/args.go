@@ -37,6 +37,8 @@ func apiserverArgs(d dataDir, s *State, nodeIP string) []string {
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
 		"--allow-privileged=true",
+		// Without it, the server's end waits a minute for pods that watch.
+		"--shutdown-send-retry-after=true",
 
 		"--service-cluster-ip-range=" + s.ServiceCIDR,
 		"--service-account-issuer=https://kubernetes.default.svc." + s.Config.Networking.DNSDomain,

@@ -155,16 +155,18 @@ func remove(ctx context.Context, d dataDir, out io.Writer) error {
 // removeContainers ends the containers that are left when there is no containerd any
 // more, above all those that somebody other than Kubernetes had it make.
 func removeContainers(ctx context.Context, d dataDir, s *State) error {
-	states, err := filepath.Glob(d.run("s/runc/*/*/state.json"))
+	bundles, err := filepath.Glob(d.run("s/io.containerd.runtime.v2.task/*/*"))
 	if err != nil {
 		return err
 	}
-	for _, state := range states {
-		container := filepath.Dir(state)
-		cmd := exec.CommandContext(ctx, filepath.Join(s.Config.RuntimeDir, "runc"),
-			"--root", filepath.Dir(container), "delete", "--force", filepath.Base(container))
+	for _, bundle := range bundles {
+		id := filepath.Base(bundle)
+		// What containerd does with a container whose shim has died.
+		cmd := exec.CommandContext(ctx, filepath.Join(s.Config.RuntimeDir, "containerd-shim-runc-v2"),
+			"-namespace", filepath.Base(filepath.Dir(bundle)), "-id", id, "-bundle", bundle, "delete")
+		cmd.Dir = bundle
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("removing the container %s: %w: %s", filepath.Base(container), err, bytes.TrimSpace(out))
+			return fmt.Errorf("removing the container %s: %w: %s", id, err, bytes.TrimSpace(out))
 		}
 	}
 	return nil

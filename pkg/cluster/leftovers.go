@@ -21,7 +21,8 @@ import (
 // A clusterProcess is a process of the cluster that is not in a container.
 type clusterProcess struct {
 	pid  int
-	shim bool // holds a container
+	shim bool // holds containers
+	pod  bool // is the shim of a pod; others' containers are not Kubernetes' to end
 }
 
 // clusterProcesses finds them by the mark in their environment. This process is not
@@ -44,9 +45,32 @@ func clusterProcesses(d dataDir) ([]clusterProcess, error) {
 			continue
 		}
 		program, _ := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
-		out = append(out, clusterProcess{pid: pid, shim: strings.HasPrefix(filepath.Base(program), "containerd-shim")})
+		p := clusterProcess{pid: pid, shim: strings.HasPrefix(filepath.Base(program), "containerd-shim")}
+		if p.shim {
+			line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+			p.pod = d.isPod(shimID(string(line)))
+		}
+		out = append(out, p)
 	}
 	return out, nil
+}
+
+// shimID is the id of the container or pod that a shim was started for.
+func shimID(commandLine string) string {
+	args := strings.Split(commandLine, "\x00")
+	if i := slices.Index(args, "-id"); i >= 0 && i+1 < len(args) {
+		return args[i+1]
+	}
+	return ""
+}
+
+// isPod reports whether containerd has a pod of this id.
+func (d dataDir) isPod(id string) bool {
+	if id == "" {
+		return false
+	}
+	_, err := os.Stat(d.path("containerd", "io.containerd.grpc.v1.cri", "sandboxes", id))
+	return err == nil
 }
 
 // endLeftovers ends what a cluster that crashed, or was not started completely, has

@@ -35,14 +35,17 @@ var (
 	keep   = flag.Bool("keep", false, "leave the cluster running")
 )
 
-// cluster is the one that all scenarios share.
+// A cluster that tests run.
 type cluster struct {
-	leme    string // path of the program
-	dataDir string
-	tools   string // a directory with kubectl
-	nodeIP  string
+	leme       string // path of the program
+	dataDir    string
+	kubeconfig string // the user's, which leme adds to
+	tmp        string // for temporary files
+	tools      string // a directory with kubectl
+	nodeIP     string
 }
 
+// shared is the cluster that all scenarios run on.
 var shared cluster
 
 func TestMain(m *testing.M) {
@@ -91,8 +94,10 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer os.RemoveAll(dir)
-	shared = cluster{leme: filepath.Join(bin, "leme"), dataDir: filepath.Join(dir, "d"), tools: filepath.Join(dir, "tools")}
-	os.Setenv("KUBECONFIG", filepath.Join(dir, "kubeconfig"))
+	shared = cluster{
+		leme: filepath.Join(bin, "leme"), dataDir: filepath.Join(dir, "d"),
+		kubeconfig: filepath.Join(dir, "kubeconfig"), tmp: os.TempDir(), tools: filepath.Join(dir, "tools"),
+	}
 	if err := shared.writeTools(); err != nil {
 		return 1, err
 	}
@@ -115,9 +120,11 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// command is leme with the shared cluster's data directory.
+// command is leme with the cluster's directories.
 func (c *cluster) command(args ...string) *exec.Cmd {
-	return exec.Command(c.leme, append([]string{"--data-dir", c.dataDir}, args...)...)
+	cmd := exec.Command(c.leme, append([]string{"--data-dir", c.dataDir}, args...)...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig, "TMPDIR="+c.tmp)
+	return cmd
 }
 
 // writeTools makes a kubectl that talks to the shared cluster.
@@ -138,7 +145,7 @@ func TestScenarios(t *testing.T) {
 			env.Setenv("LEME", shared.leme)
 			env.Setenv("DATA", shared.dataDir)
 			env.Setenv("NODE_IP", shared.nodeIP)
-			env.Setenv("KUBECONFIG", os.Getenv("KUBECONFIG"))
+			env.Setenv("KUBECONFIG", shared.kubeconfig)
 			env.Setenv("NS", "e2e-"+strings.ToLower(filepath.Base(env.WorkDir)[len("script-"):]))
 			return nil
 		},
