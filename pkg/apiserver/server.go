@@ -47,13 +47,16 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 		return nil, err
 	}
 	notFound := server.NewEmptyDelegateWithCustomHandler(notfoundhandler.New(c.Serializer, filters.NoMuxAndDiscoveryIncompleteKey))
-	s, err := c.Complete(c.informers).New("kube-apiserver", notFound)
+	c.SkipOpenAPIInstallation = true // see installOpenAPI
+	completed := c.Complete(c.informers)
+	s, err := completed.New("kube-apiserver", notFound)
 	if err != nil {
 		return nil, err
 	}
 	if err := o.install(c, s); err != nil {
 		return nil, err
 	}
+	installOpenAPI(s, completed.OpenAPIConfig, completed.OpenAPIV3Config)
 	if d := c.authn.Discovery(ctx, c.ExternalAddress); d != nil {
 		d.Install(s.Handler.NonGoRestfulMux)
 	}

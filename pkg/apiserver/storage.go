@@ -1,6 +1,8 @@
 package apiserver
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -11,6 +13,9 @@ import (
 	"k8s.io/apiserver/pkg/server"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/bootstrap"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/service"
 )
 
 // keyPrefixes are the resources whose etcd keys do not begin with their plural name.
@@ -31,7 +36,10 @@ func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs 
 		etcd.StorageConfig.Transport.EgressLookup = c.EgressSelector.Lookup
 	}
 	// Events are written often, read seldom, and expire: caching them does not pay.
-	sizes, err := genericoptions.WriteWatchCacheSizes(map[schema.GroupResource]int{corev1.Resource("events"): 0, eventsv1.Resource("events"): 0})
+	// Leases of servers and bits of node ports are changed by compare-and-swap alone.
+	sizes, err := genericoptions.WriteWatchCacheSizes(map[schema.GroupResource]int{
+		corev1.Resource("events"): 0, eventsv1.Resource("events"): 0, bootstrap.LeaseResource: 0, service.NodePortResource: 0,
+	})
 	if err != nil {
 		return err
 	}
@@ -50,13 +58,23 @@ func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs 
 	if err := etcd.ApplyWithStorageFactoryTo(factory, c); err != nil {
 		return err
 	}
-	c.RESTOptionsGetter = hubOptions{c.RESTOptionsGetter}
+	cacheSizes, err := genericoptions.ParseWatchCacheSizes(etcd.WatchCacheSizes)
+	if err != nil {
+		return fmt.Errorf("--watch-cache-sizes: %w", err)
+	}
+	cached := func(r schema.GroupResource) bool {
+		size, ok := cacheSizes[r]
+		return etcd.EnableWatchCache && (!ok || size > 0)
+	}
+	c.RESTOptionsGetter = hubOptions{RESTOptionsGetter: c.RESTOptionsGetter, etcd: &etcdClients{clients: map[string]*etcdClient{}}, cached: cached}
 	return nil
 }
 
-// hubOptions stores objects through hubCodec.
+// hubOptions stores objects through hubCodec and shared connections.
 type hubOptions struct {
 	genericregistry.RESTOptionsGetter
+	etcd   *etcdClients
+	cached func(schema.GroupResource) bool
 }
 
 // GetRESTOptions implements generic.RESTOptionsGetter.
@@ -68,6 +86,10 @@ func (h hubOptions) GetRESTOptions(resource schema.GroupResource, example runtim
 	config := *options.StorageConfig
 	config.Codec = hubCodec{config.Codec}
 	options.StorageConfig = &config
+	options.Decorator = h.etcd.raw
+	if h.cached(resource) {
+		options.Decorator = h.etcd.cached
+	}
 	return options, nil
 }
 

@@ -49,14 +49,17 @@ type APIService struct {
 	Leases storage.Interface
 }
 
+// LeaseResource is what the storage of the servers' leases is configured by.
+var LeaseResource = corev1.Resource("apiServerIPInfo")
+
 // NewLeases returns the storage of the servers' leases and a function that closes it.
 func NewLeases(o genericregistry.RESTOptionsGetter) (storage.Interface, func(), error) {
-	options, err := o.GetRESTOptions(corev1.Resource("apiServerIPInfo"), nil)
+	options, err := o.GetRESTOptions(LeaseResource, nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("storage of API servers' leases: %w", err)
 	}
-	s, destroy, err := genericregistry.NewRawStorage(options.StorageConfig,
-		func() runtime.Object { return &corev1.Endpoints{} }, func() runtime.Object { return &corev1.EndpointsList{} }, leaseKeys)
+	s, destroy, err := options.Decorator(options.StorageConfig, leaseKeys, nil,
+		func() runtime.Object { return &corev1.Endpoints{} }, func() runtime.Object { return &corev1.EndpointsList{} }, nil, nil, nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("storage of API servers' leases: %w", err)
 	}

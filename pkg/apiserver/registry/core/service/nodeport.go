@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
-	genericregistry "k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/storage"
 	storageerr "k8s.io/apiserver/pkg/storage/errors"
 
@@ -22,7 +21,8 @@ import (
 const nodePortKey = "/ranges/servicenodeports"
 
 var (
-	allocations = corev1.Resource("servicenodeportallocations")
+	// NodePortResource is what the storage of allocated node ports is configured by.
+	NodePortResource = corev1.Resource("servicenodeportallocations")
 
 	errPortTaken = errors.New("provided port is already allocated")
 )
@@ -38,12 +38,12 @@ type NodePorts struct {
 
 // NewNodePorts returns the allocator of the given range.
 func NewNodePorts(o generic.Options, ports utilnet.PortRange) (*NodePorts, error) {
-	options, err := o.RESTOptions.GetRESTOptions(allocations, nil)
+	options, err := o.RESTOptions.GetRESTOptions(NodePortResource, nil)
 	if err != nil {
 		return nil, fmt.Errorf("storage of node ports: %w", err)
 	}
-	s, destroy, err := genericregistry.NewRawStorage(options.StorageConfig,
-		func() runtime.Object { return &corev1.RangeAllocation{} }, nil, nodePortKey)
+	s, destroy, err := options.Decorator(options.StorageConfig, nodePortKey, nil,
+		func() runtime.Object { return &corev1.RangeAllocation{} }, nil, nil, nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("storage of node ports: %w", err)
 	}
@@ -136,5 +136,5 @@ func (n *NodePorts) update(ctx context.Context, dryRun bool, change func(used *b
 	if errors.Is(err, errDry) {
 		return nil
 	}
-	return storageerr.InterpretUpdateError(err, allocations, "")
+	return storageerr.InterpretUpdateError(err, NodePortResource, "")
 }
