@@ -130,6 +130,9 @@ func (w *Writer) write(ctx context.Context, e *entry) {
 }
 
 func (w *Writer) patch(ctx context.Context, pod *v1.Pod, want v1.PodStatus) (*v1.Pod, error) {
+	if equality.Semantic.DeepEqual(pod.Status, want) {
+		return nil, nil
+	}
 	before, err := json.Marshal(v1.Pod{Status: pod.Status})
 	if err != nil {
 		return nil, err
@@ -142,9 +145,6 @@ func (w *Writer) patch(ctx context.Context, pod *v1.Pod, want v1.PodStatus) (*v1
 	patch, err := strategicpatch.CreateTwoWayMergePatch(before, after, v1.Pod{})
 	if err != nil {
 		return nil, fmt.Errorf("comparing pod statuses: %w", err)
-	}
-	if equality.Semantic.DeepEqual(pod.Status, want) {
-		return nil, nil
 	}
 	updated, err := w.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil {
