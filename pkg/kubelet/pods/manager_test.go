@@ -121,6 +121,10 @@ func TestStaticPod(t *testing.T) {
 		Handler: func(context.Context, *v1.Pod) (string, error) { return "", nil },
 	}
 
+	left := filepath.Join(dir, "logs", "n_left_left")
+	if err := os.MkdirAll(left, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(manifests, "p.yaml")
 	if err := os.WriteFile(file, []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: kube-system}\n"+
 		"spec: {hostNetwork: true, containers: [{name: c, image: image}]}\n"), 0o600); err != nil {
@@ -135,6 +139,7 @@ func TestStaticPod(t *testing.T) {
 		pod, ok := m.PodByName("kube-system", "p-node")
 		return ok && pod.Status.Phase == v1.PodRunning
 	})
+	eventually(t, "the logs of an earlier pod are gone", func() bool { _, err := os.Stat(left); return os.IsNotExist(err) })
 	cri.Lock()
 	for _, c := range cri.Containers {
 		if c.Labels["io.kubernetes.container.name"] != "c" || c.Annotations["io.kubernetes.container.hash"] == "" {
