@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -170,6 +171,7 @@ func (r *running) awaitReady(ctx context.Context) error {
 		return err
 	}
 	r.progress.finish()
+	debug.FreeOSMemory() // a start needs more than what follows, which may take long to ask for it
 	return nil
 }
 
