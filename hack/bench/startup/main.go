@@ -212,7 +212,7 @@ func phase(ctx context.Context, client *kubernetes.Clientset, name string, want 
 // has made the namespace's ServiceAccount; it is tried again then.
 func makeAll(ctx context.Context, client *kubernetes.Clientset) error {
 	web := []string{"sh", "-c", "mkdir /www; echo ok > /www/index.html; exec httpd -f -p 8080 -h /www"}
-	visit := []string{"sh", "-c", "until wget -q -O - -T 1 http://web." + namespace + ".svc.cluster.local; do sleep 0.1; done"}
+	visit := []string{"sh", "-c", "until timeout 1 wget -q -O - http://web." + namespace + ".svc.cluster.local; do sleep 0.1; done"}
 	labels := map[string]string{"app": "web"}
 	opts := metav1.CreateOptions{}
 	for _, create := range []func() error{
