@@ -73,7 +73,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // install gives the server every resource that --runtime-config leaves enabled.
 func (o *Options) install(c *config, s *server.GenericAPIServer) error {
-	options := generic.Options{Scheme: c.scheme, RESTOptions: c.RESTOptionsGetter}
+	options := generic.Options{Scheme: c.scheme, RESTOptions: c.RESTOptionsGetter, AllowPrivileged: o.AllowPrivileged}
 	rc, err := o.registryConfig(c, options)
 	if err != nil {
 		return err

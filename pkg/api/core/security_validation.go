@@ -239,13 +239,10 @@ func (r *report) hostProcess(spec *corev1.PodSpec, p *field.Path) {
 	}
 	with, without := false, false
 	eachContainer(spec, p, func(c *corev1.Container, at *field.Path) {
-		value := podValue
-		if sc := c.SecurityContext; sc != nil && sc.WindowsOptions != nil && sc.WindowsOptions.HostProcess != nil {
-			value = sc.WindowsOptions.HostProcess
-			if podValue != nil && *podValue != *value {
-				r.invalid(at.Child("securityContext", "windowsOptions", "hostProcess"), *value,
-					fmt.Sprintf("pod hostProcess value must be identical if both are specified, was %v", *podValue))
-			}
+		value := hostProcessOf(c, spec)
+		if podValue != nil && *value != *podValue {
+			r.invalid(at.Child("securityContext", "windowsOptions", "hostProcess"), *value,
+				fmt.Sprintf("pod hostProcess value must be identical if both are specified, was %v", *podValue))
 		}
 		with, without = with || isTrue(value), without || !isTrue(value)
 	})
@@ -254,6 +251,30 @@ func (r *report) hostProcess(spec *corev1.PodSpec, p *field.Path) {
 	}
 	r.invalidIf(without, p, "", "If pod contains any hostProcess containers then all containers must be HostProcess containers")
 	r.invalidIf(!spec.HostNetwork, p.Child("hostNetwork"), spec.HostNetwork, "hostNetwork must be true if pod contains any hostProcess containers")
+}
+
+// hostProcessOf is whether a container is a process of its Windows host, if it or its pod says so.
+func hostProcessOf(c *corev1.Container, spec *corev1.PodSpec) *bool {
+	if sc := c.SecurityContext; sc != nil && sc.WindowsOptions != nil && sc.WindowsOptions.HostProcess != nil {
+		return sc.WindowsOptions.HostProcess
+	}
+	if sc := spec.SecurityContext; sc != nil && sc.WindowsOptions != nil {
+		return sc.WindowsOptions.HostProcess
+	}
+	return nil
+}
+
+// ValidateUnprivileged says what is wrong with the spec of a pod, or of a template
+// for pods, in a cluster whose policy is that no container is as mighty as its host.
+func ValidateUnprivileged(spec *corev1.PodSpec, p *field.Path) field.ErrorList {
+	var r report
+	ofHost := false
+	eachContainer(spec, p, func(c *corev1.Container, at *field.Path) {
+		r.forbidIf(c.SecurityContext != nil && isTrue(c.SecurityContext.Privileged), at.Child("securityContext", "privileged"), "disallowed by cluster policy")
+		ofHost = ofHost || isTrue(hostProcessOf(c, spec))
+	})
+	r.forbidIf(ofHost, p, "hostProcess containers are disallowed by cluster policy")
+	return r.errs
 }
 
 // eachContainer visits all containers of a pod, whatever their kind.

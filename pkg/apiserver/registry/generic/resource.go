@@ -10,6 +10,7 @@ package generic
 import (
 	"context"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,6 +33,8 @@ type Options struct {
 	Scheme *runtime.Scheme
 	// RESTOptions says where and how a resource is stored.
 	RESTOptions genericregistry.RESTOptionsGetter
+	// AllowPrivileged lets containers be privileged.
+	AllowPrivileged bool
 }
 
 // Storage maps the paths of a resource and its subresources ("deployments",
@@ -71,6 +74,9 @@ type Resource[T Object] struct {
 	Validate         func(ctx context.Context, obj T) field.ErrorList
 	PrepareForUpdate func(ctx context.Context, obj, old T)
 	ValidateUpdate   func(ctx context.Context, obj, old T) field.ErrorList
+	// PodSpec is the spec in obj of a pod, or of a template for pods, and where it is.
+	// Nil: there is none.
+	PodSpec func(obj T) (*corev1.PodSpec, *field.Path)
 	// Canonicalize changes a valid object into its stored form.
 	Canonicalize func(obj T)
 	// Warnings are for the client that creates (old is nil) or updates obj.

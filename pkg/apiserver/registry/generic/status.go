@@ -20,6 +20,8 @@ type Update[T Object] struct {
 	Warnings func(ctx context.Context, obj, old T) []string
 	// ResetFields are the paths that Prepare puts back.
 	ResetFields []string
+
+	keepsSpec bool
 }
 
 // PartStore serves a subresource that reads its parent and updates a part of it.
@@ -28,6 +30,7 @@ type PartStore struct{ store *registry.Store }
 // Status returns the store's status subresource. u.Prepare runs after Spec was put
 // back; "spec" need not be among u.ResetFields.
 func (s *Store[T]) Status(u Update[T]) *PartStore {
+	u.keepsSpec = true
 	prepare := u.Prepare
 	u.Prepare = func(ctx context.Context, obj, old T) {
 		if spec := structField(obj, "Spec"); spec.IsValid() {
@@ -68,10 +71,15 @@ func (s partStrategy[T]) PrepareForUpdate(ctx context.Context, obj, old runtime.
 }
 
 func (s partStrategy[T]) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
-	if s.u.Validate == nil {
-		return nil
+	o := obj.(T)
+	var errs field.ErrorList
+	if s.u.Validate != nil {
+		errs = s.u.Validate(ctx, o, old.(T))
 	}
-	return s.u.Validate(ctx, obj.(T), old.(T))
+	if s.u.keepsSpec {
+		return errs
+	}
+	return append(errs, s.validatePrivileges(o)...)
 }
 
 func (s partStrategy[T]) WarningsOnUpdate(ctx context.Context, obj, old runtime.Object) []string {

@@ -32,7 +32,7 @@ func (s *Store[T]) Categories() []string { return s.Resource.Categories }
 // registry.Store, such as BeginCreate.
 func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
 	gr := schema.GroupResource{Group: r.Group, Resource: r.Name}
-	s := strategy[T]{ObjectTyper: o.Scheme, NameGenerator: names.SimpleNameGenerator, r: &r}
+	s := strategy[T]{ObjectTyper: o.Scheme, NameGenerator: names.SimpleNameGenerator, r: &r, allowPrivileged: o.AllowPrivileged}
 	reset := r.ResetFields
 	if r.HasStatus {
 		reset = append([]string{"status"}, reset...)

@@ -11,13 +11,16 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage/names"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/leme-k8s/leme/pkg/api/core"
 )
 
 // strategy answers the generic registry's questions from a Resource.
 type strategy[T Object] struct {
 	runtime.ObjectTyper
 	names.NameGenerator
-	r *Resource[T]
+	r               *Resource[T]
+	allowPrivileged bool
 }
 
 var _ rest.RESTCreateUpdateStrategy = strategy[Object]{}
@@ -42,10 +45,24 @@ func (s strategy[T]) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 }
 
 func (s strategy[T]) Validate(ctx context.Context, obj runtime.Object) field.ErrorList {
-	if s.r.Validate == nil {
+	o := obj.(T)
+	var errs field.ErrorList
+	if s.r.Validate != nil {
+		errs = s.r.Validate(ctx, o)
+	}
+	return append(errs, s.validatePrivileges(o)...)
+}
+
+// validatePrivileges says which containers are privileged, where none may be.
+func (s strategy[T]) validatePrivileges(obj T) field.ErrorList {
+	if s.allowPrivileged || s.r.PodSpec == nil {
 		return nil
 	}
-	return s.r.Validate(ctx, obj.(T))
+	spec, at := s.r.PodSpec(obj)
+	if spec == nil {
+		return nil
+	}
+	return core.ValidateUnprivileged(spec, at)
 }
 
 func (s strategy[T]) Canonicalize(obj runtime.Object) {
@@ -79,10 +96,12 @@ func (s strategy[T]) PrepareForUpdate(ctx context.Context, obj, old runtime.Obje
 }
 
 func (s strategy[T]) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
-	if s.r.ValidateUpdate == nil {
-		return nil
+	o := obj.(T)
+	var errs field.ErrorList
+	if s.r.ValidateUpdate != nil {
+		errs = s.r.ValidateUpdate(ctx, o, old.(T))
 	}
-	return s.r.ValidateUpdate(ctx, obj.(T), old.(T))
+	return append(errs, s.validatePrivileges(o)...)
 }
 
 func (s strategy[T]) WarningsOnUpdate(ctx context.Context, obj, old runtime.Object) []string {

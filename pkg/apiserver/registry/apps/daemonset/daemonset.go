@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/apps"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -60,7 +61,10 @@ var resource = generic.Resource[*appsv1.DaemonSet]{
 	},
 	Validate:       generic.Check(apps.ValidateDaemonSet),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateDaemonSetUpdate),
-	Warnings:       generic.Warn(apps.WarningsDaemonSet),
+	PodSpec: func(d *appsv1.DaemonSet) (*corev1.PodSpec, *field.Path) {
+		return &d.Spec.Template.Spec, field.NewPath("spec", "template", "spec")
+	},
+	Warnings: generic.Warn(apps.WarningsDaemonSet),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -6,9 +6,11 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/apps"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -47,7 +49,10 @@ var resource = generic.Resource[*appsv1.Deployment]{
 	},
 	Validate:       generic.Check(apps.ValidateDeployment),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateDeploymentUpdate),
-	Warnings:       generic.Warn(apps.WarningsDeployment),
+	PodSpec: func(d *appsv1.Deployment) (*corev1.PodSpec, *field.Path) {
+		return &d.Spec.Template.Spec, field.NewPath("spec", "template", "spec")
+	},
+	Warnings: generic.Warn(apps.WarningsDeployment),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

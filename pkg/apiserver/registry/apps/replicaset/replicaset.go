@@ -5,8 +5,10 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/apps"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -49,7 +51,10 @@ var resource = generic.Resource[*appsv1.ReplicaSet]{
 	Generation:     generic.SpecChanged[*appsv1.ReplicaSet],
 	Validate:       generic.Check(apps.ValidateReplicaSet),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateReplicaSetUpdate),
-	Warnings:       generic.Warn(apps.WarningsReplicaSet),
+	PodSpec: func(r *appsv1.ReplicaSet) (*corev1.PodSpec, *field.Path) {
+		return &r.Spec.Template.Spec, field.NewPath("spec", "template", "spec")
+	},
+	Warnings: generic.Warn(apps.WarningsReplicaSet),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -5,8 +5,10 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/apps"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -44,7 +46,10 @@ var resource = generic.Resource[*appsv1.StatefulSet]{
 	Generation:     generic.SpecChanged[*appsv1.StatefulSet],
 	Validate:       generic.Check(apps.ValidateStatefulSet),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateStatefulSetUpdate),
-	Warnings:       generic.Warn(apps.WarningsStatefulSet),
+	PodSpec: func(s *appsv1.StatefulSet) (*corev1.PodSpec, *field.Path) {
+		return &s.Spec.Template.Spec, field.NewPath("spec", "template", "spec")
+	},
+	Warnings: generic.Warn(apps.WarningsStatefulSet),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -6,8 +6,10 @@ import (
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/batch"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -53,7 +55,10 @@ var resource = generic.Resource[*batchv1.CronJob]{
 	},
 	Validate:       generic.Check(batch.ValidateCronJob),
 	ValidateUpdate: generic.CheckUpdate(batch.ValidateCronJobUpdate),
-	Warnings:       generic.Warn(batch.WarningsCronJob),
+	PodSpec: func(c *batchv1.CronJob) (*corev1.PodSpec, *field.Path) {
+		return &c.Spec.JobTemplate.Spec.Template.Spec, field.NewPath("spec", "jobTemplate", "spec", "template", "spec")
+	},
+	Warnings: generic.Warn(batch.WarningsCronJob),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/utils/ptr"
 
@@ -63,7 +64,10 @@ var resource = generic.Resource[*batchv1.Job]{
 	},
 	Validate:       generic.Check(batch.ValidateJob),
 	ValidateUpdate: generic.CheckUpdate(batch.ValidateJobUpdate),
-	Warnings:       generic.Warn(batch.WarningsJob),
+	PodSpec: func(j *batchv1.Job) (*corev1.PodSpec, *field.Path) {
+		return &j.Spec.Template.Spec, field.NewPath("spec", "template", "spec")
+	},
+	Warnings: generic.Warn(batch.WarningsJob),
 	// Clients that are older than the garbage collector expect pods to stay.
 	GarbageCollection: rest.OrphanDependents,
 

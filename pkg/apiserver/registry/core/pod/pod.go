@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/ptr"
@@ -39,6 +40,9 @@ var resource = generic.Resource[*corev1.Pod]{
 	Validate:         generic.Check(core.ValidatePod),
 	PrepareForUpdate: func(_ context.Context, obj, old *corev1.Pod) { keepPodResources(obj, old) },
 	ValidateUpdate:   generic.CheckUpdate(core.ValidatePodUpdate),
+	PodSpec: func(p *corev1.Pod) (*corev1.PodSpec, *field.Path) {
+		return &p.Spec, field.NewPath("spec")
+	},
 	// Those who update pods are programs, and they do it often.
 	Warnings: func(_ context.Context, obj, old *corev1.Pod) []string {
 		if old != nil {

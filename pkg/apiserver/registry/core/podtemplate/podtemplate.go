@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -28,8 +29,11 @@ func Storage(o generic.Options) (generic.Storage, error) {
 		},
 		Validate:       generic.Check(core.ValidatePodTemplate),
 		ValidateUpdate: generic.CheckUpdate(core.ValidatePodTemplateUpdate),
-		Warnings:       generic.Warn(core.WarningsPodTemplate),
-		ReturnDeleted:  true,
+		PodSpec: func(t *corev1.PodTemplate) (*corev1.PodSpec, *field.Path) {
+			return &t.Template.Spec, field.NewPath("template", "spec")
+		},
+		Warnings:      generic.Warn(core.WarningsPodTemplate),
+		ReturnDeleted: true,
 
 		Columns: []metav1.TableColumnDefinition{
 			generic.NameColumn,

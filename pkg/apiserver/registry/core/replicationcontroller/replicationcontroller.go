@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
@@ -55,7 +56,13 @@ var resource = generic.Resource[*corev1.ReplicationController]{
 	Generation:     generic.SpecChanged[*corev1.ReplicationController],
 	Validate:       generic.Check(core.ValidateReplicationController),
 	ValidateUpdate: generic.CheckUpdate(core.ValidateReplicationControllerUpdate),
-	Warnings:       generic.Warn(core.WarningsReplicationController),
+	PodSpec: func(rc *corev1.ReplicationController) (*corev1.PodSpec, *field.Path) {
+		if rc.Spec.Template == nil { // which is refused for itself
+			return nil, nil
+		}
+		return &rc.Spec.Template.Spec, field.NewPath("spec", "template", "spec")
+	},
+	Warnings: generic.Warn(core.WarningsReplicationController),
 	// The oldest of the workloads leaves its pods behind.
 	GarbageCollection: rest.OrphanDependents,
 
