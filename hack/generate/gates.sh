@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Writes the list of Kubernetes' feature gates and their defaults, as the original has them.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+list=$(go -C hack/bench/originals run ./gates)
+echo "$list" >pkg/component/gates.txt

@@ -1,0 +1,25 @@
+package component
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCheckFeatureGates(t *testing.T) {
+	for name, c := range map[string]struct {
+		given map[string]bool
+		err   string
+	}{
+		"none":                      {},
+		"on by default":             {given: map[string]bool{"UserNamespacesSupport": true, "AllAlpha": false}},
+		"off by default":            {given: map[string]bool{"UserNamespacesSupport": true, "AllAlpha": true}, err: "cannot set feature gate AllAlpha to true"},
+		"switched off":              {given: map[string]bool{"UserNamespacesSupport": false}, err: "cannot set feature gate UserNamespacesSupport to false"},
+		"a gate that nobody knows":  {given: map[string]bool{"Sidecars": true}, err: "unrecognized feature gate: Sidecars"},
+		"a gate that was forgotten": {given: map[string]bool{"DynamicKubeletConfig": false}, err: "unrecognized feature gate"},
+	} {
+		err := CheckFeatureGates(c.given)
+		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
