@@ -15,7 +15,7 @@ LDFLAGS    := -s -w \
 export CGO_ENABLED := 0
 export GOFLAGS := -trimpath -buildvcs=false
 
-include hack/runtime.mk hack/images.mk hack/generate.mk
+include hack/runtime.mk hack/images.mk hack/conformance.mk hack/generate.mk
 
 ##@ A cluster
 .PHONY: up down
@@ -35,6 +35,7 @@ $(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS)):
 .PHONY: test
 test: prerequisites ## Pass the unit and integration tests: all but those that need a cluster
 	go test ./apis/... ./cmd/... ./hack/... ./pkg/... ./test/rules/...
+	go -C test/conformance test -mod=readonly .
 
 .PHONY: e2e
 e2e: runtime images build ## Pass the end-to-end tests on clusters that they start themselves (root; RUN=regexp narrows)
@@ -55,4 +56,4 @@ bench: build runtime images ## Measure Leme beside the originals (BENCH=startup,
 
 .PHONY: help
 help: ## This list
-	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*##/ {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*##/ {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -15,7 +15,7 @@ runtime: $(RUNTIME_PARTS:%=$(RUNTIME)/.%) ## Build containerd, runc, CNI plugins
 
 # What a part needs of the machine to be built (libseccomp) or to run (nft): the package is installed if its file is missing.
 PREREQUISITES := /usr/bin/gcc=gcc /usr/include/stdlib.h=libc6-dev /usr/include/seccomp.h=libseccomp-dev \
-	/usr/bin/pkg-config=pkg-config /usr/sbin/nft=nftables
+	/usr/bin/pkg-config=pkg-config /usr/bin/bzip2=bzip2 /usr/sbin/nft=nftables
 
 .PHONY: prerequisites
 prerequisites:

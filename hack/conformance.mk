@@ -1,0 +1,37 @@
+# The official conformance suite and the original components, from test/conformance.
+
+SUITE          := bin/conformance
+ORIGINALS      := bin/originals
+ORIGINAL_FLAGS := -s -w -X $(VERSION_PKG).gitVersion=$(VERSION) -X $(VERSION_PKG).gitMajor=1 -X $(VERSION_PKG).gitMinor=37
+original-go     = go -C test/conformance $(1) -mod=readonly -ldflags '$(ORIGINAL_FLAGS)' -o $(CURDIR)/$(2)
+
+.PHONY: suite
+suite: $(SUITE)/.done ## Build the official conformance suite
+
+$(SUITE)/.done: test/conformance/go.mod
+	@mkdir -p $(SUITE)
+	$(call original-go,test -c,$(SUITE)/e2e.test) k8s.io/kubernetes/test/e2e
+	$(call original-go,build,$(SUITE)/ginkgo) github.com/onsi/ginkgo/v2/ginkgo
+	$(call original-go,build,$(SUITE)/kubectl) k8s.io/kubernetes/cmd/kubectl
+	@touch $@
+
+.PHONY: originals
+originals: $(COMPONENTS:%=$(ORIGINALS)/%) ## Build the original components, as peers to compare with
+
+$(COMPONENTS:%=$(ORIGINALS)/%): test/conformance/go.mod
+	@mkdir -p $(ORIGINALS)
+	$(call original-go,build,$@) k8s.io/kubernetes/cmd/$(@F)
+
+# make conformance FOCUS=regexp SKIP=regexp PARALLEL=6 NODES=2 WITH='kubelet=/path …' TIMEOUT=45m
+# PASSING=1 runs only what passing.txt lists, ALL=1 also what STATUS.md gives up, RESUME=1 only what
+# has no result yet; UPDATE=1 adds to passing.txt.
+.PHONY: conformance conformance-passing
+conformance: build runtime conformance-images suite ## Run the official conformance suite on a cluster of Leme (root; FOCUS, SKIP, PASSING=1, RESUME=1 …)
+	go -C test/conformance build -mod=readonly -o $(CURDIR)/$(SUITE)/run .
+	$(SUITE)/run -passing-list test/conformance/passing.txt -status test/conformance/STATUS.md \
+		$(if $(FOCUS),-focus '$(FOCUS)') $(if $(SKIP),-skip '$(SKIP)') $(if $(PARALLEL),-parallel $(PARALLEL)) \
+		$(if $(NODES),-nodes $(NODES)) $(if $(WITH),-with '$(WITH)') $(if $(TIMEOUT),-timeout $(TIMEOUT)) \
+		$(if $(PASSING),-passing) $(if $(ALL),-all) $(if $(RESUME),-resume) $(if $(UPDATE),-update)
+
+conformance-passing: ## Run the conformance tests that have passed before
+	$(MAKE) conformance PASSING=1

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/onsi/ginkgo/v2/types"
+)
+
+func names(stages []stage) map[string][]string {
+	byStage := map[string][]string{}
+	for _, s := range stages {
+		byStage[s.name] = s.specs
+	}
+	return byStage
+}
+
+func TestPlan(t *testing.T) {
+	specs := []spec{newSpec("[sig-apps] a"), newSpec("[sig-apps] b"), newSpec("[sig-node] c [Serial]"), newSpec("[sig-node] d [Disruptive]"), newSpec("e")}
+	passing := map[string]bool{"[sig-apps] a": true, "[sig-node] c [Serial]": true}
+	missing := map[string]string{"[sig-apps] b": "StatefulSets"}
+	for _, tc := range []struct {
+		name   string
+		s      selection
+		done   map[string]result
+		stages map[string][]string
+		not    map[string]string
+	}{{
+		name: "all but what is missing, by kind and hope",
+		stages: map[string][]string{
+			"parallel": {"[sig-apps] a"}, "serial": {"[sig-node] c [Serial]"},
+			"parallel-not-passing-yet": {"e"}, "serial-not-passing-yet": {"[sig-node] d [Disruptive]"},
+		},
+		not: map[string]string{"[sig-apps] b": "missing: StatefulSets"},
+	}, {
+		name:   "really all, narrowed",
+		s:      selection{all: true, focus: "sig-apps", skip: " a$"},
+		stages: map[string][]string{"parallel-not-passing-yet": {"[sig-apps] b"}},
+		not: map[string]string{
+			"[sig-apps] a": "not selected", "[sig-node] c [Serial]": "not selected", "[sig-node] d [Disruptive]": "not selected", "e": "not selected",
+		},
+	}, {
+		name:   "what is left of the passing ones",
+		s:      selection{passingOnly: true},
+		done:   map[string]result{"[sig-apps] a": {State: passed}, "e": {State: notRun}},
+		stages: map[string][]string{"serial": {"[sig-node] c [Serial]"}},
+		not:    map[string]string{"[sig-apps] b": "does not pass yet", "[sig-node] d [Disruptive]": "does not pass yet", "e": "does not pass yet"},
+	}} {
+		stages, reasons, err := tc.s.plan(specs, passing, missing, tc.done)
+		if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		if got := names(stages); !reflect.DeepEqual(got, tc.stages) {
+			t.Errorf("%s: stages %v, want %v", tc.name, got, tc.stages)
+		}
+		not := map[string]string{}
+		for n, r := range reasons {
+			not[n] = r.Message
+		}
+		if !reflect.DeepEqual(not, tc.not) {
+			t.Errorf("%s: not run %v, want %v", tc.name, not, tc.not)
+		}
+	}
+	if _, _, err := (selection{focus: "("}).plan(specs, nil, nil, nil); err == nil || !strings.HasPrefix(err.Error(), "focus: ") {
+		t.Errorf("a bad pattern gives %v", err)
+	}
+}
+
+func TestResultsOfReport(t *testing.T) {
+	it := func(name string, state types.SpecState, message string) types.SpecReport {
+		return types.SpecReport{LeafNodeType: types.NodeTypeIt, LeafNodeText: name, State: state, RunTime: time.Second, Failure: types.Failure{Message: message}}
+	}
+	report := types.Report{
+		SpecialSuiteFailureReasons: []string{"Suite Timeout Elapsed"},
+		SpecReports: types.SpecReports{
+			it("good", types.SpecStatePassed, ""),
+			it("bad", types.SpecStateFailed, "\n  first line\nsecond"),
+			it("cut off", types.SpecStateTimedout, "A suite timeout occurred"),
+			it("unfit", types.SpecStateSkipped, "needs three nodes"),
+			it("never meant", types.SpecStateSkipped, ""),
+		},
+	}
+	got := resultsOf(report, []string{"good", "bad", "cut off", "unfit", "not reached"})
+	want := map[string]result{
+		"good":        {State: passed, Seconds: 1},
+		"bad":         {State: failed, Message: "first line", Seconds: 1},
+		"cut off":     {State: notRun, Message: "out of time"},
+		"unfit":       {State: notRun, Message: "skipped: needs three nodes"},
+		"not reached": {State: notRun, Message: "out of time"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+
+	report = types.Report{SpecReports: types.SpecReports{{LeafNodeType: types.NodeTypeSynchronizedBeforeSuite, State: types.SpecStateFailed, Failure: types.Failure{Message: "no node is ready"}}}}
+	if got := resultsOf(report, []string{"a"})["a"]; got.State != notRun || got.Message != "the suite's set-up failed: no node is ready" {
+		t.Errorf("after a failed set-up: %+v", got)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	output := `------------------------------
+• [1.038 seconds]
+[sig-node] Pods good [sig-node, Conformance]
+------------------------------
+• [FAILED] [301.2 seconds]
+[sig-apps] StatefulSet [It] bad [sig-apps, Conformance]
+------------------------------
+• [PANICKED!] [0.1 seconds]
+[sig-apps] Job [It] worse [sig-apps, Conformance]
+------------------------------
+S [SKIPPED] [0.4 seconds]
+[sig-node] other
+------------------------------
+`
+	var w strings.Builder
+	p := newProgress(&w, false, time.Now(), 4)
+	p.follow(strings.NewReader(output))
+	if p.done != 4 || p.failed != 2 {
+		t.Errorf("counted %d, %d failed", p.done, p.failed)
+	}
+	for _, want := range []string{"FAILED [sig-apps] StatefulSet [It] bad", "FAILED [sig-apps] Job [It] worse", "4 of 4, 2 failed"} {
+		if !strings.Contains(w.String(), want) {
+			t.Errorf("%q is not in\n%s", want, &w)
+		}
+	}
+}
+
+func TestLists(t *testing.T) {
+	dir := t.TempDir()
+	l := lists{passing: filepath.Join(dir, "passing.txt"), status: filepath.Join(dir, "STATUS.md")}
+	specs := []spec{newSpec("[sig-apps] a"), newSpec("[sig-apps] b"), newSpec("[sig-apps] c")}
+	status := "# Status\n\n- [not a test](x)\n\n## StatefulSets\n\nNot built.\n\n- [sig-apps] b\n"
+	if err := os.WriteFile(l.status, []byte(status), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	passing, missing, err := l.load(specs)
+	if err != nil || len(passing) != 0 || !reflect.DeepEqual(missing, map[string]string{"[sig-apps] b": "StatefulSets"}) {
+		t.Fatalf("passing %v, missing %v, error %v", passing, missing, err)
+	}
+	added, err := l.add(passing, map[string]result{"[sig-apps] c": {State: passed}, "[sig-apps] a": {State: passed}, "[sig-apps] b": {State: failed}})
+	if err != nil || added != 2 {
+		t.Fatalf("added %d, error %v", added, err)
+	}
+	if data, _ := os.ReadFile(l.passing); string(data) != "[sig-apps] a\n[sig-apps] c\n" {
+		t.Errorf("passing.txt holds %q", data)
+	}
+	if _, _, err := l.load(specs[:2]); err == nil || !strings.Contains(err.Error(), `no test "[sig-apps] c"`) {
+		t.Errorf("an unknown name gives %v", err)
+	}
+}
+
+func TestStoreResumes(t *testing.T) {
+	dir := t.TempDir()
+	s, err := openStore(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.merge(map[string]result{"a": {State: passed, Seconds: 2}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := openStore(dir, true); err != nil || again.results["a"].State != passed {
+		t.Errorf("resumed with %v, error %v", again, err)
+	}
+	if fresh, err := openStore(dir, false); err != nil || len(fresh.results) != 0 {
+		t.Errorf("started with %v, error %v", fresh, err)
+	}
+}
+
+func TestSummary(t *testing.T) {
+	specs := []spec{newSpec("[sig-apps] a"), newSpec("[sig-apps] b"), newSpec("[sig-node] c")}
+	var w strings.Builder
+	summarize(&w, specs, map[string]result{"[sig-apps] a": {State: passed}, "[sig-apps] b": {State: failed, Message: "timed out", Seconds: 61}})
+	for _, want := range []string{"[sig-apps] b (1m1s)\n      timed out", "1        1         0    2  sig-apps", "1        1         1    3  all", "1  no result yet"} {
+		if !strings.Contains(w.String(), want) {
+			t.Errorf("%q is not in\n%s", want, &w)
+		}
+	}
+}
