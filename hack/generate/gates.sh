@@ -3,5 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-list=$(go -C hack/bench/originals run ./gates)
+list=$(go -C test/conformance run ./gates)
 echo "$list" >pkg/component/gates.txt

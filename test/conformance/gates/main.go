@@ -1,0 +1,32 @@
+// Command gates prints the feature gates of Kubernetes and what each is by default.
+package main
+
+import (
+	"fmt"
+	"log"
+	"slices"
+
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	metricsfeatures "k8s.io/component-base/metrics/features"
+	_ "k8s.io/controller-manager/pkg/features/register"
+	_ "k8s.io/kubernetes/pkg/features"
+)
+
+func main() {
+	gates := utilfeature.DefaultMutableFeatureGate
+	if err := logsapi.AddFeatureGates(gates); err != nil {
+		log.Fatal(err)
+	}
+	if err := metricsfeatures.AddFeatureGates(gates); err != nil {
+		log.Fatal(err)
+	}
+	var lines []string
+	for name, spec := range gates.GetAll() {
+		lines = append(lines, fmt.Sprintf("%s=%t", name, spec.Default))
+	}
+	slices.Sort(lines)
+	for _, line := range lines {
+		fmt.Println(line)
+	}
+}
