@@ -37,7 +37,7 @@ func (o *Options) addHooks(c *config, s *server.GenericAPIServer) error {
 	repair := &service.Repair{Client: c.client, Ports: c.nodePorts}
 
 	hooks := map[string]server.PostStartHookFunc{
-		rbacbootstrap.HookName: rbacbootstrap.Hook,
+		rbacbootstrap.HookName: c.authz.Hook,
 		"bootstrap-controller": api.Hook,
 		"start-service-ip-repair-controllers": func(hc server.PostStartHookContext) error {
 			go repair.Run(hc.Context)

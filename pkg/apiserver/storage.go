@@ -55,6 +55,11 @@ func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs 
 	for _, override := range overrides {
 		factory.SetEtcdLocation(override.GroupResource, override.Servers)
 	}
+	clients := &etcdClients{clients: map[string]*etcdClient{}}
+	// Only the library can check what encrypts.
+	if etcd.SkipHealthEndpoints = etcd.EncryptionProviderConfigFilepath == ""; etcd.SkipHealthEndpoints {
+		clients.addEtcdChecks(c, etcd.StorageConfig, overrides)
+	}
 	if err := etcd.ApplyWithStorageFactoryTo(factory, c); err != nil {
 		return err
 	}
@@ -66,7 +71,7 @@ func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs 
 		size, ok := cacheSizes[r]
 		return etcd.EnableWatchCache && (!ok || size > 0)
 	}
-	c.RESTOptionsGetter = hubOptions{RESTOptionsGetter: c.RESTOptionsGetter, etcd: &etcdClients{clients: map[string]*etcdClient{}}, cached: cached}
+	c.RESTOptionsGetter = hubOptions{RESTOptionsGetter: c.RESTOptionsGetter, etcd: clients, cached: cached}
 	return nil
 }
 

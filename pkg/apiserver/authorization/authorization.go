@@ -46,6 +46,8 @@ type Authorization struct {
 	// RBAC resolves roles and bindings. It is there in every mode: they are objects
 	// that have to be guarded, even while nobody asks them.
 	RBAC *rbac.Resolver
+
+	settled func() // the authorizers know the bootstrap policy
 }
 
 // New assembles the chain.
@@ -62,6 +64,8 @@ func (o *Options) New(d Dependencies) (*Authorization, error) {
 		return nil, err
 	}
 	a := &Authorization{}
+	var settled <-chan struct{}
+	settled, a.settled = newSettled()
 	if a.RBAC, err = rbac.NewResolver(d.Informers); err != nil {
 		return nil, err
 	}
@@ -77,6 +81,9 @@ func (o *Options) New(d Dependencies) (*Authorization, error) {
 				return nil, fmt.Errorf("--authorization-config: authorizers[%d]: %w", i, err)
 			}
 			return nil, fmt.Errorf("--authorization-mode: %s: %w", c.Type, err)
+		}
+		if t := string(c.Type); t == ModeRBAC || t == ModeNode {
+			one = patient(one, settled)
 		}
 		all = append(all, union.NamedAuthorizer{AuthorizerName: c.Name, Authorizer: metrics.InstrumentedAuthorizer(string(c.Type), c.Name, one)})
 		if resolver != nil {

@@ -25,16 +25,16 @@ const HookName = "rbac/bootstrap-roles"
 // writes, each of which waits for etcd's disk.
 const workers = 16
 
-// Hook is the post-start hook that brings the cluster's policy up to date. The
-// server is not healthy until it has succeeded once.
-func Hook(hc server.PostStartHookContext) error {
+// Hook is the post-start hook that brings the cluster's policy up to date, and
+// returns it. The server is not healthy until it has succeeded once.
+func Hook(hc server.PostStartHookContext) (*Policy, error) {
 	client, err := kubernetes.NewForConfig(hc.LoopbackClientConfig)
 	if err != nil {
-		return fmt.Errorf("making the client for the bootstrap policy: %w", err)
+		return nil, fmt.Errorf("making the client for the bootstrap policy: %w", err)
 	}
 	policy, err := Load()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var last error
 	err = wait.PollUntilContextTimeout(hc, 200*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
@@ -44,9 +44,9 @@ func Hook(hc server.PostStartHookContext) error {
 		return last == nil, nil
 	})
 	if err != nil {
-		return fmt.Errorf("bringing the bootstrap policy up to date: %w", errors.Join(err, last))
+		return nil, fmt.Errorf("bringing the bootstrap policy up to date: %w", errors.Join(err, last))
 	}
-	return nil
+	return policy, nil
 }
 
 // Reconcile creates what is missing and adds the permissions and subjects that

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -57,6 +58,35 @@ func NewResolver(f informers.SharedInformerFactory) (*Resolver, error) {
 func (r *Resolver) HasSynced() bool {
 	for _, synced := range r.synced {
 		if !synced() {
+			return false
+		}
+	}
+	return true
+}
+
+// Has tells whether the resolver knows all these objects, by name.
+func (r *Resolver) Has(clusterRoles []*rbacv1.ClusterRole, clusterRoleBindings []*rbacv1.ClusterRoleBinding, roles []*rbacv1.Role, roleBindings []*rbacv1.RoleBinding) bool {
+	known := func(i cache.Indexer, o metav1.Object) bool {
+		_, ok, err := i.GetByKey(cache.MetaObjectToName(o).String())
+		return ok && err == nil
+	}
+	for _, o := range clusterRoles {
+		if _, err := r.clusterRoles.Get(o.Name); err != nil {
+			return false
+		}
+	}
+	for _, o := range roles {
+		if _, err := r.roles.Roles(o.Namespace).Get(o.Name); err != nil {
+			return false
+		}
+	}
+	for _, o := range clusterRoleBindings {
+		if !known(r.clusterRoleBindings, o) {
+			return false
+		}
+	}
+	for _, o := range roleBindings {
+		if !known(r.roleBindings, o) {
 			return false
 		}
 	}
