@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -67,6 +68,9 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 	}
 	if err := o.Features.ApplyTo(c.Config, c.client, c.informers); err != nil {
 		return nil, err
+	}
+	if err := errors.Join(o.APIs.Validate(s)...); err != nil {
+		return nil, fmt.Errorf("--runtime-config: %w", err)
 	}
 	if err := o.APIs.ApplyTo(c.Config, defaultAPIs(s), s); err != nil {
 		return nil, fmt.Errorf("--runtime-config: %w", err)

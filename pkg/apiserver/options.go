@@ -11,6 +11,7 @@
 package apiserver
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -89,7 +90,7 @@ var _ component.Options = &Options{}
 func NewOptions() *Options {
 	registry := compatibility.NewComponentGlobalsRegistry()
 	version := compatibility.NewEffectiveVersionFromString(component.Version, "1.34", "1.34")
-	if err := registry.Register(compatibility.DefaultKubeComponent, version, utilfeature.DefaultMutableFeatureGate); err != nil {
+	if err := registry.Register(compatibility.DefaultKubeComponent, version, gates{utilfeature.DefaultMutableFeatureGate}); err != nil {
 		panic(err) // the registry is new: nothing can be registered twice
 	}
 	o := &Options{
@@ -148,15 +149,15 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&o.ServiceNodePortRange, "service-node-port-range", "Ports that node ports of Services are taken from, such as 30000-32767")
 	fs.IntVar(&o.KubernetesServiceNodePort, "kubernetes-service-node-port", o.KubernetesServiceNodePort, "Node port of the default/kubernetes Service; 0 gives it a cluster IP alone")
 	fs.StringVar(&o.EndpointReconciler, "endpoint-reconciler-type", o.EndpointReconciler, "Who writes the endpoints of the default/kubernetes Service: lease or none")
-	fs.StringVar(&o.ProxyClientCertFile, "proxy-client-cert-file", o.ProxyClientCertFile, "Client certificate that is shown to webhooks and aggregated API servers")
+	fs.StringVar(&o.ProxyClientCertFile, "proxy-client-cert-file", o.ProxyClientCertFile, "Client certificate that is shown to aggregated API servers, of which there can be none yet")
 	fs.StringVar(&o.ProxyClientKeyFile, "proxy-client-key-file", o.ProxyClientKeyFile, "Private key of --proxy-client-cert-file")
 	fs.Int64Var(&o.MaxConnectionBytesPerSec, "max-connection-bytes-per-sec", o.MaxConnectionBytesPerSec, "Throttle each connection that is proxied to this many bytes per second; 0 does not")
-	fs.BoolVar(&o.AggregatorRouting, "enable-aggregator-routing", o.AggregatorRouting, "Send requests for aggregated APIs to endpoint IPs in place of the cluster IP")
+	fs.BoolVar(&o.AggregatorRouting, "enable-aggregator-routing", o.AggregatorRouting, "Send requests for aggregated APIs, of which there can be none yet, to endpoint IPs in place of the cluster IP")
 
 	k := &o.Kubelet
 	fs.StringSliceVar(&k.PreferredAddressTypes, "kubelet-preferred-address-types", k.PreferredAddressTypes, "Types of node addresses to reach kubelets by, in order of preference")
 	fs.UintVar(&k.Port, "kubelet-port", k.Port, "Port of kubelets that do not report one")
-	fs.DurationVar(&k.Timeout, "kubelet-timeout", k.Timeout, "Timeout for connecting to kubelets")
+	fs.DurationVar(&k.Timeout, "kubelet-timeout", k.Timeout, "Accepted for compatibility: as in the original, a request to a kubelet lasts as long as its client waits")
 	fs.StringVar(&k.CertFile, "kubelet-client-certificate", k.CertFile, "Client certificate that is shown to kubelets")
 	fs.StringVar(&k.KeyFile, "kubelet-client-key", k.KeyFile, "Private key of --kubelet-client-certificate")
 	fs.StringVar(&k.CAFile, "kubelet-certificate-authority", k.CAFile, "CA bundle that the certificates of kubelets are verified with")
@@ -185,13 +186,28 @@ func (o *Options) Validate() error {
 	if o.EndpointReconciler != "lease" && o.EndpointReconciler != "none" {
 		errs = append(errs, fmt.Errorf("--endpoint-reconciler-type: %q is neither lease nor none", o.EndpointReconciler))
 	}
-	if (o.ProxyClientCertFile == "") != (o.ProxyClientKeyFile == "") {
-		errs = append(errs, errors.New("--proxy-client-cert-file and --proxy-client-key-file go together"))
-	}
-	if (o.Kubelet.CertFile == "") != (o.Kubelet.KeyFile == "") {
-		errs = append(errs, errors.New("--kubelet-client-certificate and --kubelet-client-key go together"))
+	errs = append(errs,
+		keyPair("--proxy-client-cert-file", o.ProxyClientCertFile, "--proxy-client-key-file", o.ProxyClientKeyFile),
+		keyPair("--kubelet-client-certificate", o.Kubelet.CertFile, "--kubelet-client-key", o.Kubelet.KeyFile))
+	if o.Features.EnablePriorityAndFairness {
+		errs = append(errs, errors.New("--enable-priority-and-fairness: this server has no FlowSchemas yet; --max-requests-inflight and --max-mutating-requests-inflight limit requests"))
 	}
 	return errors.Join(errs...)
+}
+
+// keyPair says what is wrong with the files of a certificate and its key, both of
+// which may be missing.
+func keyPair(certFlag, certFile, keyFlag, keyFile string) error {
+	switch {
+	case certFile == "" && keyFile == "":
+		return nil
+	case certFile == "" || keyFile == "":
+		return fmt.Errorf("%s and %s go together", certFlag, keyFlag)
+	}
+	if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil {
+		return fmt.Errorf("%s, %s: %w", certFlag, keyFlag, err)
+	}
+	return nil
 }
 
 // serviceRanges parses --service-cluster-ip-range.

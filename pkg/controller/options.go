@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -13,8 +14,11 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/cert"
+	"k8s.io/client-go/util/keyutil"
+	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/config"
 	configoptions "k8s.io/component-base/config/options"
+	"k8s.io/klog/v2"
 	netutils "k8s.io/utils/net"
 
 	"github.com/leme-k8s/leme/pkg/component"
@@ -37,7 +41,7 @@ type Options struct {
 	ClusterName                  string
 	RootCAFile                   string
 	ServiceAccountKeyFile        string
-	FeatureGates                 map[string]string
+	FeatureGates                 map[string]bool
 
 	AllocateNodeCIDRs    bool
 	ClusterCIDR          string
@@ -64,6 +68,20 @@ type Options struct {
 
 	Signing csrsigning.Options
 	Workers Workers
+
+	flags *pflag.FlagSet
+}
+
+// withoutEffect are flags that mean nothing to the controllers there are, and why. They
+// are accepted, because installers set them, and it is logged that they were.
+var withoutEffect = map[string]string{
+	"service-account-private-key-file":      "the API server makes the tokens of service accounts, and a Secret of type service-account-token gets none",
+	"node-monitor-period":                   "nodes are looked at when their heartbeat is due, not at intervals",
+	"namespace-sync-period":                 "namespaces are followed by watches, not at intervals",
+	"enable-hostpath-provisioner":           "no volume is provisioned",
+	"concurrent-cron-job-syncs":             "there is no controller of cron jobs yet",
+	"concurrent-statefulset-syncs":          "there is no controller of stateful sets yet",
+	"concurrent-serviceaccount-token-syncs": "there is no controller of tokens in Secrets",
 }
 
 // Workers says how many objects of each kind are reconciled at a time.
@@ -111,6 +129,7 @@ func NewOptions() *Options {
 
 // AddFlags implements component.Options.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	o.flags = fs
 	o.Serving.AddFlags(fs)
 	o.Signing.AddFlags(fs)
 	configoptions.BindLeaderElectionFlags(&o.LeaderElection, fs)
@@ -125,8 +144,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.UseServiceAccountCredentials, "use-service-account-credentials", o.UseServiceAccountCredentials, "Give each controller the identity of its own service account")
 	fs.StringVar(&o.ClusterName, "cluster-name", o.ClusterName, "Name of the cluster")
 	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "File with the certificates that pods trust the API server by; published in every namespace")
-	fs.StringVar(&o.ServiceAccountKeyFile, "service-account-private-key-file", o.ServiceAccountKeyFile, "Accepted for compatibility: tokens are requested from the API server, and Secrets of type service-account-token get none")
-	fs.StringToStringVar(&o.FeatureGates, "feature-gates", o.FeatureGates, "Accepted as Name=true|false pairs; the controllers here follow the defaults of v"+component.Version)
+	fs.StringVar(&o.ServiceAccountKeyFile, "service-account-private-key-file", o.ServiceAccountKeyFile, accepted("service-account-private-key-file"))
+	fs.Var(cliflag.NewMapStringBool(&o.FeatureGates), "feature-gates", "Feature gates as Name=true|false pairs; only the defaults of v"+component.Version+" are supported")
 
 	fs.BoolVar(&o.AllocateNodeCIDRs, "allocate-node-cidrs", o.AllocateNodeCIDRs, "Give each node a range of pod addresses out of --cluster-cidr")
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Range of pod addresses of the cluster, or one range for each IP family, separated by a comma")
@@ -135,7 +154,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.NodeCIDRMaskSizeIPv4, "node-cidr-mask-size-ipv4", o.NodeCIDRMaskSizeIPv4, "Prefix length of a node's IPv4 range; 24 by default")
 	fs.IntVar(&o.NodeCIDRMaskSizeIPv6, "node-cidr-mask-size-ipv6", o.NodeCIDRMaskSizeIPv6, "Prefix length of a node's IPv6 range; 64 by default")
 
-	fs.DurationVar(&o.NodeMonitorPeriod, "node-monitor-period", o.NodeMonitorPeriod, "Accepted for compatibility: nodes are looked at when their heartbeat is due, not at intervals")
+	fs.DurationVar(&o.NodeMonitorPeriod, "node-monitor-period", o.NodeMonitorPeriod, accepted("node-monitor-period"))
 	fs.DurationVar(&o.NodeMonitorGracePeriod, "node-monitor-grace-period", o.NodeMonitorGracePeriod, "Time without a heartbeat after which a node's state is unknown")
 	fs.DurationVar(&o.NodeStartupGracePeriod, "node-startup-grace-period", o.NodeStartupGracePeriod, "The same for a node that has never sent one")
 	fs.Float32Var(&o.NodeEvictionRate, "node-eviction-rate", o.NodeEvictionRate, "Nodes a second that are tainted NoExecute in a healthy zone")
@@ -148,8 +167,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.MaxEndpointsPerSlice, "max-endpoints-per-slice", o.MaxEndpointsPerSlice, "Endpoints that one EndpointSlice holds at most")
 	fs.DurationVar(&o.EndpointsBatchPeriod, "endpoint-updates-batch-period", o.EndpointsBatchPeriod, "Time in which changes of pods are gathered into one update of Endpoints")
 	fs.DurationVar(&o.EndpointSliceBatch, "endpointslice-updates-batch-period", o.EndpointSliceBatch, "Time in which changes of pods are gathered into one update of EndpointSlices")
-	fs.DurationVar(&o.NamespaceSyncPeriod, "namespace-sync-period", o.NamespaceSyncPeriod, "Accepted for compatibility: namespaces are followed by watches")
-	fs.BoolVar(&o.EnableHostpathProvision, "enable-hostpath-provisioner", o.EnableHostpathProvision, "Accepted for compatibility: no volume is provisioned from host paths")
+	fs.DurationVar(&o.NamespaceSyncPeriod, "namespace-sync-period", o.NamespaceSyncPeriod, accepted("namespace-sync-period"))
+	fs.BoolVar(&o.EnableHostpathProvision, "enable-hostpath-provisioner", o.EnableHostpathProvision, accepted("enable-hostpath-provisioner"))
 
 	for name, n := range map[string]*int{
 		"concurrent-cron-job-syncs":             &o.Workers.CronJob,
@@ -166,13 +185,29 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 		"concurrent-serviceaccount-token-syncs": &o.Workers.ServiceAccountToken,
 		"concurrent-ttl-after-finished-syncs":   &o.Workers.TTLAfterFinished,
 	} {
-		fs.IntVar(n, name, *n, "How many of these objects are worked on at a time")
+		usage := "How many of these objects are worked on at a time"
+		if withoutEffect[name] != "" {
+			usage = accepted(name)
+		}
+		fs.IntVar(n, name, *n, usage)
 	}
 }
+
+func accepted(flag string) string { return "Accepted for compatibility: " + withoutEffect[flag] }
 
 // Validate reports every flag that is wrong.
 func (o *Options) Validate() error {
 	errs := []error{o.Signing.Validate()}
+	if err := component.CheckFeatureGates(o.FeatureGates); err != nil {
+		errs = append(errs, fmt.Errorf("--feature-gates: %w", err))
+	}
+	if o.flags != nil {
+		o.flags.VisitAll(func(f *pflag.Flag) {
+			if n, err := o.flags.GetInt(f.Name); err == nil && n < 1 && strings.HasPrefix(f.Name, "concurrent-") {
+				errs = append(errs, fmt.Errorf("--%s: %d is less than 1", f.Name, n))
+			}
+		})
+	}
 	if _, err := selectControllers(o.Controllers); err != nil {
 		errs = append(errs, fmt.Errorf("--controllers: %w", err))
 	}
@@ -241,6 +276,18 @@ func (o *Options) nodeLifecycle() nodelifecycle.Config {
 func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
+	}
+	if o.flags != nil {
+		o.flags.Visit(func(f *pflag.Flag) {
+			if reason := withoutEffect[f.Name]; reason != "" {
+				klog.FromContext(ctx).Info("A flag has no effect", "flag", "--"+f.Name, "reason", reason)
+			}
+		})
+	}
+	if o.ServiceAccountKeyFile != "" {
+		if _, err := keyutil.PrivateKeyFromFile(o.ServiceAccountKeyFile); err != nil {
+			return nil, fmt.Errorf("--service-account-private-key-file: %w", err)
+		}
 	}
 	cfg, err := o.restConfig()
 	if err != nil {

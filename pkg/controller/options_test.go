@@ -59,6 +59,11 @@ func TestFlags(t *testing.T) {
 		{"--cluster-signing-cert-file=/etc/ca", "--cluster-signing-key-file"},
 		{"--leader-elect-resource-lock=endpoints", "--leader-elect-resource-lock"},
 		{"--max-endpoints-per-slice=0", "--max-endpoints-per-slice"},
+		{"--concurrent-job-syncs=0", "--concurrent-job-syncs"},
+		{"--concurrent-cron-job-syncs=7", ""},
+		{"--feature-gates=AllAlpha=false", ""},
+		{"--feature-gates=AllAlpha=true", "cannot set feature gate AllAlpha"},
+		{"--feature-gates=NoSuchGate=true", "unrecognized feature gate: NoSuchGate"},
 	} {
 		o := NewOptions()
 		fs := pflag.NewFlagSet("", pflag.ContinueOnError)

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -74,7 +71,8 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	store := objects.New(c.main, manager.Refresh)
 	measure := stats.New(stats.Config{
 		NodeName: k.nodeName, RootDir: k.options.RootDir, PodLogsDir: k.config.PodLogsDir, Machine: machine.Machine, BootTime: bootTime(),
-		VolumePeriod: k.config.VolumeStatsAggPeriod.Duration, Pods: manager, Cgroups: cgroups, Runtime: c.runtime, Images: c.images,
+		RuntimeCgroup: k.options.RuntimeCgroups,
+		VolumePeriod:  k.config.VolumeStatsAggPeriod.Duration, Pods: manager, Cgroups: cgroups, Runtime: c.runtime, Images: c.images,
 	})
 	records, err := images.NewRecords(k.options.RootDir, k.config.ImagePullCredentialsVerificationPolicy, k.config.PreloadedImagesVerificationAllowlist)
 	if err != nil {
@@ -265,15 +263,6 @@ func (k *Kubelet) reserved(capacity v1.ResourceList) (resources.Reserved, error)
 		return resources.Reserved{}, err
 	}
 	return resources.Reserved{System: system, Kube: kube, Eviction: eviction.Reserve(k.thresholds, capacity)}, nil
-}
-
-// setOOMScore says how soon the kernel picks this process when memory runs out.
-func setOOMScore(score int) error {
-	err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(score)), 0)
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("not permitted: %w", err)
-	}
-	return err
 }
 
 // claims looks up what pods refer to once, at their start.

@@ -15,7 +15,11 @@ import (
 	logsapi "k8s.io/component-base/logs/api/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/leme-k8s/leme/pkg/component"
 )
+
+const defaultVolumePluginDir = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/"
 
 // LoadConfig reads a KubeletConfiguration file; an unknown field is an error. Relative paths in it are relative to
 // the file. It sets no defaults.
@@ -128,7 +132,7 @@ func SetDefaults(c *kubeletconfig.KubeletConfiguration) {
 	if c.EnforceNodeAllocatable == nil {
 		c.EnforceNodeAllocatable = []string{"pods"}
 	}
-	orDefault(&c.VolumePluginDir, "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/")
+	orDefault(&c.VolumePluginDir, defaultVolumePluginDir)
 	logsapi.SetRecommendedLoggingConfiguration(&c.Logging)
 	orPointer(&c.EnableSystemLogHandler, true)
 	orPointer(&c.EnableProfilingHandler, true)
@@ -213,6 +217,9 @@ func Validate(c *kubeletconfig.KubeletConfiguration) error {
 			bad("enforceNodeAllocatable: cannot contain more than %q", s)
 		}
 	}
+	if modes := []string{kubeletconfig.PromiscuousBridge, kubeletconfig.HairpinVeth, kubeletconfig.HairpinNone}; !slices.Contains(modes, c.HairpinMode) {
+		bad("hairpinMode: %q is none of %s", c.HairpinMode, strings.Join(modes, ", "))
+	}
 	if c.MaxPods > 0 && c.PodLogsDir != "" && !filepath.IsAbs(c.PodLogsDir) {
 		bad("podLogsDir: %q is not an absolute path", c.PodLogsDir)
 	}
@@ -244,7 +251,49 @@ func unsupported(c *kubeletconfig.KubeletConfiguration) []error {
 	no("tracing", c.Tracing != nil && c.Tracing.Endpoint != nil, "is not available")
 	no("qosReserved", len(c.QOSReserved) > 0, "is not available")
 	no("protectKernelDefaults", c.ProtectKernelDefaults, "is not available")
+	no("cpuManagerPolicyOptions", len(c.CPUManagerPolicyOptions) > 0, "the policy none has no options")
+	no("topologyManagerPolicyOptions", len(c.TopologyManagerPolicyOptions) > 0, "the policy none has no options")
+	no("topologyManagerScope", c.TopologyManagerScope != kubeletconfig.ContainerTopologyManagerScope, "only container is available")
+	no("reservedSystemCPUs", c.ReservedSystemCPUs != "", "is not available; reserve a quantity of CPU with systemReserved")
+	no("reservedMemory", len(c.ReservedMemory) > 0, "needs a policy of the memory manager that is not available")
+	no("memoryReservationPolicy", c.MemoryReservationPolicy != kubeletconfig.NoneMemoryReservationPolicy, "only None is available")
+	no("memoryThrottlingFactor", c.MemoryThrottlingFactor != nil, "needs the feature gate MemoryQoS, which is off")
+	no("staticPodURLHeader", len(c.StaticPodURLHeader) > 0, "static pods are read from files only")
+	no("enableSystemLogQuery", c.EnableSystemLogQuery != nil && *c.EnableSystemLogQuery, "is not available")
+	no("enableControllerAttachDetach", !*c.EnableControllerAttachDetach, "this kubelet attaches no volumes itself")
+	no("localStorageCapacityIsolation", !*c.LocalStorageCapacityIsolation, "local storage is always accounted for")
+	no("volumePluginDir", c.VolumePluginDir != defaultVolumePluginDir, "FlexVolume drivers are not available")
+	no("kubeletCgroups", c.KubeletCgroups != "", "the kubelet stays in the cgroup that it was started in")
+	no("systemCgroups", c.SystemCgroups != "", "the system's processes stay in their cgroups")
+	no("showHiddenMetricsForVersion", c.ShowHiddenMetricsForVersion != "", "no metrics are hidden")
+	if err := component.CheckFeatureGates(c.FeatureGates); err != nil {
+		errs = append(errs, fmt.Errorf("featureGates: %w", err))
+	}
 	return errs
+}
+
+// withoutEffect are settings of a configuration with its defaults that make no
+// difference to this kubelet, and why. Nothing is missing for that.
+func withoutEffect(c *kubeletconfig.KubeletConfiguration) map[string]string {
+	defaults := &kubeletconfig.KubeletConfiguration{}
+	SetDefaults(defaults)
+	fields := map[string]string{}
+	idle := func(field string, changed bool, why string) {
+		if changed {
+			fields[field] = why
+		}
+	}
+	idle("syncFrequency", c.SyncFrequency != defaults.SyncFrequency, "pods are looked at when something happens to them, not at intervals")
+	idle("fileCheckFrequency", c.FileCheckFrequency != defaults.FileCheckFrequency, "the files of static pods are watched")
+	idle("httpCheckFrequency", c.HTTPCheckFrequency != defaults.HTTPCheckFrequency, "static pods are read from files only")
+	idle("cpuManagerReconcilePeriod", c.CPUManagerReconcilePeriod != defaults.CPUManagerReconcilePeriod, "the policy none has nothing to reconcile")
+	idle("configMapAndSecretChangeDetectionStrategy", c.ConfigMapAndSecretChangeDetectionStrategy != defaults.ConfigMapAndSecretChangeDetectionStrategy, "ConfigMaps and Secrets of pods are watched")
+	idle("kernelMemcgNotification", c.KernelMemcgNotification, "memory is looked at often enough without")
+	idle("maxOpenFiles", c.MaxOpenFiles != defaults.MaxOpenFiles, "the limit of open files is that of whoever started the kubelet")
+	idle("iptablesMasqueradeBit", *c.IPTablesMasqueradeBit != *defaults.IPTablesMasqueradeBit, "the kubelet writes no rules of iptables")
+	idle("iptablesDropBit", *c.IPTablesDropBit != *defaults.IPTablesDropBit, "the kubelet writes no rules of iptables")
+	idle("logging", component.AsksForLogging(&c.Logging), "the flags decide how to log")
+	return fields
 }
 
 // mergeDropIns lays the *.conf files of a directory, in the order of their names, over a configuration.

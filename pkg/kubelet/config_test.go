@@ -1,8 +1,10 @@
 package kubelet
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,7 +33,7 @@ func options(t *testing.T, file string, args ...string) (*kubeletconfig.KubeletC
 func TestConfig(t *testing.T) {
 	c, err := options(t, "maxPods: 7\nclusterDNS: [10.96.0.10]\nserializeImagePulls: false\n",
 		"--max-pods=9", "--fail-swap-on=false", "--seccomp-default", "--eviction-hard=memory.available<1Gi,nodefs.available<5%",
-		"--register-with-taints=a=b:NoSchedule", "--feature-gates=A=true", "--node-labels=x=y", "--pod-infra-container-image=pause")
+		"--register-with-taints=a=b:NoSchedule", "--feature-gates=AllAlpha=false", "--node-labels=x=y", "--runtime-cgroups=/system.slice/containerd.service")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,10 +65,67 @@ func TestBadConfig(t *testing.T) {
 		"not available":  {file: "cpuManagerPolicy: static\n", want: "cpuManagerPolicy"},
 		"read-only port": {args: []string{"--read-only-port=10255"}, want: "readOnlyPort"},
 		"no cgroup":      {args: []string{"--enforce-node-allocatable=pods,kube-reserved"}, want: "kubeReservedCgroup"},
+		"gone":           {args: []string{"--pod-infra-container-image=pause"}, want: "unknown flag"},
+		"feature gate":   {file: "featureGates: {AllAlpha: true}\n", want: "featureGates: cannot set feature gate AllAlpha to true"},
+		"unknown gate":   {args: []string{"--feature-gates=A=true"}, want: "unrecognized feature gate: A"},
+		"system's logs":  {file: "enableSystemLogQuery: true\n", want: "enableSystemLogQuery"},
+		"hairpin":        {file: "hairpinMode: maybe\n", want: "hairpinMode"},
 		"bad back-off":   {file: "crashLoopBackOff: {maxContainerRestartPeriod: 1h}\n", want: "crashLoopBackOff.maxContainerRestartPeriod"},
 	} {
 		if _, err := options(t, tc.file, tc.args...); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want an error about %q", name, err, tc.want)
+		}
+	}
+}
+
+// What kubeadm writes: zeros stand for defaults, and none of it is idle or refused.
+const kubeadms = `authentication: {anonymous: {enabled: false}, webhook: {cacheTTL: 0s, enabled: true}, x509: {clientCAFile: /etc/kubernetes/pki/ca.crt}}
+authorization: {mode: Webhook, webhook: {cacheAuthorizedTTL: 0s, cacheUnauthorizedTTL: 0s}}
+cgroupDriver: systemd
+clusterDNS: [10.96.0.10]
+clusterDomain: cluster.local
+containerRuntimeEndpoint: ""
+cpuManagerReconcilePeriod: 0s
+crashLoopBackOff: {}
+evictionPressureTransitionPeriod: 0s
+fileCheckFrequency: 0s
+healthzBindAddress: 127.0.0.1
+healthzPort: 10248
+httpCheckFrequency: 0s
+imageMaximumGCAge: 0s
+imageMinimumGCAge: 0s
+logging: {flushFrequency: 0, options: {json: {infoBufferSize: "0"}, text: {infoBufferSize: "0"}}, verbosity: 0}
+memorySwap: {}
+nodeStatusReportFrequency: 0s
+nodeStatusUpdateFrequency: 0s
+rotateCertificates: true
+runtimeRequestTimeout: 0s
+shutdownGracePeriod: 0s
+shutdownGracePeriodCriticalPods: 0s
+staticPodPath: /etc/kubernetes/manifests
+streamingConnectionIdleTimeout: 0s
+syncFrequency: 0s
+volumeStatsAggPeriod: 0s
+`
+
+func TestWithoutEffect(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file string
+		want string // fields
+	}{
+		"defaults":  {},
+		"kubeadm's": {file: kubeadms},
+		"kind's":    {file: "cgroupDriver: cgroupfs\ncgroupRoot: /kubelet\nfailSwapOn: false\nimageGCHighThresholdPercent: 100\nevictionHard: {nodefs.available: 0%}\n"},
+		"periods":   {file: "syncFrequency: 2m\nfileCheckFrequency: 1s\n", want: "fileCheckFrequency syncFrequency"},
+		"logging":   {file: "logging: {verbosity: 4}\n", want: "logging"},
+	} {
+		c, err := options(t, tc.file)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := strings.Join(slices.Sorted(maps.Keys(withoutEffect(c))), " "); got != tc.want {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	if err := k.addresses(); err != nil {
 		return err
 	}
-	if err := setOOMScore(int(*k.config.OOMScoreAdj)); err != nil {
+	if err := component.SetOOMScore(int(*k.config.OOMScoreAdj)); err != nil {
 		logger.Info("Cannot set the kubelet's oom_score_adj; going on without", "err", err)
 	}
 	c, err := k.connect(ctx)

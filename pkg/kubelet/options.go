@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"github.com/leme-k8s/leme/pkg/component"
@@ -32,7 +33,6 @@ type Options struct {
 	CertDir             string
 	CloudProvider       string
 	RuntimeCgroups      string
-	PodInfraImage       string
 	CredentialConfig    string
 	CredentialBinDir    string
 
@@ -41,7 +41,7 @@ type Options struct {
 
 // NewOptions returns the defaults.
 func NewOptions() *Options {
-	return &Options{RootDir: "/var/lib/kubelet", CertDir: "/var/lib/kubelet/pki", PodInfraImage: "registry.k8s.io/pause:3.10.2"}
+	return &Options{RootDir: "/var/lib/kubelet", CertDir: "/var/lib/kubelet/pki"}
 }
 
 // AddFlags implements component.Options.
@@ -57,7 +57,6 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.CertDir, "cert-dir", o.CertDir, "Directory of the kubelet's certificates")
 	fs.StringVar(&o.CloudProvider, "cloud-provider", o.CloudProvider, "Empty, or external if a cloud controller manager initializes nodes")
 	fs.StringVar(&o.RuntimeCgroups, "runtime-cgroups", o.RuntimeCgroups, "Cgroup of the container runtime, for statistics")
-	fs.StringVar(&o.PodInfraImage, "pod-infra-container-image", o.PodInfraImage, "Image that image garbage collection spares; the runtime's own setting says what sandboxes run")
 	fs.StringVar(&o.CredentialConfig, "image-credential-provider-config", o.CredentialConfig, "File with the configuration of credential provider plugins")
 	fs.StringVar(&o.CredentialBinDir, "image-credential-provider-bin-dir", o.CredentialBinDir, "Directory of credential provider plugins")
 	addConfigFlags(fs, o)
@@ -87,10 +86,13 @@ func (o *Options) Config() (*kubeletconfig.KubeletConfiguration, error) {
 }
 
 // New implements component.Options.
-func (o *Options) New(context.Context) (component.Runner, error) {
+func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	c, err := o.Config()
 	if err != nil {
 		return nil, err
+	}
+	for field, reason := range withoutEffect(c) {
+		klog.FromContext(ctx).Info("A setting has no effect", "field", field, "reason", reason)
 	}
 	if o.CredentialConfig != "" || o.CredentialBinDir != "" {
 		return nil, errors.New("--image-credential-provider-config: credential provider plugins are not available")

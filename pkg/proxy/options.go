@@ -17,12 +17,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	cliflag "k8s.io/component-base/cli/flag"
 	nodeutil "k8s.io/component-helpers/node/util"
+	"k8s.io/klog/v2"
 	configv1alpha1 "k8s.io/kube-proxy/config/v1alpha1"
 	"k8s.io/utils/ptr"
 
@@ -67,6 +67,7 @@ func setDefaults(c *configv1alpha1.KubeProxyConfiguration) {
 	value(&c.ClientConnection.Burst, 10)
 	value(&c.ClientConnection.ContentType, runtime.ContentTypeProtobuf)
 	pointer(&c.NFTables.MasqueradeBit, 14)
+	pointer(&c.OOMScoreAdj, -999)
 	pointer(&c.Conntrack.MaxPerCore, 32*1024)
 	pointer(&c.Conntrack.Min, 128*1024)
 	pointer(&c.Conntrack.TCPEstablishedTimeout, metav1.Duration{Duration: 24 * time.Hour})
@@ -94,13 +95,13 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.master, "master", o.master, "The address of the Kubernetes API server (overrides any value in kubeconfig)")
 	fs.StringVar(&o.hostname, "hostname-override", o.hostname, "The name of the node that the proxy runs on, if it is not the host's name")
 	fs.StringVar(&o.table, "nftables-table", o.table, "The name of the nftables tables, for several clusters on one machine. Leme only")
-	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "A set of key=value pairs that describe feature gates for alpha/experimental features")
+	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "Feature gates as Name=true|false pairs; only the defaults of v"+component.Version+" are supported")
 
 	fs.StringVar(&c.ClientConnection.Kubeconfig, "kubeconfig", c.ClientConnection.Kubeconfig, "Path to a kubeconfig file with authorization information")
 	fs.Float32Var(&c.ClientConnection.QPS, "kube-api-qps", c.ClientConnection.QPS, "QPS to use while talking with the API server")
 	fs.Int32Var(&c.ClientConnection.Burst, "kube-api-burst", c.ClientConnection.Burst, "Burst to use while talking with the API server")
 	fs.StringVar(&c.ClientConnection.ContentType, "kube-api-content-type", c.ClientConnection.ContentType, "Content type of requests sent to the API server")
-	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "The address whose family is the node's primary one when the node has no addresses yet")
+	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "Accepted for compatibility: Services of both IP families are always proxied")
 	fs.StringVar(&c.HealthzBindAddress, "healthz-bind-address", c.HealthzBindAddress, "Where to serve health checks; empty for nowhere")
 	fs.StringVar(&c.MetricsBindAddress, "metrics-bind-address", c.MetricsBindAddress, "Where to serve metrics; empty for nowhere")
 	fs.BoolVar(&c.BindAddressHardFail, "bind-address-hard-fail", c.BindAddressHardFail, "End when an address cannot be listened on")
@@ -113,6 +114,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.NodePortAddresses, "nodeport-addresses", c.NodePortAddresses, "CIDRs of the addresses at which node ports answer, or 'primary' (the default)")
 	fs.BoolVar(&c.NFTables.MasqueradeAll, "masquerade-all", c.NFTables.MasqueradeAll, "Masquerade all traffic to cluster IPs")
 	fs.DurationVar(&c.NFTables.MinSyncPeriod.Duration, "nftables-min-sync-period", c.NFTables.MinSyncPeriod.Duration, "The least time between two writes of rules")
+	fs.Int32Var(c.OOMScoreAdj, "oom-score-adj", *c.OOMScoreAdj, "oom_score_adj of the proxy")
 	fs.Int32Var(c.Conntrack.MaxPerCore, "conntrack-max-per-core", *c.Conntrack.MaxPerCore, "The number of tracked connections for each core; 0 leaves it as it is")
 	fs.Int32Var(c.Conntrack.Min, "conntrack-min", *c.Conntrack.Min, "The least number of tracked connections")
 	fs.DurationVar(&c.Conntrack.TCPEstablishedTimeout.Duration, "conntrack-tcp-timeout-established", c.Conntrack.TCPEstablishedTimeout.Duration, "Idle timeout of established TCP connections; 0 leaves it as it is")
@@ -134,14 +136,14 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 			return nil, fmt.Errorf("--config: %w", err)
 		}
 	}
-	gates := utilfeature.DefaultFeatureGate.DeepCopy()
-	for _, list := range []map[string]bool{o.featureGates, c.FeatureGates} {
-		if err := gates.SetFromMap(list); err != nil {
-			return nil, fmt.Errorf("--feature-gates: %w", err)
-		}
+	if err := component.CheckFeatureGates(o.featureGates); err != nil {
+		return nil, fmt.Errorf("--feature-gates: %w", err)
 	}
 	if errs := validate(c); len(errs) > 0 {
 		return nil, errs.ToAggregate()
+	}
+	for field, reason := range withoutEffect(c) {
+		klog.FromContext(ctx).Info("A setting has no effect", "field", field, "reason", reason)
 	}
 	if c.ClientConnection.Kubeconfig == "" && o.master == "" {
 		return nil, errors.New("--kubeconfig: name a kubeconfig file, here or as clientConnection.kubeconfig in the file of --config")
@@ -183,6 +185,9 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := component.SetOOMScore(int(*c.OOMScoreAdj)); err != nil {
+		klog.FromContext(ctx).Info("Cannot set the proxy's oom_score_adj; going on without", "err", err)
+	}
 	setConntrack(ctx, &c.Conntrack)
 	return p, nil
 }
@@ -214,6 +219,18 @@ func validate(c *configv1alpha1.KubeProxyConfiguration) field.ErrorList {
 	if bit := *c.NFTables.MasqueradeBit; bit < 0 || bit > 31 {
 		errs = append(errs, field.Invalid(field.NewPath("nftables", "masqueradeBit"), bit, "must be within the range [0, 31]"))
 	}
+	if err := component.CheckFeatureGates(c.FeatureGates); err != nil {
+		errs = append(errs, field.Invalid(field.NewPath("featureGates"), c.FeatureGates, err.Error()))
+	}
+	if _, err := netip.ParseAddr(c.BindAddress); err != nil {
+		errs = append(errs, field.Invalid(field.NewPath("bindAddress"), c.BindAddress, "not a valid textual representation of an IP address"))
+	}
+	if v := c.ShowHiddenMetricsForVersion; v != "" {
+		errs = append(errs, field.Forbidden(field.NewPath("showHiddenMetricsForVersion"), "no metrics are hidden"))
+	}
+	if score := *c.OOMScoreAdj; score < -1000 || score > 1000 {
+		errs = append(errs, field.Invalid(field.NewPath("oomScoreAdj"), score, "must be within the range [-1000, 1000]"))
+	}
 	for name, address := range map[string]string{"healthzBindAddress": c.HealthzBindAddress, "metricsBindAddress": c.MetricsBindAddress} {
 		if address == "" {
 			continue
@@ -244,6 +261,24 @@ func validate(c *configv1alpha1.KubeProxyConfiguration) field.ErrorList {
 			[]string{"ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"}))
 	}
 	return errs
+}
+
+// withoutEffect are settings that make no difference to this proxy, and why.
+func withoutEffect(c *configv1alpha1.KubeProxyConfiguration) map[string]string {
+	fields := map[string]string{}
+	if ip, err := netip.ParseAddr(c.BindAddress); err == nil && !ip.IsUnspecified() {
+		fields["bindAddress"] = "Services of both IP families are always proxied"
+	}
+	if p := c.ConfigSyncPeriod.Duration; p != 0 && p != 15*time.Minute {
+		fields["configSyncPeriod"] = "Services are followed by watches, not at intervals"
+	}
+	if p := c.NFTables.SyncPeriod.Duration; p != 0 && p != 30*time.Second {
+		fields["nftables.syncPeriod"] = "rules are written when something changes, not at intervals"
+	}
+	if component.AsksForLogging(&c.Logging) {
+		fields["logging"] = "the flags decide how to log"
+	}
+	return fields
 }
 
 func split(list string) []string {

@@ -12,7 +12,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/tools/clientcmd"
 	cliflag "k8s.io/component-base/cli/flag"
 	configv1 "k8s.io/kube-scheduler/config/v1"
@@ -69,14 +68,14 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.writeConfigTo, "write-config-to", o.writeConfigTo, "If set, write the configuration values to this file and exit")
 	fs.StringVar(&o.master, "master", o.master, "The address of the Kubernetes API server (overrides any value in kubeconfig)")
 	fs.DurationVar(&o.maxUnschedulable, "pod-max-in-unschedulable-pods-duration", o.maxUnschedulable, "The maximum time that a pod stays unschedulable without being tried again")
-	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "A set of key=value pairs that describe feature gates for alpha/experimental features")
+	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "Feature gates as Name=true|false pairs; only the defaults of v"+component.Version+" are supported")
 	o.serving.AddFlags(fs)
 
 	fs.StringVar(&c.ClientConnection.Kubeconfig, "kubeconfig", c.ClientConnection.Kubeconfig, "Path to a kubeconfig file with authorization and master location information")
 	fs.Float32Var(&c.ClientConnection.QPS, "kube-api-qps", c.ClientConnection.QPS, "QPS to use while talking with the API server")
 	fs.Int32Var(&c.ClientConnection.Burst, "kube-api-burst", c.ClientConnection.Burst, "Burst to use while talking with the API server")
 	fs.StringVar(&c.ClientConnection.ContentType, "kube-api-content-type", c.ClientConnection.ContentType, "Content type of requests sent to the API server")
-	fs.BoolVar(c.EnableContentionProfiling, "contention-profiling", *c.EnableContentionProfiling, "Enable block profiling, if profiling is enabled")
+	fs.BoolVar(c.EnableContentionProfiling, "contention-profiling", *c.EnableContentionProfiling, "Enable block profiling, if profiling is enabled. It costs, and is off unless asked for")
 
 	l := &c.LeaderElection
 	fs.BoolVar(l.LeaderElect, "leader-elect", *l.LeaderElect, "Lead only while holding a lease, so that several schedulers can stand by")
@@ -93,11 +92,8 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	if err := o.load(); err != nil {
 		return nil, fmt.Errorf("--config: %w", err)
 	}
-	gates := utilfeature.DefaultFeatureGate.DeepCopy()
-	for name := range o.featureGates {
-		if err := gates.SetFromMap(map[string]bool{name: o.featureGates[name]}); err != nil {
-			return nil, fmt.Errorf("--feature-gates: %w", err)
-		}
+	if err := component.CheckFeatureGates(o.featureGates); err != nil {
+		return nil, fmt.Errorf("--feature-gates: %w", err)
 	}
 	if o.writeConfigTo != "" {
 		return writeConfig{o.component, o.writeConfigTo}, nil

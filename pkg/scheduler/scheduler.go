@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,6 +130,9 @@ func New(ctx context.Context, c Config) (*Scheduler, error) {
 	}
 	if c.Serving != nil {
 		c.Serving.Profiling = *c.Component.EnableProfiling
+		if c.Serving.Profiling && *c.Component.EnableContentionProfiling {
+			runtime.SetBlockProfileRate(1)
+		}
 		if s.server, err = c.Serving.New(checks, nil); err != nil {
 			return nil, err
 		}

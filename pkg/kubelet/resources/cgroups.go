@@ -284,15 +284,25 @@ func (c *Cgroups) PodStats(pod *corev1.Pod) (*cgroups.Stats, error) {
 func (c *Cgroups) AllPodsStats() (*cgroups.Stats, error) { return c.stats(c.root) }
 
 // Stats reads the usage of any cgroup, named by its path.
-func (c *Cgroups) Stats(cgroup string) (*cgroups.Stats, error) { return c.stats(parseName(cgroup)) }
+func (c *Cgroups) Stats(cgroup string) (*cgroups.Stats, error) {
+	m, err := manager.NewWithPaths(&cgroups.Cgroup{Path: cgroup, Resources: &cgroups.Resources{}}, c.paths(cgroup))
+	if err != nil {
+		return nil, err
+	}
+	return measure(m, cgroup == "/")
+}
 
 func (c *Cgroups) stats(n name) (*cgroups.Stats, error) {
 	m, err := c.manager(n, &cgroups.Resources{})
 	if err != nil {
 		return nil, err
 	}
+	return measure(m, len(n) == 0)
+}
+
+func measure(m cgroups.Manager, root bool) (*cgroups.Stats, error) {
 	which := cgroups.CPU | cgroups.Memory
-	if len(n) > 0 { // a hierarchy's root counts no processes
+	if !root { // a hierarchy's root counts no processes
 		which |= cgroups.Pids
 	}
 	return m.Stats(&cgroups.StatsOptions{Controllers: which})
@@ -308,11 +318,16 @@ func (c *Cgroups) manager(n name, r *cgroups.Resources) (cgroups.Manager, error)
 	} else {
 		cg.Path = path
 	}
-	paths := c.h.paths(path)
+	return manager.NewWithPaths(cg, c.paths(path))
+}
+
+// paths are where a cgroup is, by controller.
+func (c *Cgroups) paths(cgroup string) map[string]string {
+	paths := c.h.paths(cgroup)
 	if c.h.unified {
-		paths = map[string]string{"": paths[""]}
+		return map[string]string{"": paths[""]}
 	}
-	return manager.NewWithPaths(cg, paths)
+	return paths
 }
 
 func (c *Cgroups) apply(n name, r *cgroups.Resources) error {

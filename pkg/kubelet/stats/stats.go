@@ -50,6 +50,8 @@ type Config struct {
 	Machine             resources.Machine
 	// BootTime is since when the node has been counting.
 	BootTime time.Time
+	// RuntimeCgroup is that of the container runtime; empty if nobody has said.
+	RuntimeCgroup string
 	// VolumePeriod is for how long the size of a volume is good enough.
 	VolumePeriod time.Duration
 
@@ -141,6 +143,12 @@ func (p *Provider) node() (*api.NodeStats, error) {
 	if all, err := p.cfg.Cgroups.AllPodsStats(); err == nil {
 		n.SystemContainers = append(n.SystemContainers, api.ContainerStats{Name: api.SystemContainerPods, StartTime: n.StartTime,
 			CPU: p.cpu("pods", all, now), Memory: memory(all, limit(all), now)})
+	}
+	if cgroup := p.cfg.RuntimeCgroup; cgroup != "" {
+		if s, err := p.cfg.Cgroups.Stats(cgroup); err == nil {
+			n.SystemContainers = append(n.SystemContainers, api.ContainerStats{Name: api.SystemContainerRuntime, StartTime: n.StartTime,
+				CPU: p.cpu("runtime", s, now), Memory: memory(s, limit(s), now)})
+		}
 	}
 	n.SystemContainers = append(n.SystemContainers, p.self(now))
 	if p.cfg.Machine.Swap > 0 {

@@ -88,7 +88,7 @@ func provider(t *testing.T) (*Provider, *machine) {
 	t.Helper()
 	m := &machine{dir: t.TempDir(), cpu: 1e9}
 	return New(Config{NodeName: "node", RootDir: m.dir, PodLogsDir: filepath.Join(m.dir, "logs"), Machine: resources.Machine{CPUs: 2, Memory: 2000},
-		BootTime: time.Unix(500, 0), VolumePeriod: time.Minute, Pods: m, Cgroups: m, Runtime: m, Images: m}), m
+		BootTime: time.Unix(500, 0), VolumePeriod: time.Minute, RuntimeCgroup: "/system.slice/containerd.service", Pods: m, Cgroups: m, Runtime: m, Images: m}), m
 }
 
 func TestSummary(t *testing.T) {
@@ -108,7 +108,7 @@ func TestSummary(t *testing.T) {
 	}
 	if n := s.Node; n.NodeName != "node" || *n.CPU.UsageCoreNanoSeconds != 1e9 || n.CPU.UsageNanoCores != nil ||
 		*n.Memory.WorkingSetBytes != 700 || *n.Memory.AvailableBytes != 1300 || *n.Memory.RSSBytes != 500 || *n.Fs.CapacityBytes == 0 ||
-		*n.Runtime.ImageFs.UsedBytes != 12345 || *n.Rlimit.NumOfRunningProcesses == 0 || len(n.SystemContainers) != 2 {
+		*n.Runtime.ImageFs.UsedBytes != 12345 || *n.Rlimit.NumOfRunningProcesses == 0 || len(n.SystemContainers) != 3 {
 		t.Errorf("node: %+v", n)
 	}
 	if len(s.Pods) != 1 || len(s.Pods[0].Containers) != 1 {

@@ -64,7 +64,7 @@ func SetDefaults(c *configv1.KubeSchedulerConfiguration) {
 	set(&c.PodInitialBackoffSeconds, 1)
 	set(&c.PodMaxBackoffSeconds, 10)
 	set(&c.EnableProfiling, true)
-	set(&c.EnableContentionProfiling, true)
+	set(&c.EnableContentionProfiling, false)
 	setValue(&c.ClientConnection.QPS, 50)
 	setValue(&c.ClientConnection.Burst, 100)
 	setValue(&c.ClientConnection.ContentType, runtime.ContentTypeProtobuf)
