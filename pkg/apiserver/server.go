@@ -138,6 +138,7 @@ func (o *Options) registryConfig(c *config, storage generic.Options) (registry.C
 		Informers:      c.informers,
 		ServiceRanges:  ranges,
 		NodePorts:      c.nodePorts,
+		Authenticator:  c.Config.Authentication.Authenticator,
 		Authentication: c.authn,
 		Authorization:  c.authz,
 		Client:         c.client,

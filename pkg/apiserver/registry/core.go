@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 
@@ -25,6 +26,8 @@ import (
 
 // Config is what single resources need beside the options that all share.
 type Config struct {
+	// Authenticator is the server's whole one: Authentication's, and its own loopback token's.
+	Authenticator  authenticator.Request
 	Authentication *authentication.Authentication
 	Authorization  *authorization.Authorization
 	// Client is the server's own.

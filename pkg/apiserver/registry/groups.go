@@ -99,7 +99,7 @@ func Groups(c Config) []Group {
 		}},
 		{authenticationv1.SchemeGroupVersion, []Resource{
 			func(generic.Options) (generic.Storage, error) {
-				return authenticationreview.Storage(c.Authentication.Authenticator, c.Authentication.Audiences), nil
+				return authenticationreview.Storage(c.Authenticator, c.Authentication.Audiences), nil
 			},
 		}},
 		{authorizationv1.SchemeGroupVersion, []Resource{

@@ -10,6 +10,7 @@ import (
 	"gopkg.in/go-jose/go-jose.v2/jwt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	apiserverserviceaccount "k8s.io/apiserver/pkg/authentication/serviceaccount"
@@ -72,8 +73,12 @@ func verify(token *jwt.JSONWebToken, keys Keys) (public jwt.Claims, decode func(
 	if len(token.Headers) > 0 {
 		id = token.Headers[0].KeyID
 	}
-	errs := []error{errors.New("no key verifies the token's signature")}
-	for _, key := range keys.candidates(id) {
+	candidates := keys.candidates(id)
+	if len(candidates) == 0 {
+		return jwt.Claims{}, nil, errors.New("invalid signature, no keys found")
+	}
+	var errs []error
+	for _, key := range candidates {
 		public = jwt.Claims{}
 		if err := token.Claims(key.Key, &public); err != nil {
 			errs = append(errs, err)
@@ -81,7 +86,7 @@ func verify(token *jwt.JSONWebToken, keys Keys) (public jwt.Claims, decode func(
 		}
 		return public, func(into any) error { return token.Claims(key.Key, into) }, nil
 	}
-	return jwt.Claims{}, nil, errors.Join(errs...)
+	return jwt.Claims{}, nil, utilerrors.NewAggregate(errs)
 }
 
 // bound checks the claims of bound tokens against the time and the live objects.
@@ -113,8 +118,13 @@ func (b *bound) user(ctx context.Context, _ string, public jwt.Claims, decode fu
 	// and for as long as clocks may differ.
 	gone := now.Add(-jwt.DefaultLeeway)
 	sa, err := b.objects.ServiceAccount(ctx, k.Namespace, k.ServiceAccount.Name)
-	if err := alive("service account", &k.ServiceAccount, sa, err, gone); err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case string(sa.UID) != k.ServiceAccount.UID:
+		return nil, fmt.Errorf("service account UID (%s) does not match claim (%s)", sa.UID, k.ServiceAccount.UID)
+	case deletedBefore(sa, gone):
+		return nil, fmt.Errorf("service account %s/%s has been deleted", k.Namespace, k.ServiceAccount.Name)
 	}
 	info := &apiserverserviceaccount.ServiceAccountInfo{
 		Namespace:    k.Namespace,
@@ -124,13 +134,13 @@ func (b *bound) user(ctx context.Context, _ string, public jwt.Claims, decode fu
 	}
 	if k.Secret != nil {
 		secret, err := b.objects.Secret(ctx, k.Namespace, k.Secret.Name)
-		if err := alive("secret", k.Secret, secret, err, gone); err != nil {
+		if err := alive(ctx, "secret", k.Secret, secret, err, gone); err != nil {
 			return nil, err
 		}
 	}
 	if k.Pod != nil {
 		pod, err := b.objects.Pod(ctx, k.Namespace, k.Pod.Name)
-		if err := alive("pod", k.Pod, pod, err, gone); err != nil {
+		if err := alive(ctx, "pod", k.Pod, pod, err, gone); err != nil {
 			return nil, err
 		}
 		info.PodName, info.PodUID = k.Pod.Name, k.Pod.UID
@@ -139,7 +149,7 @@ func (b *bound) user(ctx context.Context, _ string, public jwt.Claims, decode fu
 		// In a pod's token the node is told, not bound to: the pod's own life decides.
 		if k.Pod == nil {
 			node, err := b.objects.Node(ctx, k.Node.Name)
-			if err := alive("node", k.Node, node, err, gone); err != nil {
+			if err := alive(ctx, "node", k.Node, node, err, gone); err != nil {
 				return nil, err
 			}
 		}
@@ -154,16 +164,24 @@ func (b *bound) user(ctx context.Context, _ string, public jwt.Claims, decode fu
 	return info, nil
 }
 
-// alive reports why a token that names ref must be refused: what it names is not
-// there, is another object of the same name, or was to be gone before the time.
-func alive[T metav1.Object](kind string, ref *reference, o T, err error, before time.Time) error {
+// alive reports why a token that is bound to ref must be refused: what it is bound to
+// is not there, is another object of the same name, or was to be gone before the time.
+func alive[T metav1.Object](ctx context.Context, kind string, ref *reference, o T, err error, before time.Time) error {
+	log := klog.FromContext(ctx).V(4)
 	switch {
 	case err != nil:
-		return fmt.Errorf("looking up the token's %s %q: %w", kind, ref.Name, err)
+		log.Info("A token's object cannot be found", "kind", kind, "name", ref.Name, "err", err)
+		return errors.New("service account token has been invalidated")
 	case string(o.GetUID()) != ref.UID:
-		return fmt.Errorf("%s %q has the UID %s, the token's had %s", kind, ref.Name, o.GetUID(), ref.UID)
-	case o.GetDeletionTimestamp() != nil && o.GetDeletionTimestamp().Time.Before(before):
-		return fmt.Errorf("%s %q has been deleted", kind, ref.Name)
+		return fmt.Errorf("%s UID (%s) does not match service account %s ref claim (%s)", kind, o.GetUID(), kind, ref.UID)
+	case deletedBefore(o, before):
+		log.Info("A token's object has been deleted", "kind", kind, "name", ref.Name)
+		return errors.New("service account token has been invalidated")
 	}
 	return nil
+}
+
+func deletedBefore(o metav1.Object, t time.Time) bool {
+	deleted := o.GetDeletionTimestamp()
+	return deleted != nil && deleted.Time.Before(t)
 }

@@ -61,11 +61,11 @@ func (l *legacy) user(ctx context.Context, data string, public jwt.Claims, decod
 	subjectNamespace, subjectName, err := apiserverserviceaccount.SplitUsername(public.Subject)
 	switch {
 	case err != nil || subjectNamespace != c.Namespace || subjectName != c.ServiceAccountName:
-		return nil, errors.New("the token's subject is not its service account")
+		return nil, errors.New("sub claim is invalid")
 	case c.SecretName == "":
-		return nil, errors.New("the token names no secret")
+		return nil, errors.New("secretName claim is missing")
 	case c.ServiceAccountUID == "":
-		return nil, errors.New("the token names no service account UID")
+		return nil, errors.New("serviceAccountUID claim is missing")
 	}
 	info := &apiserverserviceaccount.ServiceAccountInfo{Namespace: c.Namespace, Name: c.ServiceAccountName, UID: c.ServiceAccountUID}
 	if !l.lookup {
@@ -74,18 +74,21 @@ func (l *legacy) user(ctx context.Context, data string, public jwt.Claims, decod
 
 	now := l.now()
 	secret, err := l.objects.Secret(ctx, c.Namespace, c.SecretName)
-	if err != nil {
-		return nil, fmt.Errorf("looking up the token's secret %q: %w", c.SecretName, err)
-	}
-	if secret.DeletionTimestamp != nil {
-		return nil, fmt.Errorf("secret %q has been deleted", c.SecretName)
+	if err != nil || secret.DeletionTimestamp != nil {
+		klog.FromContext(ctx).V(4).Info("The secret of a token is gone", "secret", klog.KRef(c.Namespace, c.SecretName), "err", err)
+		return nil, errors.New("Token has been invalidated")
 	}
 	if subtle.ConstantTimeCompare(secret.Data[corev1.ServiceAccountTokenKey], []byte(data)) != 1 {
-		return nil, fmt.Errorf("secret %q holds another token", c.SecretName)
+		return nil, errors.New("Token does not match server's copy")
 	}
 	sa, err := l.objects.ServiceAccount(ctx, c.Namespace, c.ServiceAccountName)
-	if err := alive("service account", &reference{Name: c.ServiceAccountName, UID: c.ServiceAccountUID}, sa, err, now); err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case sa.DeletionTimestamp != nil:
+		return nil, fmt.Errorf("ServiceAccount %s/%s has been deleted", c.Namespace, c.ServiceAccountName)
+	case string(sa.UID) != c.ServiceAccountUID:
+		return nil, fmt.Errorf("ServiceAccount UID (%s) does not match claim (%s)", sa.UID, c.ServiceAccountUID)
 	}
 	if secret.Labels[invalidSinceLabel] != "" {
 		audit.AddAuditAnnotation(ctx, "authentication.k8s.io/legacy-token-invalidated", c.SecretName+"/"+c.Namespace)
