@@ -262,7 +262,8 @@ func unsupported(c *kubeletconfig.KubeletConfiguration) []error {
 	no("enableSystemLogQuery", c.EnableSystemLogQuery != nil && *c.EnableSystemLogQuery, "is not available")
 	no("enableControllerAttachDetach", !*c.EnableControllerAttachDetach, "this kubelet attaches no volumes itself")
 	no("localStorageCapacityIsolation", !*c.LocalStorageCapacityIsolation, "local storage is always accounted for")
-	no("volumePluginDir", c.VolumePluginDir != defaultVolumePluginDir, "FlexVolume drivers are not available")
+	drivers, _ := os.ReadDir(c.VolumePluginDir) // a directory that is not there has none
+	no("volumePluginDir", len(drivers) > 0, "FlexVolume drivers are not available, but there are some in "+c.VolumePluginDir)
 	no("kubeletCgroups", c.KubeletCgroups != "", "the kubelet stays in the cgroup that it was started in")
 	no("systemCgroups", c.SystemCgroups != "", "the system's processes stay in their cgroups")
 	no("showHiddenMetricsForVersion", c.ShowHiddenMetricsForVersion != "", "no metrics are hidden")
