@@ -53,7 +53,7 @@ func busyboxImage(in inputs, base v1.Layer) (image, error) {
 	}
 	files := []file{{path: "bin", mode: fs.ModeDir | 0o755}, program("bin/busybox", in.program("busybox"))}
 	for _, applet := range applets {
-		files = append(files, file{path: "bin/" + applet, hardlink: "bin/busybox"})
+		files = append(files, file{path: "bin/" + applet, hardlink: "bin/busybox", mode: 0o755})
 	}
 	layer, err := layerOf(files...)
 	return image{

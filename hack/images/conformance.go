@@ -160,7 +160,7 @@ func agnhostLayer(in inputs, below *debian, registryImage image) (v1.Layer, erro
 	}
 	for _, a := range applets {
 		if below.lacks(a) {
-			files = append(files, file{path: "usr/bin/" + a, hardlink: "usr/bin/busybox"})
+			files = append(files, file{path: "usr/bin/" + a, hardlink: "usr/bin/busybox", mode: 0o755})
 		}
 	}
 	registry, err := registryFiles(registryImage, in.arch)
