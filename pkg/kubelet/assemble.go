@@ -92,7 +92,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		Pods: manager, Stats: measure, Recorder: recorder, Clock: clock.RealClock{},
 	})
 	nodes := node.New(k.nodeConfig(), node.Dependencies{
-		Client: c.heartbeat, CRI: c.runtime, Machine: machine, Pressure: pressure, Recorder: recorder,
+		Client: c.heartbeat, Watch: c.main, CRI: c.runtime, Machine: machine, Pressure: pressure, Recorder: recorder,
 		Images:  images.Lister{Images: c.images, Max: int(*k.config.NodeStatusMaxImages)},
 		Changed: func(ctx context.Context, _ *v1.Node) { manager.NodeChanged(ctx) },
 	})

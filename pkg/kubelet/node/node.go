@@ -19,8 +19,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
@@ -57,7 +59,10 @@ type Config struct {
 
 // Dependencies are what a Manager asks.
 type Dependencies struct {
-	Client   kubernetes.Interface
+	// Client reports and renews; its calls may end early. Nil without an API server.
+	Client kubernetes.Interface
+	// Watch follows the Node, so its calls must not.
+	Watch    kubernetes.Interface
 	CRI      cri.RuntimeService
 	Machine  Machine
 	Images   Images
@@ -385,10 +390,19 @@ func (m *Manager) setPodCIDR(ctx context.Context, cidr string) {
 
 // watch follows the API's Node. When somebody deletes it, it is registered anew.
 func (m *Manager) watch(ctx context.Context) {
-	lw := cache.NewListWatchFromClient(m.Client.CoreV1().RESTClient(), "nodes", metav1.NamespaceAll,
-		fields.OneTermEqualSelector(metav1.ObjectNameField, m.Name))
+	own := fields.OneTermEqualSelector(metav1.ObjectNameField, m.Name).String()
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = own
+			return m.Watch.CoreV1().Nodes().List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = own
+			return m.Watch.CoreV1().Nodes().Watch(ctx, o)
+		},
+	}
 	_, controller := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, m.Client),
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, m.Watch),
 		ObjectType:    &v1.Node{},
 		Handler: cache.ResourceEventHandlerFuncs{
 			AddFunc:    func(obj any) { m.seen(ctx, obj) },
