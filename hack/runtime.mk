@@ -1,4 +1,4 @@
-# The parts of a node that Leme runs and does not write: each is built from a
+# The parts of a node that Leme runs and, but for leme-init, does not write: each is built from a
 # module that pins it, hack/runtime/<part>, into bin/runtime. A part is built again
 # when its pin changes, not otherwise.
 
@@ -11,7 +11,11 @@ CNI_VERSION        = $(shell sed -n 's,.*github.com/containernetworking/plugins 
 RUNTIME_PARTS := containerd runc cni etcd coredns
 
 .PHONY: runtime
-runtime: $(RUNTIME_PARTS:%=$(RUNTIME)/.%) ## Build containerd, runc, CNI plugins, etcd and CoreDNS from their pins
+runtime: $(RUNTIME_PARTS:%=$(RUNTIME)/.%) $(RUNTIME)/leme-init ## Build containerd, runc, CNI plugins, etcd and CoreDNS from their pins
+
+$(RUNTIME)/leme-init: $(wildcard cmd/leme-init/*.go pkg/cluster/machine/boot/*.go)
+	@mkdir -p $(RUNTIME)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/leme-init
 
 # What a part needs of the machine to be built (libseccomp) or to run (nft): the package is installed if its file is missing.
 PREREQUISITES := /usr/bin/gcc=gcc /usr/include/stdlib.h=libc6-dev /usr/include/seccomp.h=libseccomp-dev \

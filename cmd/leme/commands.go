@@ -43,7 +43,7 @@ func newCommand() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.PersistentFlags().StringVar(&g.dataDir, "data-dir", defaultDataDir, "`Directory` that holds everything of the cluster")
-	root.AddCommand(newUp(g), newRun(g), newDown(g), newStop(g), newStatus(g), newKubeconfig(g), newLogs(g), newKubectl(g), newVersion())
+	root.AddCommand(newUp(g), newRun(g), newDown(g), newStop(g), newStatus(g), newKubeconfig(g), newLogs(g), newKubectl(g), newNode(g), newSwap(g), newNodeRun(), newVersion())
 	return root
 }
 
@@ -127,7 +127,23 @@ func printStatus(out io.Writer, s *cluster.Status) error {
 	fmt.Fprintf(out, "Cluster %s in %s: %s, process %d, since %s\n%s\n\n", s.Name, s.DataDir, state, s.PID, s.Since.Format(time.DateTime), s.Server)
 	w := tabwriter.NewWriter(out, 0, 8, 3, ' ', 0)
 	fmt.Fprintln(w, "COMPONENT\tSTATE\tSINCE\tRESTARTS\tMESSAGE")
-	for _, c := range s.Services {
+	printServices(w, s.Services)
+	for _, n := range s.Nodes {
+		state := "running"
+		switch {
+		case n.Stopped:
+			state = "stopped"
+		case n.Error != "":
+			state = n.Error
+		}
+		fmt.Fprintf(w, "\nnode %s at %s\t%s\t\t%d\t\n", n.Name, n.IP, state, n.Restarts)
+		printServices(w, n.Services)
+	}
+	return w.Flush()
+}
+
+func printServices(w io.Writer, services []cluster.ServiceStatus) {
+	for _, c := range services {
 		state, message := "failed", c.Error
 		if c.Running {
 			state = "running"
@@ -139,7 +155,6 @@ func printStatus(out io.Writer, s *cluster.Status) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", c.Name, state, duration.HumanDuration(time.Since(c.Since)), c.Restarts, message)
 	}
-	return w.Flush()
 }
 
 func newKubeconfig(g *global) *cobra.Command {
@@ -163,8 +178,7 @@ func newKubeconfig(g *global) *cobra.Command {
 }
 
 func newLogs(g *global) *cobra.Command {
-	var follow bool
-	lines := 0
+	var o cluster.LogOptions
 	cmd := &cobra.Command{
 		Use:   "logs [COMPONENT]",
 		Short: "Show the log of a component, or the end of each",
@@ -174,11 +188,12 @@ func newLogs(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cluster.Logs(cmd.Context(), dir, args, cluster.LogOptions{Follow: follow, Lines: lines}, cmd.OutOrStdout())
+			return cluster.Logs(cmd.Context(), dir, args, o, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "Go on showing what is logged")
-	cmd.Flags().IntVarP(&lines, "lines", "n", lines, "Show this `number` of lines at most; 0 shows all of one component's and the last ten of each")
+	cmd.Flags().BoolVarP(&o.Follow, "follow", "f", false, "Go on showing what is logged")
+	cmd.Flags().IntVarP(&o.Lines, "lines", "n", 0, "Show this `number` of lines at most; 0 shows all of one component's and the last ten of each")
+	cmd.Flags().StringVar(&o.Node, "node", "", "`Node` whose components are meant (default: this machine)")
 	return cmd
 }
 

@@ -56,7 +56,7 @@ func newUp(g *global) *cobra.Command {
 
 func (f *upFlags) add(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.file, "config", "f", "", "`File` that describes the cluster: apiVersion "+v1alpha1.GroupVersion+", kind "+v1alpha1.Kind)
-	fs.StringArrayVar(&f.with, "with", nil, "Run a component from another binary this time, as in kube-scheduler=/path; may be repeated")
+	fs.StringArrayVar(&f.with, "with", nil, "Run a component from another binary this time, on every node, as in kube-scheduler=/path, or inside leme, as in kube-scheduler=leme; may be repeated")
 	fs.BoolVar(&f.foreground, "foreground", false, "Run the cluster in this process, for a service manager")
 	fs.DurationVar(&f.timeout, "timeout", f.timeout, "`Time` to wait for the cluster to answer")
 	fs.StringVar(&f.over.Name, "name", "", "`Name` of the cluster and of its context in your kubeconfig (default leme)")
@@ -66,6 +66,7 @@ func (f *upFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.over.Etcd.KeyFile, "etcd-keyfile", "", "`File` with the key of that certificate")
 	fs.StringVar(&f.over.RuntimeDir, "runtime-dir", "", "`Directory` of containerd, runc and CNI plugins (default: runtime beside this program, or /usr/lib/leme/runtime)")
 	fs.StringVar(&f.over.ImagesDir, "images-dir", "", "`Directory` of image archives (default: images beside this program, or /usr/lib/leme/images)")
+	fs.IntVar(&f.over.Nodes, "nodes", 0, "`Number` of nodes to start with: this machine and further ones within it (default 1)")
 	fs.StringVar(&f.over.Networking.NodeIP, "node-ip", "", "`Address` of this machine that the cluster uses (default: the one of the default route)")
 }
 
@@ -102,6 +103,9 @@ func (f *upFlags) config(dataDir string, dataDirSet bool) (*v1alpha1.Cluster, er
 			*s.field = *s.flag
 		}
 	}
+	if f.over.Nodes != 0 {
+		c.Nodes = f.over.Nodes
+	}
 	if f.over.Etcd.Servers != nil {
 		c.Etcd.Servers = f.over.Etcd.Servers
 	}
@@ -121,20 +125,29 @@ func (f *upFlags) config(dataDir string, dataDirSet bool) (*v1alpha1.Cluster, er
 func parseWith(pairs []string) (map[string]string, error) {
 	with := map[string]string{}
 	for _, p := range pairs {
-		name, path, ok := strings.Cut(p, "=")
-		if !ok || path == "" {
-			return nil, fmt.Errorf("--with: want COMPONENT=PATH, not %q", p)
-		}
-		if !slices.Contains(v1alpha1.Components, name) {
-			return nil, fmt.Errorf("--with: there is no component %q, only %s", name, strings.Join(v1alpha1.Components, ", "))
-		}
-		abs, err := filepath.Abs(path)
+		name, path, err := parsePair(p)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("--with: %w", err)
 		}
-		with[name] = abs
+		with[name] = path
 	}
 	return with, nil
+}
+
+// parsePair reads one component=path, or component=leme.
+func parsePair(pair string) (name, path string, err error) {
+	name, path, ok := strings.Cut(pair, "=")
+	if !ok || path == "" {
+		return "", "", fmt.Errorf("want COMPONENT=PATH, not %q", pair)
+	}
+	if !slices.Contains(v1alpha1.Components, name) {
+		return "", "", fmt.Errorf("there is no component %q, only %s", name, strings.Join(v1alpha1.Components, ", "))
+	}
+	if path == cluster.InLeme {
+		return name, path, nil
+	}
+	path, err = filepath.Abs(path)
+	return name, path, err
 }
 
 // newRun is the background process that `leme up` starts.

@@ -51,20 +51,34 @@ func AdminKubeconfig(dir string) (string, error) {
 
 // GetStatus asks the process that runs the cluster.
 func GetStatus(ctx context.Context, dir string) (*Status, error) {
+	s, err := fetchStatus(ctx, dataDir(dir))
+	if err != nil {
+		return nil, explainSilence(dir, err)
+	}
+	return s, nil
+}
+
+// askCluster asks the process that runs the cluster to do something.
+func askCluster(ctx context.Context, dir, path string, request any) error {
+	if err := ask(ctx, dataDir(dir).controlSocket(), path, request, nil); err != nil {
+		return explainSilence(dir, err)
+	}
+	return nil
+}
+
+// explainSilence says why a cluster could not be asked, if it could not.
+func explainSilence(dir string, err error) error {
 	d := dataDir(dir)
-	s, err := fetchStatus(ctx, d)
 	switch {
-	case err == nil:
-		return s, nil
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("only root can ask the cluster in %s: run this as root, for example with sudo", d)
+		return fmt.Errorf("only root can ask the cluster in %s: run this as root, for example with sudo", d)
 	case !noneAnswers(err):
-		return nil, err
+		return err
 	}
 	if _, err := os.Stat(d.stateFile()); err != nil {
-		return nil, fmt.Errorf("there is no cluster in %s: `leme up` makes one", d)
+		return fmt.Errorf("there is no cluster in %s: `leme up` makes one", d)
 	}
-	return nil, fmt.Errorf("the cluster in %s does not run: `leme up` starts it", d)
+	return fmt.Errorf("the cluster in %s does not run: `leme up` starts it", d)
 }
 
 // noneAnswers reports whether an error of the status socket means that no process
@@ -78,9 +92,13 @@ func noneAnswers(err error) bool {
 	return false
 }
 
-// Healthy reports whether the cluster answers and everything in it runs.
+// Healthy reports whether the cluster answers and everything in it runs that is not
+// switched off.
 func (s *Status) Healthy() bool {
-	return s.Ready && !slices.ContainsFunc(s.Services, func(svc ServiceStatus) bool { return !svc.Running })
+	down := func(svc ServiceStatus) bool { return !svc.Running }
+	return s.Ready && !slices.ContainsFunc(s.Services, down) && !slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool {
+		return !n.Stopped && (n.Error != "" || slices.ContainsFunc(n.Services, down))
+	})
 }
 
 // LogOptions are how logs are shown.
@@ -88,11 +106,27 @@ type LogOptions struct {
 	Follow bool
 	// Lines is how many lines at the end are shown, or 0 for the default.
 	Lines int
+	// Node is the further node whose components are meant, or empty for this machine's.
+	Node string
 }
 
 // Logs shows the log of one component, or the end of all.
 func Logs(ctx context.Context, dir string, names []string, o LogOptions, out io.Writer) error {
 	d := dataDir(dir)
+	if o.Node != "" {
+		s, err := loadState(d)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		switch {
+		case err != nil || o.Node == s.Config.Node.Name:
+		default:
+			if _, ok := s.node(o.Node); !ok {
+				return fmt.Errorf("there is no node %s, only %s", o.Node, strings.Join(append([]string{s.Config.Node.Name}, s.nodeNames()...), ", "))
+			}
+			d = d.nodeDir(o.Node)
+		}
+	}
 	files, err := filepath.Glob(d.log("*"))
 	if err != nil {
 		return err

@@ -4,23 +4,32 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/leme-k8s/leme/apis/config/v1alpha1"
 )
 
 // args are the arguments of every component, those that kubeadm gives them: a
 // component gets the same whether it runs inside leme or from its own binary.
 func args(d dataDir, s *State, nodeIP string) map[string][]string {
+	extra := s.Config.Components
 	return map[string][]string{
-		"kube-apiserver":          append(apiserverArgs(d, s, nodeIP), extraArgs(s, "kube-apiserver")...),
-		"kube-controller-manager": append(controllerManagerArgs(d, s), extraArgs(s, "kube-controller-manager")...),
-		"kube-scheduler":          append(schedulerArgs(d, s), extraArgs(s, "kube-scheduler")...),
-		"kubelet":                 append(kubeletArgs(d, s, nodeIP), extraArgs(s, "kubelet")...),
-		"kube-proxy":              append(proxyArgs(d, s), extraArgs(s, "kube-proxy")...),
+		"kube-apiserver":          append(apiserverArgs(d, s, nodeIP), extraArgs(extra["kube-apiserver"])...),
+		"kube-controller-manager": append(controllerManagerArgs(d, s), extraArgs(extra["kube-controller-manager"])...),
+		"kube-scheduler":          append(schedulerArgs(d, s), extraArgs(extra["kube-scheduler"])...),
 	}
 }
 
-func extraArgs(s *State, component string) []string {
+// nodeArgs are the arguments of the components that every node runs.
+func nodeArgs(d dataDir, n *nodeSpec) map[string][]string {
+	return map[string][]string{
+		"kubelet":    append(kubeletArgs(d, n), extraArgs(n.Components["kubelet"])...),
+		"kube-proxy": append(proxyArgs(d, n), extraArgs(n.Components["kube-proxy"])...),
+	}
+}
+
+func extraArgs(c v1alpha1.Component) []string {
 	var out []string
-	for _, a := range s.Config.Components[component].ExtraArgs {
+	for _, a := range c.ExtraArgs {
 		out = append(out, "--"+a.Name+"="+a.Value)
 	}
 	return out
@@ -111,28 +120,28 @@ func servingArgs(d dataDir, name string, port int) []string {
 	}
 }
 
-func kubeletArgs(d dataDir, s *State, nodeIP string) []string {
+func kubeletArgs(d dataDir, n *nodeSpec) []string {
 	out := []string{
 		"--config=" + d.config("kubelet.yaml"),
 		"--kubeconfig=" + d.kubeconfig("kubelet"),
-		"--hostname-override=" + s.Config.Node.Name,
-		"--node-ip=" + nodeIP,
+		"--hostname-override=" + n.Name,
+		"--node-ip=" + n.IP,
 		"--root-dir=" + d.path("kubelet"),
 		"--cert-dir=" + d.path("kubelet", "pki"),
 	}
-	if labels := s.Config.Node.Labels; len(labels) > 0 {
-		out = append(out, "--node-labels="+joinLabels(labels))
+	if len(n.Labels) > 0 {
+		out = append(out, "--node-labels="+joinLabels(n.Labels))
 	}
 	return out
 }
 
-func proxyArgs(d dataDir, s *State) []string {
+func proxyArgs(d dataDir, n *nodeSpec) []string {
 	out := []string{
 		"--config=" + d.config("kube-proxy.yaml"),
-		"--hostname-override=" + s.Config.Node.Name,
+		"--hostname-override=" + n.Name,
 	}
-	if s.ProxyTable != defaultProxyTable { // the original has no such flag
-		out = append(out, "--nftables-table="+s.ProxyTable)
+	if n.ProxyTable != defaultProxyTable { // the original has no such flag
+		out = append(out, "--nftables-table="+n.ProxyTable)
 	}
 	return out
 }

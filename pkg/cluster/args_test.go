@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ func TestArgs(t *testing.T) {
 	s.Config.Node.Labels = map[string]string{"b": "2", "a": "1"}
 	s.Config.Components = map[string]v1alpha1.Component{"kube-scheduler": {ExtraArgs: []v1alpha1.Arg{{Name: "v", Value: "4"}}}}
 	all := args("/var/lib/leme", s, "192.0.2.7")
+	maps.Copy(all, nodeArgs("/var/lib/leme", firstNode(s, "192.0.2.7", nil)))
 	for component, want := range map[string][]string{
 		"kube-apiserver": {
 			"--advertise-address=192.0.2.7", "--secure-port=6443", "--authorization-mode=Node,RBAC",
@@ -48,7 +50,7 @@ func TestArgs(t *testing.T) {
 		t.Error("kube-proxy has a flag that the original lacks")
 	}
 	s.ProxyTable = "leme-1-proxy"
-	if !slices.Contains(args("/var/lib/leme", s, "192.0.2.7")["kube-proxy"], "--nftables-table=leme-1-proxy") {
+	if !slices.Contains(nodeArgs("/var/lib/leme", firstNode(s, "192.0.2.7", nil))["kube-proxy"], "--nftables-table=leme-1-proxy") {
 		t.Error("kube-proxy of a second cluster has no table of its own")
 	}
 }

@@ -15,27 +15,27 @@ import (
 )
 
 // kubeletConfig is the kubelet's configuration file.
-func kubeletConfig(d dataDir, s *State) *kubeletv1beta1.KubeletConfiguration {
+func kubeletConfig(d dataDir, n *nodeSpec) *kubeletv1beta1.KubeletConfiguration {
 	c := &kubeletv1beta1.KubeletConfiguration{
 		TypeMeta:                 metav1.TypeMeta{APIVersion: "kubelet.config.k8s.io/v1beta1", Kind: "KubeletConfiguration"},
-		Port:                     int32(s.Ports.Kubelet),
-		HealthzPort:              ptr.To(int32(s.Ports.KubeletHealth)),
+		Port:                     int32(n.Ports.Kubelet),
+		HealthzPort:              ptr.To(int32(n.Ports.KubeletHealth)),
 		HealthzBindAddress:       "127.0.0.1",
 		TLSCertFile:              d.pki("kubelet.crt"),
 		TLSPrivateKeyFile:        d.pki("kubelet.key"),
 		RotateCertificates:       false, // `leme up` renews them
-		ClusterDomain:            s.Config.Networking.DNSDomain,
-		ClusterDNS:               []string{s.dnsIP()},
+		ClusterDomain:            n.DNSDomain,
+		ClusterDNS:               []string{n.DNSIP},
 		ResolverConfig:           ptr.To(d.config("resolv.conf")),
 		ContainerRuntimeEndpoint: "unix://" + d.containerdSocket(),
 		CgroupDriver:             "cgroupfs",
-		CgroupRoot:               "/" + s.id(),
+		CgroupRoot:               n.CgroupRoot,
 		FailCgroupV1:             ptr.To(false),
 		FailSwapOn:               ptr.To(false),
 		StaticPodPath:            d.path("manifests"),
 		PodLogsDir:               d.path("log", "pods"),
 		VolumePluginDir:          d.path("kubelet", "volume-plugins"),
-		RegisterWithTaints:       s.Config.Node.Taints,
+		RegisterWithTaints:       n.Taints,
 		// A laptop's disk is often nearly full: only what would soon stop the node counts.
 		EvictionHard:                map[string]string{"memory.available": "100Mi", "nodefs.available": "1Gi", "imagefs.available": "1Gi", "nodefs.inodesFree": "1%"},
 		ImageGCHighThresholdPercent: ptr.To(int32(100)),
@@ -61,20 +61,20 @@ func kubeletConfig(d dataDir, s *State) *kubeletv1beta1.KubeletConfiguration {
 }
 
 // proxyConfig is the proxy's configuration file.
-func proxyConfig(d dataDir, s *State) *kubeproxyv1alpha1.KubeProxyConfiguration {
+func proxyConfig(d dataDir, n *nodeSpec) *kubeproxyv1alpha1.KubeProxyConfiguration {
 	c := &kubeproxyv1alpha1.KubeProxyConfiguration{
 		TypeMeta:           metav1.TypeMeta{APIVersion: "kubeproxy.config.k8s.io/v1alpha1", Kind: "KubeProxyConfiguration"},
 		Mode:               "nftables",
-		ClusterCIDR:        s.PodCIDR,
-		HealthzBindAddress: fmt.Sprintf("127.0.0.1:%d", s.Ports.ProxyHealth),
-		MetricsBindAddress: fmt.Sprintf("127.0.0.1:%d", s.Ports.ProxyMetrics),
+		ClusterCIDR:        n.ClusterCIDR,
+		HealthzBindAddress: fmt.Sprintf("127.0.0.1:%d", n.Ports.ProxyHealth),
+		MetricsBindAddress: fmt.Sprintf("127.0.0.1:%d", n.Ports.ProxyMetrics),
 	}
 	c.ClientConnection.Kubeconfig = d.kubeconfig("kube-proxy")
 	return c
 }
 
-func writeComponentConfigs(d dataDir, s *State) error {
-	for file, c := range map[string]any{"kubelet.yaml": kubeletConfig(d, s), "kube-proxy.yaml": proxyConfig(d, s)} {
+func writeComponentConfigs(d dataDir, n *nodeSpec) error {
+	for file, c := range map[string]any{"kubelet.yaml": kubeletConfig(d, n), "kube-proxy.yaml": proxyConfig(d, n)} {
 		data, err := yaml.Marshal(c)
 		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)

@@ -14,6 +14,7 @@ import (
 	"text/template"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -91,12 +92,12 @@ disabled_plugins = [
 
 // containerdFiles writes containerd's configuration: its own, and where it finds
 // the images of registry.k8s.io without leaving the machine.
-func containerdFiles(d dataDir, s *State, runtimeDir string) error {
+func containerdFiles(d dataDir, n *nodeSpec) error {
 	var buf bytes.Buffer
 	err := containerdTemplate.Execute(&buf, containerdConfig{
 		Root: d.path("containerd"), State: d.run("s"), Socket: d.containerdSocket(), Opt: d.path("containerd", "opt"),
-		Runc:       filepath.Join(runtimeDir, "runc"),
-		CNIPlugins: filepath.Join(runtimeDir, "cni"), CNIConfig: d.path("cni", "net.d"),
+		Runc:       filepath.Join(n.RuntimeDir, "runc"),
+		CNIPlugins: filepath.Join(n.RuntimeDir, "cni"), CNIConfig: filepath.Dir(d.cniConfig()),
 		Registries: d.config("registries"), PauseImage: pauseImage,
 		Snapshotter:      snapshotter(string(d)),
 		RestrictOOMScore: !hasCapability(unix.CAP_SYS_RESOURCE),
@@ -113,7 +114,7 @@ func containerdFiles(d dataDir, s *State, runtimeDir string) error {
   capabilities = ["pull", "resolve"]
   ca = "%s"
   client = [["%s", "%s"]]
-`, s.Ports.Registry, d.pki("ca.crt"), d.pki("registry-client.crt"), d.pki("registry-client.key"))
+`, n.Ports.Registry, d.pki("ca.crt"), d.pki("registry-client.crt"), d.pki("registry-client.key"))
 	return writeFile(d.config("registries/registry.k8s.io/hosts.toml"), []byte(hosts), 0o600)
 }
 
@@ -136,8 +137,8 @@ func hasCapability(capability int) bool {
 	return data[capability/32].Effective&(1<<(capability%32)) != 0
 }
 
-func containerdService(d dataDir, runtimeDir string) service {
-	svc := fromBinary(d, "containerd", filepath.Join(runtimeDir, "containerd"), []string{"--config", d.config("containerd.toml")})
+func containerdService(d dataDir, runtimeDir string, environment []string) service {
+	svc := fromBinary(d, "containerd", filepath.Join(runtimeDir, "containerd"), []string{"--config", d.config("containerd.toml")}, environment)
 	run := svc.run
 	svc.binary = ""
 	svc.run = func(ctx context.Context) error {
@@ -158,8 +159,8 @@ type criClient struct {
 	images  cri.ImageServiceClient
 }
 
-func newCRIClient(d dataDir) (*criClient, error) {
-	conn, err := grpc.NewClient("unix://"+d.containerdSocket(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dialPatiently))
+func newCRIClient(socket string) (*criClient, error) {
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dialPatiently))
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +199,23 @@ func (c *criClient) ready(ctx context.Context) error {
 	}
 }
 
+// ensureImages has containerd fetch images that are absent, before a pod needs them.
+func ensureImages(ctx context.Context, socket string, names ...string) error {
+	c, err := newCRIClient(socket)
+	if err != nil {
+		return err
+	}
+	defer c.conn.Close()
+	if err := c.ready(ctx); err != nil {
+		return err
+	}
+	images, ctx := errgroup.WithContext(ctx)
+	for _, name := range names {
+		images.Go(func() error { return c.ensureImage(ctx, name) })
+	}
+	return images.Wait()
+}
+
 // ensureImage pulls an image that is absent.
 func (c *criClient) ensureImage(ctx context.Context, name string) error {
 	spec := &cri.ImageSpec{Image: name}
@@ -215,8 +233,12 @@ func (c *criClient) ensureImage(ctx context.Context, name string) error {
 }
 
 // checkRuntime names the first runtime part that is missing or does not run.
-func checkRuntime(dir string) error {
-	for _, part := range []string{"containerd", "containerd-shim-runc-v2", "runc", "cni/ptp", "cni/host-local", "cni/portmap", "cni/loopback"} {
+func checkRuntime(dir string, further bool) error {
+	parts := []string{"containerd", "containerd-shim-runc-v2", "runc", "cni/ptp", "cni/host-local", "cni/portmap", "cni/loopback"}
+	if further {
+		parts = append(parts, initProgram)
+	}
+	for _, part := range parts {
 		info, err := os.Stat(filepath.Join(dir, part))
 		if err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
 			return fmt.Errorf("%s is missing from %s: `make runtime` builds it, and --runtime-dir names another place", part, dir)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,8 @@ import (
 	"sigs.k8s.io/knftables"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/leme-k8s/leme/pkg/cluster/machine"
 )
 
 // Stop ends the cluster's pods and processes and keeps its data. Containers get up
@@ -41,8 +44,11 @@ func Stop(ctx context.Context, dir string, grace time.Duration, out io.Writer) e
 		return err
 	}
 	defer l.release()
-	if err := endPods(ctx, d, s, podEnd{grace: grace}); err != nil {
+	if err := endAllPods(ctx, d, s, podEnd{grace: grace}); err != nil {
 		fmt.Fprintf(out, "Some pods could not be ended in order: %v\n", err)
+	}
+	if err := killNodes(ctx, s); err != nil {
+		return err
 	}
 	if err := endProcesses(ctx, d, func(p clusterProcess) bool { return !p.shim || p.pod }); err != nil {
 		return err
@@ -127,6 +133,9 @@ func remove(ctx context.Context, d dataDir, out io.Writer) error {
 	if err := endLeftovers(ctx, d); err != nil {
 		return err
 	}
+	if err := killNodes(ctx, s); err != nil {
+		return err
+	}
 	// In order, so that CNI plugins undo what they did; what that misses is removed below.
 	if err := endPods(ctx, d, s, podEnd{remove: true}); err != nil {
 		fmt.Fprintf(out, "Some pods could not be ended in order: %v\n", err)
@@ -137,7 +146,7 @@ func remove(ctx context.Context, d dataDir, out io.Writer) error {
 	if err := removeContainers(ctx, d, s); err != nil {
 		return err
 	}
-	if err := removeCgroups(ctx, s.id()); err != nil {
+	if err := machine.RemoveCgroups(ctx, s.id()); err != nil {
 		return err
 	}
 	if err := removeNetwork(ctx, s); err != nil {
@@ -195,13 +204,20 @@ func removeFiles(d dataDir) error {
 	return err
 }
 
+// killNodes ends the further nodes, and what this machine has for them.
+func killNodes(ctx context.Context, s *State) error {
+	for _, f := range s.Nodes {
+		if err := killNode(ctx, s, f); err != nil {
+			return fmt.Errorf("node %s: %w", f.Name, err)
+		}
+	}
+	return nil
+}
+
 // removeNetwork removes the routes and rules of the node, the proxy's too.
 func removeNetwork(ctx context.Context, s *State) error {
-	n := newNode(s, "")
 	return errors.Join(
-		n.removeRoute(),
-		n.removeMasquerade(ctx),
-		n.removeForwarding(ctx),
+		newPodNetwork(s).remove(ctx),
 		deleteTable(ctx, knftables.IPv4Family, s.ProxyTable),
 		deleteTable(ctx, knftables.IPv6Family, s.ProxyTable),
 		removeHostPorts(ctx, knftables.IPv4Family),
@@ -259,18 +275,67 @@ type podEnd struct {
 	remove bool
 }
 
-// endPods ends the cluster's pods through containerd, started for the purpose.
+// endAllPods ends the pods of all nodes.
+func endAllPods(ctx context.Context, d dataDir, s *State, how podEnd) error {
+	nodes, ctx := errgroup.WithContext(ctx)
+	nodes.Go(func() error { return endPods(ctx, d, s, how) })
+	for _, f := range s.Nodes {
+		nodes.Go(func() error {
+			if err := endPodsOf(ctx, d, f, how); err != nil {
+				return fmt.Errorf("node %s: %w", f.Name, err)
+			}
+			return nil
+		})
+	}
+	return nodes.Wait()
+}
+
+// endPods ends this machine's pods through containerd, started for the purpose.
 func endPods(ctx context.Context, d dataDir, s *State, how podEnd) (err error) {
 	processes, err := clusterProcesses(d)
-	if err != nil || len(processes) == 0 { // no shims, no pods
+	if err != nil || !slices.ContainsFunc(processes, func(p clusterProcess) bool { return p.shim && p.node == "" }) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, how.grace+30*time.Second)
 	defer cancel()
 	g := (&supervisor{clock: clock.RealClock{}}).group(ctx)
-	g.start(containerdService(d, s.Config.RuntimeDir))
+	g.start(containerdService(d, s.Config.RuntimeDir, []string{d.environment()}))
 	defer func() { err = errors.Join(err, g.stop(5*time.Second)) }()
-	c, err := newCRIClient(d)
+	return endPodsAt(ctx, d.containerdSocket(), how)
+}
+
+// endPodsOf ends the pods of a further node that runs.
+func endPodsOf(ctx context.Context, d dataDir, f FurtherNode, how podEnd) (err error) {
+	m, err := machine.Find(initMark(d, f.Name))
+	if m == nil || err != nil {
+		return err
+	}
+	defer m.Close()
+	ctx, cancel := context.WithTimeout(ctx, how.grace+30*time.Second)
+	defer cancel()
+	running, end := context.WithCancel(ctx)
+	cmd, err := nodeCommand(running, d, f, true)
+	if err != nil {
+		end()
+		return err
+	}
+	defer cmd.log.Close()
+	if err := m.Start(cmd.Cmd); err != nil {
+		end()
+		return err
+	}
+	defer func() {
+		end()
+		if waitErr := cmd.Wait(); !errors.Is(waitErr, context.Canceled) {
+			err = errors.Join(err, waitErr)
+		}
+	}()
+	return endPodsAt(ctx, m.Path(machineDir.containerdSocket()), how)
+}
+
+// endPodsAt ends all pods of a containerd.
+func endPodsAt(ctx context.Context, socket string, how podEnd) error {
+	c, err := newCRIClient(socket)
 	if err != nil {
 		return err
 	}

@@ -22,13 +22,14 @@ var kubeconfigs = map[string]string{
 	"kubelet":                 "kubelet-client",
 }
 
-// writeKubeconfigs writes the file of each identity.
-func writeKubeconfigs(d dataDir, s *State) error {
+// writeKubeconfigs writes the files of some of them.
+func writeKubeconfigs(d dataDir, cluster, server string, names ...string) error {
 	ca, err := os.ReadFile(d.pki("ca.crt"))
 	if err != nil {
 		return err
 	}
-	for name, leaf := range kubeconfigs {
+	for _, name := range names {
+		leaf := kubeconfigs[name]
 		cert, err := os.ReadFile(d.pki(leaf + ".crt"))
 		if err != nil {
 			return err
@@ -39,9 +40,9 @@ func writeKubeconfigs(d dataDir, s *State) error {
 		}
 		user := name
 		if name == "admin" {
-			user = s.Config.Name
+			user = cluster
 		}
-		c := newKubeconfig(s.Config.Name, user, s.server(), ca, cert, key)
+		c := newKubeconfig(cluster, user, server, ca, cert, key)
 		data, err := clientcmd.Write(*c)
 		if err != nil {
 			return fmt.Errorf("kubeconfig of %s: %w", name, err)

@@ -17,7 +17,7 @@ func testState(t *testing.T, dir string) *State {
 	if err := c.Default(); err != nil {
 		t.Fatal(err)
 	}
-	s, err := newState(c, machine{portFree: func(int) bool { return true }})
+	s, err := newState(c, host{portFree: func(int) bool { return true }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestUserKubeconfig(t *testing.T) {
 	if err := ensurePKI(d.pki(""), leaves(s, "192.0.2.7"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeKubeconfigs(d, s); err != nil {
+	if err := writeKubeconfigs(d, "leme", s.server(), "admin", "kubelet"); err != nil {
 		t.Fatal(err)
 	}
 	user := filepath.Join(dir, "home", "config")

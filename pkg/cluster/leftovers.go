@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -12,17 +11,20 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/leme-k8s/leme/pkg/cluster/machine"
 )
 
 // A clusterProcess is a process of the cluster that is not in a container.
 type clusterProcess struct {
 	pid  int
-	shim bool // holds containers
-	pod  bool // is the shim of a pod; others' containers are not Kubernetes' to end
+	shim bool   // holds containers
+	pod  bool   // is the shim of a pod; others' containers are not Kubernetes' to end
+	node string // is in a further node
+	init bool   // is the first process of one: it ends with everything in it
 }
 
 // clusterProcesses finds them by the mark in their environment. This process is not
@@ -32,7 +34,7 @@ func clusterProcesses(d dataDir) ([]clusterProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	mark := []byte(d.environment())
+	mark := d.environment()
 	var out []clusterProcess
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -41,11 +43,21 @@ func clusterProcesses(d dataDir) ([]clusterProcess, error) {
 		}
 		// A process that ends meanwhile cannot be read, and need not be.
 		environment, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		if !slices.ContainsFunc(bytes.Split(environment, []byte{0}), func(v []byte) bool { return bytes.Equal(v, mark) }) {
+		variables := strings.Split(string(environment), "\x00")
+		if !slices.Contains(variables, mark) {
 			continue
 		}
 		program, _ := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
 		p := clusterProcess{pid: pid, shim: strings.HasPrefix(filepath.Base(program), "containerd-shim")}
+		for _, v := range variables {
+			name, value, _ := strings.Cut(v, "=")
+			switch name {
+			case nodeVariable:
+				p.node = value
+			case initVariable:
+				p.init = true
+			}
+		}
 		if p.shim {
 			line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
 			p.pod = d.isPod(shimID(string(line)))
@@ -74,9 +86,9 @@ func (d dataDir) isPod(id string) bool {
 }
 
 // endLeftovers ends what a cluster that crashed, or was not started completely, has
-// left running, but for the shims, which hold the pods.
+// left running, but for what holds the pods: shims, and further nodes.
 func endLeftovers(ctx context.Context, d dataDir) error {
-	return endProcesses(ctx, d, func(p clusterProcess) bool { return !p.shim })
+	return endProcesses(ctx, d, func(p clusterProcess) bool { return !p.shim && !p.init })
 }
 
 // endProcesses asks the chosen processes to end, and makes those that do not.
@@ -137,106 +149,23 @@ func forgetOtherBoot(d dataDir) error {
 	return writeFile(d.run("boot-id"), now, 0o600)
 }
 
-// A mount of this mount namespace.
-type mount struct{ path, fsType string }
-
-func mountPoints() ([]mount, error) {
-	data, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	return parseMounts(string(data)), nil
-}
-
-func parseMounts(data string) []mount {
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	var out []mount
-	lines := bufio.NewScanner(strings.NewReader(data))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		before, after, ok := strings.Cut(lines.Text(), " - ")
-		fields, kind := strings.Fields(before), strings.Fields(after)
-		if ok && len(fields) > 4 && len(kind) > 0 {
-			out = append(out, mount{path: unescape.Replace(fields[4]), fsType: kind[0]})
-		}
-	}
-	return out
-}
-
 // unmountBelow unmounts everything below a directory, the last mounted first. It is
 // an error if anything remains: what is below a mount may be the user's.
 func unmountBelow(dir string) error {
 	for range 3 { // mounts can lie on top of each other
-		mounts, err := mountPoints()
+		mounts, err := machine.Mounts()
 		if err != nil {
 			return err
 		}
-		mounts = slices.DeleteFunc(mounts, func(m mount) bool { return !strings.HasPrefix(m.path, dir+"/") })
+		mounts = slices.DeleteFunc(mounts, func(m machine.Mount) bool { return !strings.HasPrefix(m.Path, dir+"/") })
 		if len(mounts) == 0 {
 			return nil
 		}
 		for _, m := range slices.Backward(mounts) {
-			if err := unix.Unmount(m.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL && err != unix.ENOENT {
-				return fmt.Errorf("unmounting %s: %w", m.path, err)
+			if err := unix.Unmount(m.Path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL && err != unix.ENOENT {
+				return fmt.Errorf("unmounting %s: %w", m.Path, err)
 			}
 		}
 	}
 	return fmt.Errorf("there are still mounts below %s", dir)
-}
-
-// removeCgroups kills what is in the cgroup or below it, and removes it from every hierarchy.
-func removeCgroups(ctx context.Context, name string) error {
-	hierarchies, err := cgroupHierarchies()
-	if err != nil {
-		return err
-	}
-	deadline := time.Now().Add(10 * time.Second)
-	for _, h := range hierarchies {
-		root := filepath.Join(h, name)
-		for {
-			err := removeCgroup(root)
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-				return fmt.Errorf("removing the cgroup %s: %w", root, err)
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(10 * time.Millisecond):
-			}
-		}
-	}
-	return nil
-}
-
-func removeCgroup(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := removeCgroup(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	processes, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
-		return err
-	}
-	for _, line := range strings.Fields(string(processes)) {
-		if pid, err := strconv.Atoi(line); err == nil && pid > 1 {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
-	if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
-		return err
-	}
-	return nil
 }

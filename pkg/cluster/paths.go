@@ -17,14 +17,32 @@ func (d dataDir) path(elem ...string) string {
 	return filepath.Join(append([]string{string(d)}, elem...)...)
 }
 
-func (d dataDir) stateFile() string             { return d.path("cluster.yaml") }
-func (d dataDir) pki(file string) string        { return d.path("pki", file) }
-func (d dataDir) kubeconfig(name string) string { return d.path("kubeconfig", name+".conf") }
-func (d dataDir) config(file string) string     { return d.path("config", file) }
-func (d dataDir) log(component string) string   { return d.path("log", component+".log") }
-func (d dataDir) run(file string) string        { return d.path("run", file) }
-func (d dataDir) lockFile() string              { return d.run("lock") }
-func (d dataDir) failureFile() string           { return d.run("failure") }
-func (d dataDir) controlSocket() string         { return d.run("leme.sock") }
-func (d dataDir) containerdSocket() string      { return d.run("containerd.sock") }
-func (d dataDir) adminKubeconfig() string       { return d.kubeconfig("admin") }
+func (d dataDir) stateFile() string              { return d.path("cluster.yaml") }
+func (d dataDir) pki(file string) string         { return d.path("pki", file) }
+func (d dataDir) kubeconfig(name string) string  { return d.path("kubeconfig", name+".conf") }
+func (d dataDir) config(file string) string      { return d.path("config", file) }
+func (d dataDir) log(component string) string    { return d.path("log", component+".log") }
+func (d dataDir) run(file string) string         { return d.path("run", file) }
+func (d dataDir) lockFile() string               { return d.run("lock") }
+func (d dataDir) failureFile() string            { return d.run("failure") }
+func (d dataDir) controlSocket() string          { return d.run("leme.sock") }
+func (d dataDir) containerdSocket() string       { return d.run("containerd.sock") }
+func (d dataDir) adminKubeconfig() string        { return d.kubeconfig("admin") }
+func (d dataDir) cniConfig() string              { return d.path("cni", "net.d", "10-leme.conflist") }
+func (d dataDir) nodeSpec() string               { return d.path("node.yaml") }
+func (d dataDir) binary(component string) string { return d.path("bin", component) }
+
+// node is the root of the file system of a further node.
+func (d dataDir) node(name string) string { return d.path("nodes", name) }
+
+// nodeDir is the data directory of a further node, as this machine sees it.
+func (d dataDir) nodeDir(name string) dataDir {
+	return dataDir(filepath.Join(d.node(name), string(machineDir)))
+}
+
+const (
+	// machineDir is the data directory of a further node, as the node sees it.
+	machineDir = dataDir("/var/lib/leme")
+	// machineRuntime is where a further node has containerd and what belongs to it.
+	machineRuntime = "/opt/leme/runtime"
+)

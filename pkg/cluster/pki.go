@@ -53,20 +53,38 @@ func leaves(s *State, nodeIP string) []leaf {
 	return []leaf{
 		{Name: "apiserver", CA: "ca", CN: "kube-apiserver", Hosts: []string{
 			"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + domain,
-			"localhost", node, "127.0.0.1", service, nodeIP}},
+			"localhost", node, "127.0.0.1", service, nodeIP, s.gateway().String()}},
 		{Name: "apiserver-kubelet-client", CA: "ca", CN: "kube-apiserver-kubelet-client", Client: true},
 		{Name: "front-proxy-client", CA: "front-proxy-ca", CN: "front-proxy-client", Client: true},
 		{Name: "etcd/server", CA: "etcd/ca", CN: node, Hosts: []string{"localhost", "127.0.0.1"}, Client: true},
 		{Name: "apiserver-etcd-client", CA: "etcd/ca", CN: "kube-apiserver-etcd-client", Client: true},
-		{Name: "kubelet", CA: "ca", CN: "system:node:" + node, Orgs: []string{"system:nodes"}, Hosts: []string{node, "localhost", "127.0.0.1", nodeIP}},
+		kubeletServing(node, nodeIP), kubeletClient(node), proxyClient(),
 		{Name: "registry", CA: "ca", CN: "leme-registry", Hosts: []string{"localhost", "127.0.0.1"}},
 		{Name: "registry-client", CA: "ca", CN: "leme-containerd", Client: true},
 		{Name: "admin", CA: "ca", CN: "kubernetes-admin", Orgs: []string{"system:masters"}, Client: true},
 		{Name: "kube-controller-manager", CA: "ca", CN: "system:kube-controller-manager", Client: true},
 		{Name: "kube-scheduler", CA: "ca", CN: "system:kube-scheduler", Client: true},
-		{Name: "kube-proxy", CA: "ca", CN: "system:kube-proxy", Client: true},
-		{Name: "kubelet-client", CA: "ca", CN: "system:node:" + node, Orgs: []string{"system:nodes"}, Client: true},
 	}
+}
+
+// nodeLeaves are the certificates that a further node has of its own.
+func nodeLeaves(name, ip string) []leaf {
+	return []leaf{
+		kubeletServing(name, ip), kubeletClient(name), proxyClient(),
+		{Name: "registry-client", CA: "ca", CN: "leme-containerd", Client: true},
+	}
+}
+
+func kubeletServing(node, ip string) leaf {
+	return leaf{Name: "kubelet", CA: "ca", CN: "system:node:" + node, Orgs: []string{"system:nodes"}, Hosts: []string{node, "localhost", "127.0.0.1", ip}}
+}
+
+func kubeletClient(node string) leaf {
+	return leaf{Name: "kubelet-client", CA: "ca", CN: "system:node:" + node, Orgs: []string{"system:nodes"}, Client: true}
+}
+
+func proxyClient() leaf {
+	return leaf{Name: "kube-proxy", CA: "ca", CN: "system:kube-proxy", Client: true}
 }
 
 // A pair is a certificate with its key.
@@ -186,6 +204,21 @@ func (l leaf) fits(cert, ca *x509.Certificate, now time.Time) bool {
 		slices.Equal(cert.DNSNames, want.DNSNames) &&
 		slices.EqualFunc(cert.IPAddresses, want.IPAddresses, net.IP.Equal) &&
 		slices.Equal(cert.ExtKeyUsage, want.ExtKeyUsage)
+}
+
+// ensureNodePKI does the same for a further node, in its own directory: of the
+// authority it gets the certificate alone.
+func ensureNodePKI(authorityDir, dir string, leaves []leaf, now time.Time) error {
+	ca, err := readPair(filepath.Join(authorityDir, "ca"))
+	if err != nil {
+		return fmt.Errorf("certificate authority: %w", err)
+	}
+	for _, l := range leaves {
+		if err := l.ensure(dir, ca, now); err != nil {
+			return fmt.Errorf("certificate %s: %w", l.Name, err)
+		}
+	}
+	return writeFile(filepath.Join(dir, "ca.crt"), pem.EncodeToMemory(&pem.Block{Type: certutil.CertificateBlockType, Bytes: ca.cert.Raw}), 0o600)
 }
 
 func ensureServiceAccountKey(path string) error {

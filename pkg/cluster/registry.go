@@ -169,41 +169,47 @@ func registryError(w http.ResponseWriter, status int, code, message string) {
 	fmt.Fprintf(w, `{"errors":[{"code":%q,"message":%q}]}`, code, message)
 }
 
-// registryService serves the archives of dir to clients with a certificate of the cluster.
-func registryService(d dataDir, s *State, dir string) service {
+// registryService serves the images to the first node.
+func (r *running) registryService() service {
 	return service{name: "registry", run: func(ctx context.Context) error {
-		r, err := openRegistry(dir)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(r.state.Ports.Registry)))
 		if err != nil {
 			return err
 		}
-		defer r.close()
-		cert, err := tls.LoadX509KeyPair(d.pki("registry.crt"), d.pki("registry.key"))
+		images, err := r.images()
 		if err != nil {
-			return err
+			return errors.Join(err, l.Close())
 		}
-		ca, err := os.ReadFile(d.pki("ca.crt"))
-		if err != nil {
-			return err
-		}
-		clients := x509.NewCertPool()
-		clients.AppendCertsFromPEM(ca)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Ports.Registry)))
-		if err != nil {
-			return err
-		}
-		server := &http.Server{
-			Handler:           r,
-			ReadHeaderTimeout: 10 * time.Second,
-			TLSConfig: &tls.Config{
-				Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12,
-				ClientCAs: clients, ClientAuth: tls.RequireAndVerifyClientCert,
-			},
-			ErrorLog: klog.NewStandardLogger("WARNING"),
-		}
-		defer context.AfterFunc(ctx, func() { server.Close() })()
-		if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
+		return images.serve(ctx, r.dir, l)
 	}}
+}
+
+// serve answers clients with a certificate of the cluster until ctx is cancelled, and
+// closes the listener.
+func (r *registry) serve(ctx context.Context, d dataDir, l net.Listener) error {
+	defer l.Close()
+	cert, err := tls.LoadX509KeyPair(d.pki("registry.crt"), d.pki("registry.key"))
+	if err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(d.pki("ca.crt"))
+	if err != nil {
+		return err
+	}
+	clients := x509.NewCertPool()
+	clients.AppendCertsFromPEM(ca)
+	server := &http.Server{
+		Handler:           r,
+		ReadHeaderTimeout: 10 * time.Second,
+		TLSConfig: &tls.Config{
+			Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12,
+			ClientCAs: clients, ClientAuth: tls.RequireAndVerifyClientCert,
+		},
+		ErrorLog: klog.NewStandardLogger("WARNING"),
+	}
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
+	"maps"
 	"os"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/leme-k8s/leme/apis/config/v1alpha1"
+	"github.com/leme-k8s/leme/pkg/cluster/machine"
 	"github.com/leme-k8s/leme/pkg/component"
 )
 
@@ -31,52 +34,83 @@ type Components map[string]func() component.Options
 // A running cluster.
 type running struct {
 	dir        dataDir
-	state      *State
 	components Components
-	with       map[string]string
 	nodeIP     string
 	upstream   bool // there is a name server beyond the cluster
+	images     func() (*registry, error)
 
 	supervisor *supervisor
 	progress   progress
+	tasks      map[string]*task // the components of this machine
+	nodes      *group           // the further nodes
+
+	// changing is held while the cluster is changed; what is changed is below.
+	changing sync.Mutex
+	further  map[string]*furtherTask
+
+	mu    sync.Mutex
+	state *State // never changed, but replaced
+	with  map[string]string
+}
+
+// now is the cluster's state, and the programs that were asked for this time.
+func (r *running) now() (*State, map[string]string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state, r.with
+}
+
+func (r *running) setState(s *State, with map[string]string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state, r.with = s, with
 }
 
 // run prepares and runs the cluster of d until ctx is cancelled. The caller holds
 // the lock of d. Pods go on running when it returns.
 func run(ctx context.Context, d dataDir, components Components, with map[string]string) error {
-	r := &running{dir: d, components: components, with: with, supervisor: &supervisor{clock: clock.RealClock{}}}
+	r := &running{
+		dir: d, components: components, with: with,
+		supervisor: &supervisor{clock: clock.RealClock{}}, tasks: map[string]*task{}, further: map[string]*furtherTask{},
+	}
 	r.progress.began = time.Now()
-	control, err := r.serveControl(ctx)
+	r.changing.Lock() // until everything is started
+	control, err := serveControl(ctx, d.controlSocket(), r.routes())
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	if r.state, err = loadState(d); err != nil {
+	s, err := loadState(d)
+	if err != nil {
 		return err
 	}
-	if err := r.prepare(ctx); err != nil {
+	r.setState(s, with)
+	r.images = sync.OnceValues(func() (*registry, error) { return openRegistry(s.Config.ImagesDir) })
+	if err := r.prepare(ctx, s); err != nil {
 		return err
 	}
 
 	// What others need ends last.
 	base, server, clients := r.supervisor.group(ctx), r.supervisor.group(ctx), r.supervisor.group(ctx)
-	r.startAll(ctx, base, server, clients)
+	r.nodes = r.supervisor.group(ctx)
+	r.startAll(s, base, server, clients)
+	r.changing.Unlock()
 
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		if err := r.awaitReady(starting); err != nil && starting.Err() == nil {
+		if err := r.awaitReady(starting, s); err != nil && starting.Err() == nil {
 			r.progress.fail(err)
 		}
 	}()
 	<-ctx.Done()
 	klog.FromContext(ctx).Info("Stopping")
-	return errors.Join(clients.stop(10*time.Second), server.stop(10*time.Second), base.stop(10*time.Second))
+	return errors.Join(r.nodes.stop(20*time.Second), clients.stop(10*time.Second), server.stop(10*time.Second), base.stop(10*time.Second))
 }
 
 // prepare writes the files that everything starts from.
-func (r *running) prepare(ctx context.Context) error {
-	s, d := r.state, r.dir
+func (r *running) prepare(ctx context.Context, s *State) error {
+	d := r.dir
 	var err error
 	if r.nodeIP = s.Config.Networking.NodeIP; r.nodeIP == "" {
 		if r.nodeIP, err = nodeAddress(); err != nil {
@@ -87,65 +121,76 @@ func (r *running) prepare(ctx context.Context) error {
 		if err := ensurePKI(d.pki(""), leaves(s, r.nodeIP), time.Now()); err != nil {
 			return err
 		}
-		return writeKubeconfigs(d, s)
+		return writeKubeconfigs(d, s.Config.Name, s.server(), slices.Sorted(maps.Keys(kubeconfigs))...)
 	})
 	if err != nil {
 		return err
 	}
 	return r.progress.step("node", func() error {
-		for _, dir := range []string{"log", "log/pods", "manifests", "kubelet/volume-plugins", "etcd"} {
-			if err := os.MkdirAll(d.path(dir), 0o700); err != nil {
-				return err
-			}
+		if err := os.MkdirAll(d.path("etcd"), 0o700); err != nil {
+			return err
 		}
 		if r.upstream, err = writeResolvConf(d.config("resolv.conf")); err != nil {
 			return err
 		}
-		if err := writeComponentConfigs(d, s); err != nil {
+		if err := r.agent(s, r.with).prepare(ctx); err != nil {
 			return err
 		}
-		if err := containerdFiles(d, s, s.Config.RuntimeDir); err != nil {
+		if err := newPodNetwork(s).prepare(ctx); err != nil {
 			return err
 		}
-		return newNode(s, r.nodeIP).prepare(ctx)
+		if err := machine.CreateCgroup(s.id()); err != nil {
+			return fmt.Errorf("cgroup %s: %w", s.id(), err)
+		}
+		return nil
 	})
 }
 
-func newNode(s *State, ip string) *node {
-	return &node{dir: dataDir(s.Config.DataDir), id: s.id(), ip: ip, podCIDR: s.nodePodCIDR()}
+// agent is this machine as a node.
+func (r *running) agent(s *State, with map[string]string) *agent {
+	return &agent{dir: r.dir, spec: firstNode(s, r.nodeIP, with), components: r.components}
 }
 
 // startAll starts everything at once: whoever needs another one tries until it answers.
-func (r *running) startAll(ctx context.Context, base, server, clients *group) {
-	s, d := r.state, r.dir
+func (r *running) startAll(s *State, base, server, clients *group) {
 	if len(s.Config.Etcd.Servers) == 0 {
-		base.start(etcdService(d, s))
+		base.start(etcdService(r.dir, s))
 	}
-	base.start(registryService(d, s, s.Config.ImagesDir))
-	base.start(containerdService(d, s.Config.RuntimeDir))
-	all := args(d, s, r.nodeIP)
-	server.start(r.component("kube-apiserver", all))
-	for _, name := range []string{"kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"} {
-		clients.start(r.component(name, all))
+	base.start(r.registryService())
+	base.start(r.agent(s, r.with).containerd())
+	for _, name := range v1alpha1.Components {
+		g := clients
+		if name == "kube-apiserver" {
+			g = server
+		}
+		r.tasks[name] = g.start(r.service(name, s, r.with))
+	}
+	for _, f := range s.Nodes {
+		if !f.Stopped {
+			r.further[f.Name] = r.startNode(f)
+		}
+	}
+	if len(s.Nodes) > 0 {
+		r.followRoutes()
 	}
 }
 
-// component is the service of one component: inside this process, or from the
-// binary that the flag --with or the configuration names.
-func (r *running) component(name string, args map[string][]string) service {
-	binary := r.with[name]
-	if binary == "" {
-		binary = r.state.Config.Components[name].Binary
+// service is one component on this machine: inside this process, or from the program
+// that was chosen for it.
+func (r *running) service(name string, s *State, with map[string]string) service {
+	if slices.Contains(nodeComponents, name) {
+		return r.agent(s, with).component(name)
 	}
-	if binary != "" {
-		return fromBinary(r.dir, name, binary, args[name])
+	args := args(r.dir, s, r.nodeIP)[name]
+	if binary := s.binary(s.Config.Node.Name, name, with); binary != "" {
+		return fromBinary(r.dir, name, binary, args, []string{r.dir.environment()})
 	}
-	return inProcess(r.dir, name, r.components[name], args[name])
+	return inProcess(r.dir, name, r.components[name], args)
 }
 
 // awaitReady follows the cluster until it answers: the images are there, the API
 // server is ready, the addons are deployed and run.
-func (r *running) awaitReady(ctx context.Context) error {
+func (r *running) awaitReady(ctx context.Context, s *State) error {
 	config, err := adminClient(r.dir)
 	if err != nil {
 		return err
@@ -156,16 +201,25 @@ func (r *running) awaitReady(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return r.progress.step("containerd", func() error { return r.awaitContainerd(ctx) })
+		return r.progress.step("containerd", func() error {
+			return ensureImages(ctx, r.dir.containerdSocket(), pauseImage, corednsImage)
+		})
 	})
 	g.Go(func() error {
 		if err := r.progress.step("API server", func() error { return awaitAPI(ctx, client) }); err != nil {
 			return err
 		}
 		g.Go(func() error {
-			return r.progress.step("node ready", func() error { return awaitNode(ctx, client, r.state.Config.Node.Name) })
+			return r.progress.step("node ready", func() error { return awaitNode(ctx, client, s.Config.Node.Name) })
 		})
-		return r.progress.step("DNS", func() error { return r.deployDNS(ctx, config, client) })
+		for _, f := range s.Nodes {
+			if !f.Stopped {
+				g.Go(func() error {
+					return r.progress.step(f.Name, func() error { return r.awaitFurther(ctx, client, f.Name) })
+				})
+			}
+		}
+		return r.progress.step("DNS", func() error { return r.deployDNS(ctx, config, client, s) })
 	})
 	if err := g.Wait(); err != nil {
 		return err
@@ -173,24 +227,6 @@ func (r *running) awaitReady(ctx context.Context) error {
 	r.progress.finish()
 	debug.FreeOSMemory() // a start needs more than what follows, which may take long to ask for it
 	return nil
-}
-
-// awaitContainerd waits for containerd and has it fetch the images that the first
-// pods will need, while the rest of the cluster starts.
-func (r *running) awaitContainerd(ctx context.Context) error {
-	c, err := newCRIClient(r.dir)
-	if err != nil {
-		return err
-	}
-	defer c.conn.Close()
-	if err := c.ready(ctx); err != nil {
-		return err
-	}
-	images, ictx := errgroup.WithContext(ctx)
-	for _, image := range []string{pauseImage, corednsImage} {
-		images.Go(func() error { return c.ensureImage(ictx, image) })
-	}
-	return images.Wait()
 }
 
 func awaitAPI(ctx context.Context, client kubernetes.Interface) error {
@@ -215,8 +251,8 @@ func awaitNode(ctx context.Context, client kubernetes.Interface, name string) er
 	})
 }
 
-func (r *running) deployDNS(ctx context.Context, config *rest.Config, client kubernetes.Interface) error {
-	objects, err := addons(r.state, r.upstream)
+func (r *running) deployDNS(ctx context.Context, config *rest.Config, client kubernetes.Interface, s *State) error {
+	objects, err := addons(s, r.upstream)
 	if err != nil {
 		return err
 	}
@@ -313,43 +349,40 @@ type Status struct {
 	Failed   string          `json:"failed,omitempty"`
 	Steps    []Step          `json:"steps"`
 	Services []ServiceStatus `json:"services"`
+	// Nodes are the further nodes.
+	Nodes []NodeStatus `json:"nodes,omitempty"`
 }
 
-func (r *running) status() Status {
+func (r *running) status(ctx context.Context) Status {
+	s, _ := r.now()
 	p := &r.progress
-	out := Status{PID: os.Getpid(), DataDir: string(r.dir), Since: p.began, Services: r.supervisor.list()}
+	out := Status{PID: os.Getpid(), DataDir: string(r.dir), Since: p.began}
+	if s != nil {
+		out.Name, out.Server, out.Node = s.Config.Name, s.server(), s.Config.Node.Name
+		out.Nodes = r.nodeStatuses(ctx, s)
+	}
+	for _, svc := range r.supervisor.list() {
+		if !strings.HasPrefix(svc.Name, nodeService) {
+			out.Services = append(out.Services, svc)
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out.Ready, out.Failed = p.ready, p.failed
-	for _, s := range p.steps {
-		out.Steps = append(out.Steps, *s)
-	}
-	if len(out.Services) > 0 { // the state is loaded
-		out.Name, out.Server, out.Node = r.state.Config.Name, r.state.server(), r.state.Config.Node.Name
+	for _, step := range p.steps {
+		out.Steps = append(out.Steps, *step)
 	}
 	return out
 }
 
-// serveControl answers for the cluster on a socket that only root can open.
-func (r *running) serveControl(ctx context.Context) (*http.Server, error) {
-	path := r.dir.controlSocket()
-	if err := os.RemoveAll(path); err != nil {
-		return nil, err
+// routes are what can be asked of the cluster.
+func (r *running) routes() []route {
+	return []route{
+		handler("GET /status", func(ctx context.Context, _ struct{}) (any, error) { return r.status(ctx), nil }),
+		handler("POST /swap", func(ctx context.Context, s swapRequest) (any, error) { return nil, r.swap(ctx, s) }),
+		handler("POST /nodes/add", func(ctx context.Context, n nodeRequest) (any, error) { return r.addNode(ctx, n.Name) }),
+		handler("POST /nodes/start", func(ctx context.Context, n nodeRequest) (any, error) { return nil, r.switchOn(ctx, n.Name) }),
+		handler("POST /nodes/stop", func(ctx context.Context, n nodeRequest) (any, error) { return nil, r.switchOff(ctx, n.Name) }),
+		handler("POST /nodes/remove", func(ctx context.Context, n nodeRequest) (any, error) { return nil, r.removeNode(ctx, n.Name) }),
 	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, r.status()) })
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go func() {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			klog.FromContext(ctx).Error(err, "Nobody can ask for the cluster's status any more")
-		}
-	}()
-	return server, nil
 }

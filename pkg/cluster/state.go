@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -28,7 +29,28 @@ type State struct {
 	Ports       Ports            `json:"ports"`
 	// ProxyTable is the name of the proxy's nftables tables.
 	ProxyTable string `json:"proxyTable"`
+	// NodeCIDR is the range of the addresses of further nodes. Its first address is
+	// this machine's, the others' gateway.
+	NodeCIDR string `json:"nodeCIDR,omitempty"`
+	// Nodes are the further nodes.
+	Nodes []FurtherNode `json:"nodes,omitempty"`
+	// Binaries are programs that components run from on a single node: by node and
+	// component. They go before Config.Components; InLeme stands for no program.
+	Binaries map[string]map[string]string `json:"binaries,omitempty"`
 }
+
+// A FurtherNode is a node of the cluster that is not this machine itself.
+type FurtherNode struct {
+	Name string `json:"name"`
+	// Number tells the cluster's nodes apart in addresses and names of interfaces. The
+	// first node is number one.
+	Number int `json:"number"`
+	// Stopped is whether it is switched off.
+	Stopped bool `json:"stopped,omitempty"`
+}
+
+// InLeme is what the user writes for a component that runs inside leme.
+const InLeme = "leme"
 
 // defaultProxyTable is where every kube-proxy keeps its rules. A second cluster
 // of the machine uses another name.
@@ -95,6 +117,18 @@ func (s *State) save() error {
 	return writeFile(d.stateFile(), data, 0o600)
 }
 
+// clone is a copy to change: others go on reading what they have.
+func (s *State) clone() *State {
+	out := *s
+	out.Config = *s.Config.DeepCopy()
+	out.Nodes = slices.Clone(s.Nodes)
+	out.Binaries = map[string]map[string]string{}
+	for node, binaries := range s.Binaries {
+		out.Binaries[node] = maps.Clone(binaries)
+	}
+	return &out
+}
+
 func (s *State) server() string { return fmt.Sprintf("https://127.0.0.1:%d", s.Ports.APIServer) }
 
 // id tells clusters of one machine apart where names are the machine's: it is short,
@@ -133,8 +167,8 @@ func nthAddress(cidr string, n int) (string, error) {
 	return a.String(), nil
 }
 
-// machine is what of this machine decides what a new cluster may take.
-type machine struct {
+// host is what of this machine decides what a new cluster may take.
+type host struct {
 	portFree func(int) bool
 	inUse    []netip.Prefix // addresses and routes
 	tables   []string       // of nftables
@@ -142,7 +176,7 @@ type machine struct {
 
 // newState chooses ports and ranges for a cluster that starts for the first time.
 // What the configuration asks for is taken as it is, and is an error if it is in use.
-func newState(c v1alpha1.Cluster, m machine) (*State, error) {
+func newState(c v1alpha1.Cluster, m host) (*State, error) {
 	s := &State{Config: c, Ports: defaultPorts, ProxyTable: defaultProxyTable}
 	if slices.Contains(m.tables, defaultProxyTable) {
 		s.ProxyTable = s.id() + "-proxy"
@@ -172,8 +206,30 @@ func newState(c v1alpha1.Cluster, m machine) (*State, error) {
 	if pods := netip.MustParsePrefix(s.PodCIDR); c.Networking.PodCIDR == "" {
 		first += int(pods.Addr().As4()[1]) - 244
 	}
-	s.ServiceCIDR, err = chooseRange("networking.serviceCIDR", c.Networking.ServiceCIDR, first, m.inUse)
-	return s, err
+	if s.ServiceCIDR, err = chooseRange("networking.serviceCIDR", c.Networking.ServiceCIDR, first, m.inUse); err != nil {
+		return nil, err
+	}
+	if err := s.chooseNodeCIDR(c.Networking.NodeCIDR, m.inUse); err != nil {
+		return nil, err
+	}
+	return s, s.setNodes(c.Nodes)
+}
+
+// chooseNodeCIDR chooses the range of further nodes, which has no route as long as
+// there are none, in step with that of the Services.
+func (s *State) chooseNodeCIDR(asked string, inUse []netip.Prefix) error {
+	first := 64
+	services := netip.MustParsePrefix(s.ServiceCIDR)
+	if a := services.Addr().As4(); a[0] == 10 && a[1] >= 96 {
+		first = int(a[1]) - 32
+	}
+	nodes, err := chooseRange("networking.nodeCIDR", asked, first, append(slices.Clone(inUse), netip.MustParsePrefix(s.PodCIDR), services))
+	if err != nil {
+		return err
+	}
+	p := netip.MustParsePrefix(nodes)
+	s.NodeCIDR = netip.PrefixFrom(p.Addr(), max(24, p.Bits())).String() // no machine has more nodes
+	return nil
 }
 
 // chooseRange returns asked, or the first 10.x.0.0/16 with x from first on that is free.
@@ -211,12 +267,16 @@ func (s *State) update(c v1alpha1.Cluster) error {
 	for _, f := range []struct{ field, have, want string }{
 		{"networking.podCIDR", s.PodCIDR, c.Networking.PodCIDR},
 		{"networking.serviceCIDR", s.ServiceCIDR, c.Networking.ServiceCIDR},
+		{"networking.nodeCIDR", s.NodeCIDR, c.Networking.NodeCIDR},
 		{"node.name", s.Config.Node.Name, c.Node.Name},
 		{"name", s.Config.Name, c.Name},
 	} {
 		if f.want != "" && f.want != f.have {
 			return fmt.Errorf("%s: the cluster in %s has %s, and it cannot change to %s; `leme down` removes the cluster", f.field, s.Config.DataDir, f.have, f.want)
 		}
+	}
+	if err := s.setNodes(c.Nodes); err != nil {
+		return err
 	}
 	s.Ports.APIServer = cmp.Or(c.Networking.APIServerPort, s.Ports.APIServer)
 	s.Config = c

@@ -26,7 +26,7 @@ func TestNewState(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		net      v1alpha1.Networking
-		machine  machine
+		machine  host
 		pods     string
 		services string
 		ports    Ports
@@ -34,24 +34,24 @@ func TestNewState(t *testing.T) {
 		err      string
 	}{
 		{
-			name: "an empty machine", machine: machine{portFree: free()},
+			name: "an empty machine", machine: host{portFree: free()},
 			pods: "10.244.0.0/16", services: "10.96.0.0/16", ports: defaultPorts, table: "kube-proxy",
 		}, {
 			name:    "beside another cluster",
-			machine: machine{portFree: free(6443, 2379, 10250), inUse: prefixes("0.0.0.0/0", "10.244.0.0/24", "192.0.2.0/24"), tables: []string{"filter", "kube-proxy"}},
+			machine: host{portFree: free(6443, 2379, 10250), inUse: prefixes("0.0.0.0/0", "10.244.0.0/24", "192.0.2.0/24"), tables: []string{"filter", "kube-proxy"}},
 			pods:    "10.245.0.0/16", services: "10.97.0.0/16", ports: second, table: "leme-391972-proxy",
 		}, {
-			name: "ranges and port asked for", machine: machine{portFree: free()},
+			name: "ranges and port asked for", machine: host{portFree: free()},
 			net:  v1alpha1.Networking{PodCIDR: "172.20.0.0/16", ServiceCIDR: "172.21.0.0/16", APIServerPort: 7000},
 			pods: "172.20.0.0/16", services: "172.21.0.0/16", ports: asked, table: "kube-proxy",
 		}, {
-			name: "the port asked for is in use", machine: machine{portFree: free(7000)},
+			name: "the port asked for is in use", machine: host{portFree: free(7000)},
 			net: v1alpha1.Networking{APIServerPort: 7000}, err: "port 7000 for the API server (networking.apiServerPort) is in use",
 		}, {
-			name: "the range asked for is in use", machine: machine{portFree: free(), inUse: prefixes("10.0.0.0/8")},
+			name: "the range asked for is in use", machine: host{portFree: free(), inUse: prefixes("10.0.0.0/8")},
 			net: v1alpha1.Networking{PodCIDR: "10.1.0.0/16"}, err: "networking.podCIDR: 10.1.0.0/16 overlaps with 10.0.0.0/8",
 		}, {
-			name: "no range is free", machine: machine{portFree: free(), inUse: prefixes("10.0.0.0/8")},
+			name: "no range is free", machine: host{portFree: free(), inUse: prefixes("10.0.0.0/8")},
 			err: "networking.podCIDR: no range from 10.244.0.0/16 on is free",
 		},
 	} {
@@ -102,16 +102,6 @@ func TestFilterResolvConf(t *testing.T) {
 		if out, upstream := filterResolvConf(c.in); out != c.out || upstream != c.upstream {
 			t.Errorf("filterResolvConf(%q) = %q, %v; want %q, %v", c.in, out, upstream, c.out, c.upstream)
 		}
-	}
-}
-
-func TestParseMounts(t *testing.T) {
-	in := "22 1 254:0 / / rw - ext4 /dev/vda rw\n" +
-		"40 22 0:35 / /sys/fs/cgroup/cpu rw,nosuid shared:9 - cgroup cgroup rw,cpu\n" +
-		`41 22 0:36 / /var/lib/a\040b rw - tmpfs tmpfs rw` + "\n"
-	want := []mount{{"/", "ext4"}, {"/sys/fs/cgroup/cpu", "cgroup"}, {"/var/lib/a b", "tmpfs"}}
-	if got := parseMounts(in); !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

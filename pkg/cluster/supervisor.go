@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -61,16 +62,71 @@ type group struct {
 	wg         sync.WaitGroup
 }
 
+// A task is a service that is kept running.
+type task struct {
+	group  *group
+	status *ServiceStatus
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
 func (s *supervisor) group(ctx context.Context) *group {
 	g := &group{supervisor: s}
 	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return g
 }
 
-// start keeps the service running until the group ends.
-func (g *group) start(svc service) {
-	status := g.supervisor.add(svc)
-	g.wg.Go(func() { g.supervisor.keep(g.ctx, svc, status) })
+// start keeps the service running until it is stopped or the group ends.
+func (g *group) start(svc service) *task {
+	t := &task{group: g, status: g.supervisor.add(svc)}
+	t.run(svc)
+	return t
+}
+
+func (t *task) run(svc service) {
+	ctx, cancel := context.WithCancel(t.group.ctx)
+	done := make(chan struct{})
+	t.cancel, t.done = cancel, done
+	t.group.wg.Go(func() {
+		defer close(done)
+		t.group.supervisor.keep(ctx, svc, t.status)
+	})
+}
+
+// stop ends the service for good, and forgets it once it has ended.
+func (t *task) stop(timeout time.Duration) error {
+	if err := t.end(timeout); err != nil {
+		return err
+	}
+	t.group.supervisor.remove(t.status)
+	return nil
+}
+
+// replace ends the service and keeps another one running in its place.
+func (t *task) replace(svc service, timeout time.Duration) error {
+	if err := t.end(timeout); err != nil {
+		return err
+	}
+	t.group.supervisor.update(func() { *t.status = ServiceStatus{Name: svc.name, Binary: svc.binary} })
+	t.run(svc)
+	return nil
+}
+
+// current is how the service fares.
+func (t *task) current() ServiceStatus {
+	t.group.supervisor.mu.Lock()
+	defer t.group.supervisor.mu.Unlock()
+	return *t.status
+}
+
+func (t *task) end(timeout time.Duration) error {
+	t.cancel()
+	select {
+	case <-t.done:
+		return nil
+	case <-time.After(timeout):
+		return fmt.Errorf("%s did not end within %s", t.status.Name, timeout)
+	}
 }
 
 // stop ends the services and waits for them, for a while.
@@ -92,6 +148,12 @@ func (s *supervisor) add(svc service) *ServiceStatus {
 	status := &ServiceStatus{Name: svc.name, Binary: svc.binary}
 	s.statuses = append(s.statuses, status)
 	return status
+}
+
+func (s *supervisor) remove(status *ServiceStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.statuses = slices.DeleteFunc(s.statuses, func(other *ServiceStatus) bool { return other == status })
 }
 
 // list returns copies, in the order in which the services were started.
@@ -157,7 +219,7 @@ func inProcess(d dataDir, name string, options func() component.Options, args []
 }
 
 // fromBinary runs a program as a child that does not outlive this process.
-func fromBinary(d dataDir, name, binary string, args []string) service {
+func fromBinary(d dataDir, name, binary string, args, environment []string) service {
 	return service{name: name, binary: binary, run: func(ctx context.Context) error {
 		log, err := openLog(d.log(name))
 		if err != nil {
@@ -166,7 +228,7 @@ func fromBinary(d dataDir, name, binary string, args []string) service {
 		defer log.Close()
 		cmd := exec.CommandContext(ctx, binary, args...)
 		cmd.Stdout, cmd.Stderr = log, log
-		cmd.Env = append(os.Environ(), d.environment())
+		cmd.Env = append(os.Environ(), environment...)
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = 10 * time.Second
 		// The kernel sends the signal when the thread that started the child ends,

@@ -60,6 +60,9 @@ func Up(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	if l == nil {
+		if kept, err := KeptConfig(o.DataDir); err == nil && o.Config != nil && o.Config.Nodes != 0 && o.Config.Nodes != kept.Nodes {
+			return fmt.Errorf("the cluster in %s runs, with %d nodes and not %d: `leme node add` and `leme node remove` change that", d, kept.Nodes, o.Config.Nodes)
+		}
 		o.Out.Printf("The cluster in %s is running already (process %d).", d, pid)
 		return follow(ctx, d, o, nil)
 	}
@@ -181,7 +184,7 @@ func prepareState(ctx context.Context, d dataDir, fresh bool, o Options) (*State
 		if err != nil {
 			return nil, err
 		}
-		if s, err = newState(*o.Config, machine{portFree: portFree, inUse: ranges, tables: tables}); err != nil {
+		if s, err = newState(*o.Config, host{portFree: portFree, inUse: ranges, tables: tables}); err != nil {
 			return nil, err
 		}
 	} else {
@@ -204,27 +207,45 @@ func prepareState(ctx context.Context, d dataDir, fresh bool, o Options) (*State
 			return nil, err
 		}
 	}
-	if err := checkRuntime(s.Config.RuntimeDir); err != nil {
+	if s.NodeCIDR == "" { // made before there were further nodes
+		ranges, err := usedRanges()
+		if err != nil {
+			return nil, err
+		}
+		if err := s.chooseNodeCIDR(s.Config.Networking.NodeCIDR, ranges); err != nil {
+			return nil, err
+		}
+	}
+	s.Config.Nodes = 1 + len(s.Nodes)
+	if err := checkRuntime(s.Config.RuntimeDir, len(s.Nodes) > 0); err != nil {
 		return nil, err
 	}
 	if err := checkImages(s.Config.ImagesDir); err != nil {
 		return nil, err
 	}
-	for _, name := range v1alpha1.Components {
-		binary := o.With[name]
-		if binary == "" {
-			binary = s.Config.Components[name].Binary
-		}
-		if binary == "" && o.Components[name] == nil {
-			return nil, fmt.Errorf("%s is not part of this leme: name a binary with --with %s=PATH", name, name)
-		}
-		if binary != "" {
-			if _, err := exec.LookPath(binary); err != nil {
-				return nil, fmt.Errorf("binary of %s: %w", name, err)
+	for _, node := range append([]string{s.Config.Node.Name}, s.nodeNames()...) {
+		for _, name := range v1alpha1.Components {
+			if err := checkProgram(o.Components, name, s.binary(node, name, o.With)); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return s, s.save()
+}
+
+// checkProgram is an error if a component cannot run from a binary, or inside leme if
+// that is "".
+func checkProgram(components Components, name, binary string) error {
+	if binary == "" && components[name] == nil {
+		return fmt.Errorf("%s is not part of this leme: name a binary with --with %s=PATH", name, name)
+	}
+	if binary == "" {
+		return nil
+	}
+	if _, err := exec.LookPath(binary); err != nil {
+		return fmt.Errorf("binary of %s: %w", name, err)
+	}
+	return nil
 }
 
 func checkImages(dir string) error {
@@ -417,10 +438,35 @@ func lastStep(s *Status) time.Duration {
 // processes of an old one.
 func undo(ctx context.Context, d dataDir, fresh bool, made string) error {
 	if !fresh {
-		return endLeftovers(ctx, d)
+		if err := endLeftovers(ctx, d); err != nil {
+			return err
+		}
+		return killIdleNodes(ctx, d)
 	}
 	if err := remove(ctx, d, io.Discard); err != nil {
 		return err
 	}
 	return os.RemoveAll(made)
+}
+
+// killIdleNodes ends the further nodes that hold no pods: a start that failed has made
+// them anew.
+func killIdleNodes(ctx context.Context, d dataDir) error {
+	s, err := loadState(d)
+	if err != nil {
+		return err
+	}
+	processes, err := clusterProcesses(d)
+	if err != nil {
+		return err
+	}
+	for _, f := range s.Nodes {
+		if slices.ContainsFunc(processes, func(p clusterProcess) bool { return p.shim && p.node == f.Name }) {
+			continue
+		}
+		if err := killNode(ctx, s, f); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -23,6 +23,9 @@ import (
 // Components are the names that Cluster.Components may use.
 var Components = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"}
 
+// MaxNodes is how many nodes a cluster on one machine has at most.
+const MaxNodes = 100
+
 // Parse reads the file's content: strictly, so that a misspelt field is an error
 // and not a default. It neither defaults nor validates.
 func Parse(data []byte) (*Cluster, error) {
@@ -105,6 +108,9 @@ func (c *Cluster) Validate() error {
 		}
 	}
 	errs = append(errs, c.Node.validate(field.NewPath("node"))...)
+	if c.Nodes < 0 || c.Nodes > MaxNodes {
+		errs = append(errs, field.Invalid(field.NewPath("nodes"), c.Nodes, fmt.Sprintf("must be from 1 to %d", MaxNodes)))
+	}
 	return errs.ToAggregate()
 }
 
@@ -115,6 +121,13 @@ func (n *Networking) validate(path *field.Path) field.ErrorList {
 	errs = append(append(errs, podErrs...), serviceErrs...)
 	if pods.IsValid() && services.IsValid() && pods.Overlaps(services) {
 		errs = append(errs, field.Invalid(path.Child("serviceCIDR"), n.ServiceCIDR, "overlaps with podCIDR"))
+	}
+	nodes, nodeErrs := prefix(path.Child("nodeCIDR"), n.NodeCIDR, 28)
+	errs = append(errs, nodeErrs...)
+	for _, other := range []netip.Prefix{pods, services} {
+		if nodes.IsValid() && other.IsValid() && nodes.Overlaps(other) {
+			errs = append(errs, field.Invalid(path.Child("nodeCIDR"), n.NodeCIDR, fmt.Sprintf("overlaps with %s", other)))
+		}
 	}
 	for _, msg := range utilvalidation.IsDNS1123Subdomain(n.DNSDomain) {
 		errs = append(errs, field.Invalid(path.Child("dnsDomain"), n.DNSDomain, msg))

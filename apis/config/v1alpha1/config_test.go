@@ -16,11 +16,12 @@ etcd: {servers: ["https://192.0.2.2:2379"], caFile: /a, certFile: /b, keyFile: /
 components:
   kube-apiserver: {extraArgs: [{name: v, value: "4"}]}
   kube-scheduler: {binary: /usr/bin/kube-scheduler}
+nodes: 3
 node: {name: me, labels: {a: b}, taints: [{key: a, value: b, effect: NoSchedule}]}
 `, ""},
 		{"nothing but its kind", head, ""},
 		{"another version", "apiVersion: config.leme.dev/v2\nkind: Cluster\n", "want apiVersion"},
-		{"unknown field", head + "nodes: 3\n", `unknown field "nodes"`},
+		{"unknown field", head + "replicas: 3\n", `unknown field "replicas"`},
 		{"unknown field in a list", head + "components: {kubelet: {extraArgs: [{flag: v}]}}\n", `unknown field "components.kubelet.extraArgs[0].flag"`},
 		{"a field twice", head + "name: a\nname: b\n", "name"},
 		{"wrong type", head + "name: [a]\n", "name"},
@@ -69,6 +70,12 @@ func TestValidate(t *testing.T) {
 		{"components[kubelet].extraArgs[0].name", func(c *Cluster) {
 			c.Components = map[string]Component{"kubelet": {ExtraArgs: []Arg{{Name: "--v"}}}}
 		}},
+		{"networking.nodeCIDR", func(c *Cluster) { c.Networking.NodeCIDR = "10.64.0.0/29" }},
+		{"networking.nodeCIDR", func(c *Cluster) {
+			c.Networking.PodCIDR, c.Networking.NodeCIDR = "10.64.0.0/16", "10.64.0.0/24"
+		}},
+		{"nodes", func(c *Cluster) { c.Nodes = -1 }},
+		{"nodes", func(c *Cluster) { c.Nodes = 1000 }},
 		{"node.name", func(c *Cluster) { c.Node.Name = "A_b" }},
 		{"node.labels", func(c *Cluster) { c.Node.Labels = map[string]string{"-": ""} }},
 	} {

@@ -28,6 +28,10 @@ type Cluster struct {
 	Components map[string]Component `json:"components,omitempty"`
 	// Node describes the machine as a node.
 	Node Node `json:"node,omitempty"`
+	// Nodes is how many nodes the cluster starts with: this machine, and further ones
+	// within it, each in namespaces of its own. Default: 1. `leme node` adds and removes
+	// nodes later.
+	Nodes int `json:"nodes,omitempty"`
 	// RuntimeDir holds containerd, runc and the CNI plugins. Default: the directory
 	// runtime beside the leme program, or /usr/lib/leme/runtime.
 	RuntimeDir string `json:"runtimeDir,omitempty"`
@@ -43,6 +47,9 @@ type Networking struct {
 	PodCIDR string `json:"podCIDR,omitempty"`
 	// ServiceCIDR is the range of Service addresses. Default: 10.96.0.0/16 or the next one free.
 	ServiceCIDR string `json:"serviceCIDR,omitempty"`
+	// NodeCIDR is the range of the addresses of further nodes. Default: 10.64.0.0/24 or
+	// the next one free.
+	NodeCIDR string `json:"nodeCIDR,omitempty"`
 	// DNSDomain is the cluster's domain. Default: cluster.local.
 	DNSDomain string `json:"dnsDomain,omitempty"`
 	// APIServerPort is the port of the API server. Default: 6443 or the next one free.

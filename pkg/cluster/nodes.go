@@ -1,0 +1,603 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"github.com/leme-k8s/leme/pkg/cluster/machine"
+	"github.com/leme-k8s/leme/pkg/cluster/machine/boot"
+)
+
+const (
+	// nodeVariable and initVariable mark, in the environment, processes of further
+	// nodes, and the first process of each.
+	nodeVariable = "LEME_NODE"
+	initVariable = "LEME_NODE_INIT"
+	// initProgram is the first process of a further node, in the runtime directory.
+	initProgram = "leme-init"
+	// nodeService begins the name of the service that is a further node.
+	nodeService = "node "
+)
+
+// A furtherTask is a further node that is kept running.
+type furtherTask struct {
+	*task
+	// cut is whether the node ends like by a power cut, and not in order.
+	cut *atomic.Bool
+}
+
+// startNode keeps a further node running: its machine, and the process in it that runs
+// the node. A machine that runs already is taken over with all its pods.
+func (r *running) startNode(f FurtherNode) *furtherTask {
+	cut := &atomic.Bool{}
+	t := r.nodes.start(service{name: nodeService + f.Name, run: func(ctx context.Context) error {
+		return r.runNode(ctx, f, cut)
+	}})
+	return &furtherTask{task: t, cut: cut}
+}
+
+func (r *running) runNode(ctx context.Context, f FurtherNode, cut *atomic.Bool) error {
+	s, with := r.now()
+	if err := r.writeNodeFiles(s, f, with); err != nil {
+		return fmt.Errorf("files of the node: %w", err)
+	}
+	m, err := bootNode(ctx, s, f)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	// To a node that is ended like this, nothing happens in order.
+	defer func() {
+		if ctx.Err() != nil && cut.Load() {
+			if err := m.Kill(context.WithoutCancel(ctx)); err != nil {
+				klog.FromContext(ctx).Error(err, "The node's machine goes on", "node", f.Name)
+			}
+		}
+	}()
+	if err := r.awaitTurn(ctx, f); err != nil {
+		return err
+	}
+	images, err := r.images()
+	if err != nil {
+		return err
+	}
+	l, err := m.Listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(defaultPorts.Registry)))
+	if err != nil {
+		return fmt.Errorf("registry of images: %w", err)
+	}
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		if err := images.serve(serving, r.dir, l); err != nil {
+			klog.FromContext(ctx).Error(err, "The node gets no images any more", "node", f.Name)
+		}
+	}()
+	return r.supervise(ctx, f, m, cut)
+}
+
+// supervise runs the process that runs the node, and waits for its end.
+func (r *running) supervise(ctx context.Context, f FurtherNode, m *machine.Machine, cut *atomic.Bool) error {
+	cmd, err := nodeCommand(ctx, r.dir, f, false)
+	if err != nil {
+		return err
+	}
+	defer cmd.log.Close()
+	end := cmd.Cancel
+	cmd.Cancel = func() error {
+		if cut.Load() {
+			return m.Kill(context.WithoutCancel(ctx))
+		}
+		return end()
+	}
+	if err := m.Start(cmd.Cmd); err != nil {
+		return err
+	}
+	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w, see %s", err, cmd.log.Name())
+	}
+	return nil
+}
+
+// A nodeCmd is the process that runs a node, with its log.
+type nodeCmd struct {
+	*exec.Cmd
+	log *os.File
+}
+
+// nodeCommand runs a node for as long as its standard input is open; cancelled, it is closed.
+func nodeCommand(ctx context.Context, d dataDir, f FurtherNode, idle bool) (*nodeCmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"node-run"}
+	if idle {
+		args = append(args, "--idle")
+	}
+	if err := os.MkdirAll(d.nodeDir(f.Name).path("log"), 0o700); err != nil {
+		return nil, err
+	}
+	log, err := openLog(d.nodeDir(f.Name).log("node"))
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(plainEnvironment(), d.environment(), nodeVariable+"="+f.Name)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	cmd.Cancel = stdin.Close
+	cmd.WaitDelay = 30 * time.Second
+	return &nodeCmd{Cmd: cmd, log: log}, nil
+}
+
+// plainEnvironment is this process's, without what is of the user who started it.
+func plainEnvironment() []string {
+	return slices.DeleteFunc(os.Environ(), func(e string) bool {
+		return strings.HasPrefix(e, "KUBECONFIG=") || strings.HasPrefix(e, "TMPDIR=") || strings.HasPrefix(e, "HOME=")
+	})
+}
+
+// initMark finds a node's machine.
+func initMark(d dataDir, name string) string { return initVariable + "=" + d.node(name) }
+
+// bootNode returns the machine of a node: the one that runs, or a new one.
+func bootNode(ctx context.Context, s *State, f FurtherNode) (*machine.Machine, error) {
+	d := dataDir(s.Config.DataDir)
+	m, err := machine.Find(initMark(d, f.Name))
+	if m != nil || err != nil {
+		return m, err
+	}
+	// The machine of a node that died may have left its cgroups.
+	if err := machine.RemoveCgroups(ctx, s.nodeID(f)); err != nil {
+		return nil, err
+	}
+	return machine.Start(ctx, machine.Spec{
+		Mark:        initMark(d, f.Name),
+		Environment: []string{d.environment(), nodeVariable + "=" + f.Name},
+		Init:        filepath.Join(s.Config.RuntimeDir, initProgram),
+		Root:        d.node(f.Name),
+		Hostname:    f.Name,
+		Cgroup:      s.nodeID(f),
+		Link:        s.link(f),
+		Binds: []boot.Bind{
+			{Source: s.Config.RuntimeDir, Target: machineRuntime},
+			{Source: filepath.Join(s.Config.RuntimeDir, "cni"), Target: machineRuntime + "/cni"},
+		},
+		Memory: []string{machineDir.run("")},
+	})
+}
+
+// nodeID is a node's name where names are this machine's.
+func (s *State) nodeID(f FurtherNode) string { return fmt.Sprintf("%s-%d", s.id(), f.Number) }
+
+func (s *State) link(f FurtherNode) machine.Link {
+	return machine.Link{Name: s.nodeID(f), Address: s.nodeIP(f), Gateway: s.gateway()}
+}
+
+// writeNodeFiles writes what a node is told by its cluster.
+func (r *running) writeNodeFiles(s *State, f FurtherNode, with map[string]string) error {
+	d, ip := r.dir.nodeDir(f.Name), s.nodeIP(f).String()
+	if err := ensureNodePKI(r.dir.pki(""), d.pki(""), nodeLeaves(f.Name, ip), time.Now()); err != nil {
+		return err
+	}
+	if err := writeKubeconfigs(d, s.Config.Name, s.nodeServer(), nodeComponents...); err != nil {
+		return err
+	}
+	if _, err := writeResolvConf(d.config("resolv.conf")); err != nil {
+		return err
+	}
+	if _, err := writeResolvConf(filepath.Join(r.dir.node(f.Name), "etc", "resolv.conf")); err != nil {
+		return err
+	}
+	for _, name := range nodeComponents {
+		if binary := s.binary(f.Name, name, with); binary != "" {
+			if err := install(binary, d.binary(name)); err != nil {
+				return err
+			}
+		}
+	}
+	return furtherNode(s, f, with).save(d.nodeSpec())
+}
+
+// install copies a program, unless it is there.
+func install(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	want, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if have, err := os.Stat(to); err == nil && have.Size() == want.Size() && have.ModTime().Equal(want.ModTime()) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	out, err := os.CreateTemp(filepath.Dir(to), "."+filepath.Base(to)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(out.Name())
+	_, err = io.Copy(out, in)
+	if err := errors.Join(err, out.Chmod(0o700), out.Close()); err != nil {
+		return fmt.Errorf("copying %s: %w", from, err)
+	}
+	if err := os.Chtimes(out.Name(), want.ModTime(), want.ModTime()); err != nil {
+		return err
+	}
+	return os.Rename(out.Name(), to)
+}
+
+// awaitTurn has a new node wait until the first one has its range of pod addresses:
+// the first range, which it assumes from the start.
+func (r *running) awaitTurn(ctx context.Context, f FurtherNode) error {
+	if _, err := os.Stat(r.dir.nodeDir(f.Name).cniConfig()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s, _ := r.now()
+	client, err := r.client()
+	if err != nil {
+		return err
+	}
+	return poll(ctx, func() (bool, error) {
+		first, err := client.CoreV1().Nodes().Get(ctx, s.Config.Node.Name, metav1.GetOptions{})
+		return err == nil && first.Spec.PodCIDR != "", nil
+	})
+}
+
+func (r *running) client() (kubernetes.Interface, error) {
+	config, err := adminClient(r.dir)
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(config)
+}
+
+// awaitFurther waits until a further node is ready, or cannot be.
+func (r *running) awaitFurther(ctx context.Context, client kubernetes.Interface, name string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		_ = poll(ctx, func() (bool, error) {
+			for _, svc := range r.supervisor.list() {
+				if svc.Name == nodeService+name && svc.Restarts > 2 {
+					cancel(errors.New(svc.Error))
+				}
+			}
+			return false, nil
+		})
+	}()
+	if err := awaitNode(ctx, client, name); err != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// followRoutes leads the packets for each further node's pods to it.
+func (r *running) followRoutes() {
+	r.tasks[routesService] = r.nodes.start(service{name: routesService, run: func(ctx context.Context) error {
+		client, err := r.client()
+		if err != nil {
+			return err
+		}
+		set := func(o any) {
+			node := o.(*corev1.Node)
+			if err := r.setRoute(node); err != nil {
+				klog.FromContext(ctx).Error(err, "Packets do not get to the node's pods", "node", node.Name, "range", node.Spec.PodCIDR)
+			}
+		}
+		source := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "nodes", "", fields.Everything())
+		_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+			ListerWatcher: source, ObjectType: &corev1.Node{},
+			// A node that went away and came back has another interface.
+			ResyncPeriod: 30 * time.Second,
+			Handler:      cache.ResourceEventHandlerFuncs{AddFunc: set, UpdateFunc: func(_, now any) { set(now) }},
+		})
+		informer.RunWithContext(ctx)
+		return nil
+	}})
+}
+
+const routesService = "node routes"
+
+func (r *running) setRoute(n *corev1.Node) error {
+	s, _ := r.now()
+	f, ok := s.node(n.Name)
+	if !ok || f.Stopped || n.Spec.PodCIDR == "" {
+		return nil
+	}
+	pods, err := netip.ParsePrefix(n.Spec.PodCIDR)
+	if err != nil {
+		return err
+	}
+	return s.link(*f).Route(pods)
+}
+
+// A nodeRequest names a further node.
+type nodeRequest struct {
+	Name string `json:"name"`
+}
+
+// AddNode adds a node to a running cluster and returns its name when it is ready.
+func AddNode(ctx context.Context, dir, name string) (string, error) {
+	var added string
+	if err := ask(ctx, dataDir(dir).controlSocket(), "/nodes/add", nodeRequest{name}, &added); err != nil {
+		return "", explainSilence(dir, err)
+	}
+	return added, nil
+}
+
+// RemoveNode removes a further node and everything of it.
+func RemoveNode(ctx context.Context, dir, name string) error {
+	return askCluster(ctx, dir, "/nodes/remove", nodeRequest{name})
+}
+
+// StopNode switches a further node off, at once, with everything that runs on it.
+func StopNode(ctx context.Context, dir, name string) error {
+	return askCluster(ctx, dir, "/nodes/stop", nodeRequest{name})
+}
+
+// StartNode switches a node on again, and returns when it is ready.
+func StartNode(ctx context.Context, dir, name string) error {
+	return askCluster(ctx, dir, "/nodes/start", nodeRequest{name})
+}
+
+func (r *running) addNode(ctx context.Context, name string) (string, error) {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	s, with := r.now()
+	if name != "" {
+		if msgs := validation.NameIsDNSSubdomain(name, false); len(msgs) > 0 || len(name) > 63 {
+			return "", fmt.Errorf("%q is no name for a node: %s", name, strings.Join(append(msgs, "at most 63 characters"), ", "))
+		}
+	}
+	next := s.clone()
+	f, err := next.addNode(name)
+	if err != nil {
+		return "", err
+	}
+	next.Config.Nodes = 1 + len(next.Nodes)
+	if err := checkRuntime(s.Config.RuntimeDir, true); err != nil {
+		return "", err
+	}
+	if err := newPodNetwork(next).prepare(ctx); err != nil {
+		return "", err
+	}
+	if err := next.save(); err != nil {
+		return "", err
+	}
+	r.setState(next, with)
+	r.further[f.Name] = r.startNode(f)
+	if r.tasks[routesService] == nil {
+		r.followRoutes()
+	}
+	if err := r.awaitStarted(ctx, f.Name); err != nil {
+		return "", errors.Join(err, r.remove(context.WithoutCancel(ctx), f))
+	}
+	return f.Name, nil
+}
+
+// awaitStarted waits until a node that has just been started is ready.
+func (r *running) awaitStarted(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	client, err := r.client()
+	if err != nil {
+		return err
+	}
+	if err := r.awaitFurther(ctx, client, name); err != nil {
+		return fmt.Errorf("node %s is not ready: %w", name, err)
+	}
+	return nil
+}
+
+// find returns a further node by name.
+func (r *running) find(name string) (FurtherNode, error) {
+	s, _ := r.now()
+	if name == s.Config.Node.Name {
+		return FurtherNode{}, fmt.Errorf("%s is this machine itself: `leme stop` and `leme down` are for it", name)
+	}
+	f, ok := s.node(name)
+	if !ok {
+		return FurtherNode{}, fmt.Errorf("there is no node %s", name)
+	}
+	return *f, nil
+}
+
+func (r *running) switchOn(ctx context.Context, name string) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	f, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	if f.Stopped {
+		f.Stopped = false
+		if err := r.keep(f); err != nil {
+			return err
+		}
+		r.further[name] = r.startNode(f)
+	}
+	return r.awaitStarted(ctx, name)
+}
+
+func (r *running) switchOff(ctx context.Context, name string) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	f, err := r.find(name)
+	if err != nil || f.Stopped {
+		return err
+	}
+	f.Stopped = true
+	if err := r.keep(f); err != nil {
+		return err
+	}
+	return r.cutPower(ctx, f)
+}
+
+// keep remembers what has changed about a node.
+func (r *running) keep(f FurtherNode) error {
+	s, with := r.now()
+	next := s.clone()
+	have, _ := next.node(f.Name)
+	*have = f
+	if err := next.save(); err != nil {
+		return err
+	}
+	r.setState(next, with)
+	return nil
+}
+
+// cutPower ends a node at once, with everything that runs on it.
+func (r *running) cutPower(ctx context.Context, f FurtherNode) error {
+	if t := r.further[f.Name]; t != nil {
+		t.cut.Store(true)
+		if err := t.stop(30 * time.Second); err != nil {
+			return err
+		}
+		delete(r.further, f.Name)
+	}
+	s, _ := r.now()
+	return killNode(ctx, s, f)
+}
+
+// killNode ends the machine of a node, and what this machine had for it.
+func killNode(ctx context.Context, s *State, f FurtherNode) error {
+	m, err := machine.Find(initMark(dataDir(s.Config.DataDir), f.Name))
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		defer m.Close()
+		if err := m.Kill(ctx); err != nil {
+			return err
+		}
+	}
+	if err := machine.RemoveCgroups(ctx, s.nodeID(f)); err != nil {
+		return err
+	}
+	return machine.RemoveLink(s.nodeID(f))
+}
+
+func (r *running) removeNode(ctx context.Context, name string) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	f, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	return r.remove(ctx, f)
+}
+
+// remove leaves nothing of a node. What says that it exists goes last.
+func (r *running) remove(ctx context.Context, f FurtherNode) error {
+	if err := r.cutPower(ctx, f); err != nil {
+		return err
+	}
+	client, err := r.client()
+	if err != nil {
+		return err
+	}
+	if err := client.CoreV1().Nodes().Delete(ctx, f.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("removing the node object: %w", err)
+	}
+	if err := os.RemoveAll(r.dir.node(f.Name)); err != nil {
+		return err
+	}
+	s, with := r.now()
+	next := s.clone()
+	next.removeNode(f.Name)
+	next.Config.Nodes = 1 + len(next.Nodes)
+	if err := next.save(); err != nil {
+		return err
+	}
+	r.setState(next, with)
+	return nil
+}
+
+// swapWithin has a component run on a further node as a state says.
+func (r *running) swapWithin(ctx context.Context, f FurtherNode, component string, s *State, with map[string]string) error {
+	if err := r.writeNodeFiles(s, f, with); err != nil {
+		return err
+	}
+	if f.Stopped {
+		return nil // it starts as it is told
+	}
+	return r.askNode(ctx, f.Name, "/swap", swapRequest{Component: component}, nil)
+}
+
+// askNode asks the process that runs a further node.
+func (r *running) askNode(ctx context.Context, name, path string, request, result any) error {
+	m, err := machine.Find(initMark(r.dir, name))
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		return errors.New("its machine does not run")
+	}
+	defer m.Close()
+	return ask(ctx, m.Path(machineDir.controlSocket()), path, request, result)
+}
+
+// NodeStatus is how a further node fares.
+type NodeStatus struct {
+	Name    string `json:"name"`
+	IP      string `json:"ip"`
+	Stopped bool   `json:"stopped,omitempty"`
+	// Restarts is how often the node had to be started again.
+	Restarts int `json:"restarts,omitempty"`
+	// Error is why its parts cannot be asked.
+	Error    string          `json:"error,omitempty"`
+	Services []ServiceStatus `json:"services,omitempty"`
+}
+
+func (r *running) nodeStatuses(ctx context.Context, s *State) []NodeStatus {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	var out []NodeStatus
+	for _, f := range s.Nodes {
+		n := NodeStatus{Name: f.Name, IP: s.nodeIP(f).String(), Stopped: f.Stopped}
+		for _, svc := range r.supervisor.list() {
+			if svc.Name == nodeService+f.Name {
+				n.Restarts, n.Error = svc.Restarts, svc.Error
+			}
+		}
+		if !f.Stopped {
+			if err := r.askNode(ctx, f.Name, "/status", nil, &n.Services); err == nil {
+				n.Error = ""
+			} else if n.Error == "" {
+				n.Error = "starting"
+			}
+		}
+		out = append(out, n)
+	}
+	return out
+}
