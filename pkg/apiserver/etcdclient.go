@@ -35,6 +35,8 @@ import (
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/component-base/tracing"
 	"k8s.io/utils/clock"
+
+	"github.com/leme-k8s/leme/pkg/component"
 )
 
 const (
@@ -244,6 +246,8 @@ func (e *etcdClients) cached(c *storagebackend.ConfigForResource, resourcePrefix
 		IndexerFuncs:        triggers,
 		Indexers:            indexers,
 		Codec:               c.Codec,
+		// Each of them looks once a second whether a bookmark is due.
+		Clock: component.Coarse{Period: time.Second},
 	})
 	if err != nil {
 		destroyStore()

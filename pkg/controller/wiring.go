@@ -6,13 +6,18 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/controller-manager/pkg/clientbuilder"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 )
 
@@ -67,12 +72,26 @@ func (d *dependencies) add(ctx context.Context, e entry) error {
 		}
 		d.indexed[key] = true
 	}
-	o := controller.Options{MaxConcurrentReconciles: 1}
+	o := controller.Options{MaxConcurrentReconciles: 1, NewQueue: newQueue}
 	if e.Workers != nil {
 		o.MaxConcurrentReconciles = e.Workers(d.options.Workers)
 	}
 	return r.Register(d.mgr, o)
 }
+
+// newQueue makes a controller's work queue. The one that controller-runtime makes wakes
+// the process twice a second for its metrics, and there are as many as controllers.
+func newQueue(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
+	return workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[reconcile.Request]{
+		Name: name, Clock: queueClock{component.Coarse{Period: time.Second}},
+	})
+}
+
+// queueClock is coarse for metrics and exact for work that is due.
+type queueClock struct{ component.Coarse }
+
+// NewTimer implements clock.Clock.
+func (c queueClock) NewTimer(d time.Duration) clock.Timer { return c.RealClock.NewTimer(d) }
 
 // selectControllers resolves the value of --controllers.
 func selectControllers(list []string) (sets.Set[string], error) {
