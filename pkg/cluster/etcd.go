@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -44,6 +45,8 @@ func etcdConfig(d dataDir, s *State) *embed.Config {
 	c.QuotaBackendBytes = 8 << 30
 	// A lone member elects itself; the sooner, the faster the cluster starts.
 	c.TickMs, c.ElectionMs = 50, 250
+	// The log makes writes durable; this only moves them into the database.
+	c.BackendBatchInterval = time.Second
 	c.LogLevel = "warn"
 	c.LogOutputs = []string{d.log("etcd")}
 	return c
