@@ -26,6 +26,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/kubelet/certificates"
 	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
 	"github.com/leme-k8s/leme/pkg/kubelet/resources"
+	"github.com/leme-k8s/leme/pkg/kubelet/volumes"
 )
 
 // A Kubelet is an assembled kubelet that has not started.
@@ -61,6 +62,9 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return fmt.Errorf("--root-dir: %w", err)
 		}
+	}
+	if err := volumes.MakeShared(k.options.RootDir); err != nil {
+		return fmt.Errorf("--root-dir: %w", err)
 	}
 	if err := k.addresses(); err != nil {
 		return err
