@@ -117,7 +117,7 @@ func (c *cluster) ready(ctx context.Context, kubectl string) error {
 
 // unneeded are images of the suite that no conformance test runs: of other tests, and
 // two that are there to be not pulled.
-var unneeded = regexp.MustCompile(`^gcr\.io/k8s-authenticated-test/|^invalid\.registry|/(apparmor-loader|distroless-iptables|node-perf|volume|sample-device-plugin|sig-storage|cloud-provider-gcp)\b`)
+var unneeded = regexp.MustCompile(`^gcr\.io/k8s-authenticated-test/|^invalid\.registry|/busybox:1\.36|/(apparmor-loader|distroless-iptables|node-perf|volume|sample-device-plugin|sig-storage|cloud-provider-gcp)\b`)
 
 // checkImages names the images that the suite asks for and no archive has.
 func (s suite) checkImages(ctx context.Context, dir string) error {

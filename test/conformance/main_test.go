@@ -109,21 +109,34 @@ func TestProgress(t *testing.T) {
 ------------------------------
 • [FAILED] [301.2 seconds]
 [sig-apps] StatefulSet [It] bad [sig-apps, Conformance]
+  file.go:12
+  [FAILED] no pod
+  In [It] at: file.go:14
 ------------------------------
 • [PANICKED!] [0.1 seconds]
 [sig-apps] Job [It] worse [sig-apps, Conformance]
 ------------------------------
 S [SKIPPED] [0.4 seconds]
-[sig-node] other
+[sig-node] other [sig-node, Conformance]
 ------------------------------
 `
 	var w strings.Builder
 	p := newProgress(&w, false, time.Now(), 4)
-	p.follow(strings.NewReader(output))
+	got := p.follow(strings.NewReader(output), []string{"[sig-node] Pods good", "[sig-apps] StatefulSet bad", "[sig-apps] Job worse", "[sig-node] other", "[sig-node] late"})
+	want := map[string]result{
+		"[sig-node] Pods good":       {State: passed},
+		"[sig-apps] StatefulSet bad": {State: failed, Message: "no pod"},
+		"[sig-apps] Job worse":       {State: failed},
+		"[sig-node] other":           {State: notRun},
+		"[sig-node] late":            {State: notRun, Message: "out of time"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 	if p.done != 4 || p.failed != 2 {
 		t.Errorf("counted %d, %d failed", p.done, p.failed)
 	}
-	for _, want := range []string{"FAILED [sig-apps] StatefulSet [It] bad", "FAILED [sig-apps] Job [It] worse", "4 of 4, 2 failed"} {
+	for _, want := range []string{"FAILED [sig-apps] StatefulSet bad", "FAILED [sig-apps] Job worse", "4 of 4, 2 failed"} {
 		if !strings.Contains(w.String(), want) {
 			t.Errorf("%q is not in\n%s", want, &w)
 		}

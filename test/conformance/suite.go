@@ -110,8 +110,12 @@ func focus(names []string) string {
 	return "(?:" + strings.Join(quoted, "|") + ")$"
 }
 
-// grace is how long tests may clean up when they are interrupted.
-const grace = time.Minute
+// grace is how long each step of a test's cleaning up may take when it is interrupted,
+// and endurance how long all of it.
+const (
+	grace     = 10 * time.Second
+	endurance = 90 * time.Second
+)
 
 // run runs a stage and returns a result for each of its tests. When the context ends,
 // the tests that run are interrupted, and their results are those of not having run.
@@ -153,21 +157,24 @@ func (s suite) run(ctx context.Context, st stage, kubeconfig, out string, timeou
 			return
 		case <-ctx.Done():
 			_ = syscall.Kill(cmd.Process.Pid, syscall.SIGINT)
-		case <-time.After(timeout + 2*grace):
+		case <-time.After(timeout):
 		}
 		select {
 		case <-ended:
-		case <-time.After(2 * grace):
+		case <-time.After(endurance):
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		}
 	}()
-	p.follow(io.TeeReader(pipe, log))
+	seen := p.follow(io.TeeReader(pipe, log), st.specs)
 	err = cmd.Wait()
 	close(ended)
 
 	report, readErr := readReports(reportFile)
 	if readErr != nil {
-		return nil, nil, fmt.Errorf("the suite ended without a report (%w), its log is %s", errors.Join(err, readErr), log.Name())
+		if ctx.Err() != nil {
+			return seen, nil, nil
+		}
+		return seen, nil, fmt.Errorf("the suite ended without a report (%w), its log is %s", errors.Join(err, readErr), log.Name())
 	}
 	return resultsOf(report, st.specs), &report, nil
 }
@@ -244,29 +251,54 @@ func (p *progress) stage(st stage) {
 	p.line("%d tests: %s", len(st.specs), st.name)
 }
 
-var specEnd = regexp.MustCompile(`^(?:• (?:\[([A-Z]+)[^\]]*\] )?\[[0-9.]+ seconds\]|S \[SKIPPED\].*)$`)
+var (
+	specEnd = regexp.MustCompile(`^(?:• (?:\[([A-Z]+)[^\]]*\] )?\[[0-9.]+ seconds\]|S \[SKIPPED\].*)$`)
+	// failedNode stands in the name of a test before the part that has failed.
+	failedNode = regexp.MustCompile(` \[(?:It|BeforeEach|JustBeforeEach|AfterEach|JustAfterEach|DeferCleanup \(Each\))\]`)
+)
 
-// follow reads until the output ends.
-func (p *progress) follow(r io.Reader) {
+// follow reads until the output ends. It returns the results that it has seen among
+// the named tests: of a suite that does not live to write its report, there are no others.
+func (p *progress) follow(r io.Reader, names []string) map[string]result {
+	results := outOfTime(names)
 	lines := bufio.NewReader(r)
-	title := false
+	state, current := "", ""
 	for {
 		line, err := lines.ReadString('\n')
 		line = strings.TrimRight(line, "\n")
-		if title {
-			title = false
-			p.line("FAILED %s", line)
+		if state != "" { // the line after a result has the name, and labels in brackets
+			current = failedNode.ReplaceAllString(line[:max(0, strings.LastIndex(line, " ["))], "")
+			if _, ok := results[current]; ok {
+				results[current] = result{State: state}
+			}
+			if state == failed {
+				p.line("FAILED %s", current)
+			}
+			state = ""
+		}
+		if message, ok := strings.CutPrefix(strings.TrimSpace(line), "[FAILED] "); ok {
+			if r := results[current]; r.State == failed && r.Message == "" {
+				results[current] = result{State: failed, Message: message}
+			}
 		}
 		if m := specEnd.FindStringSubmatch(line); m != nil {
 			p.done++
-			if m[1] != "" {
+			switch m[1] {
+			case "":
+				state = passed
+				if strings.HasPrefix(line, "S") {
+					state = notRun
+				}
+			case "INTERRUPTED", "TIMEDOUT", "ABORTED":
+				state = notRun
+			default:
+				state = failed
 				p.failed++
-				title = true // on the next line
 			}
 			p.show()
 		}
 		if err != nil {
-			return
+			return results
 		}
 	}
 }
