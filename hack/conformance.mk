@@ -35,3 +35,9 @@ conformance: build runtime conformance-images suite ## Run the official conforma
 
 conformance-passing: ## Run the conformance tests that have passed before
 	$(MAKE) conformance PASSING=1
+
+.PHONY: swap
+swap: build runtime conformance-images suite originals ## Run the swap matrix: each original among Leme's components, and each of Leme's among originals (root)
+	go -C test/conformance build -mod=readonly -o $(CURDIR)/$(SUITE)/run .
+	$(SUITE)/run -originals $(ORIGINALS) -out $(SUITE)/swap -passing-list test/conformance/passing.txt -status test/conformance/STATUS.md \
+		$(if $(PARALLEL),-parallel $(PARALLEL)) $(if $(NODES),-nodes $(NODES)) $(if $(TESTS),-per-cell $(TESTS))

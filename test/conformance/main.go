@@ -27,8 +27,12 @@ type options struct {
 	lists   lists
 	out     string
 	timeout time.Duration
-	resume  bool
-	update  bool
+	// of the swap matrix
+	originals string
+	perCell   int
+
+	resume bool
+	update bool
 }
 
 func parseFlags() (options, error) {
@@ -52,12 +56,17 @@ func parseFlags() (options, error) {
 	flag.BoolVar(&o.all, "all", false, "run as well the tests that STATUS.md says cannot pass")
 	flag.BoolVar(&o.resume, "resume", false, "keep the results of the last run and run only what has none")
 	flag.BoolVar(&o.update, "update", false, "add to passing.txt what has newly passed")
+	flag.StringVar(&o.originals, "originals", "", "`directory` of the original components: run the swap matrix with them")
+	flag.IntVar(&o.perCell, "per-cell", 24, "`number` of tests in each cell of the swap matrix")
 	flag.Parse()
 	o.cluster.with = strings.Fields(with)
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("%s: takes no arguments", strings.Join(flag.Args(), " "))
 	}
-	for _, path := range []*string{&o.suite.dir, &o.cluster.leme, &o.cluster.images, &o.out} {
+	for _, path := range []*string{&o.suite.dir, &o.cluster.leme, &o.cluster.images, &o.out, &o.originals} {
+		if *path == "" {
+			continue
+		}
 		abs, err := filepath.Abs(*path)
 		if err != nil {
 			return o, err
@@ -75,7 +84,11 @@ func main() {
 	if err == nil {
 		ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 		defer cancel()
-		err = run(ctx, o)
+		if o.originals != "" {
+			err = swap(ctx, o)
+		} else {
+			err = run(ctx, o)
+		}
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "conformance: %v\n", err)
@@ -85,9 +98,6 @@ func main() {
 
 func run(ctx context.Context, o options) (err error) {
 	start := time.Now()
-	if err := o.suite.check(); err != nil {
-		return err
-	}
 	specs, err := o.suite.specs(ctx)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -189,6 +190,37 @@ func TestSummary(t *testing.T) {
 	var w strings.Builder
 	summarize(&w, specs, map[string]result{"[sig-apps] a": {State: passed}, "[sig-apps] b": {State: failed, Message: "timed out", Seconds: 61}})
 	for _, want := range []string{"[sig-apps] b (1m1s)\n      timed out", "1        1         0    2  sig-apps", "1        1         1    3  all", "1  no result yet"} {
+		if !strings.Contains(w.String(), want) {
+			t.Errorf("%q is not in\n%s", want, &w)
+		}
+	}
+}
+
+func TestSomeTests(t *testing.T) {
+	var specs []spec
+	passing := map[string]bool{}
+	for _, n := range []string{"a1", "a2", "a3", "a4", "a5 [Serial]", "b1"} {
+		specs = append(specs, newSpec(n))
+		passing[n] = n != "a2"
+	}
+	if got := some(specs, passing, regexp.MustCompile("a"), 2); !reflect.DeepEqual(got, []string{"a1", "a3"}) {
+		t.Errorf("picked %v", got)
+	}
+	if got := some(specs, passing, regexp.MustCompile("a"), 9); !reflect.DeepEqual(got, []string{"a1", "a3", "a4"}) {
+		t.Errorf("picked %v", got)
+	}
+}
+
+func TestMatrix(t *testing.T) {
+	cells := []*cell{
+		{component: "kubelet", cluster: inLeme, tests: []string{"a", "b"}, results: map[string]result{"a": {State: passed}, "b": {State: failed, Message: "no pod"}}},
+		{component: "kubelet", cluster: inOriginals, tests: []string{"a"}, results: map[string]result{"a": {State: passed}}},
+	}
+	var w strings.Builder
+	if !matrix(&w, cells) {
+		t.Error("a failure is not told")
+	}
+	for _, want := range []string{"kubelet                   1 of 2                              1 of 1", "kubelet, cluster of Leme: b\n      failed: no pod"} {
 		if !strings.Contains(w.String(), want) {
 			t.Errorf("%q is not in\n%s", want, &w)
 		}

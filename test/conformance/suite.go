@@ -47,6 +47,9 @@ func (s suite) check() error {
 
 // specs lists the conformance tests.
 func (s suite) specs(ctx context.Context) ([]spec, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "conformance-*")
 	if err != nil {
 		return nil, err
