@@ -79,6 +79,7 @@ func (r *running) runNode(ctx context.Context, f FurtherNode, cut *atomic.Bool) 
 	if err := r.awaitTurn(ctx, f); err != nil {
 		return err
 	}
+	r.restoreRoute(ctx, f)
 	images, err := r.images()
 	if err != nil {
 		return err
@@ -172,6 +173,10 @@ func bootNode(ctx context.Context, s *State, f FurtherNode) (*machine.Machine, e
 	if m != nil || err != nil {
 		return m, err
 	}
+	runtimeDir, err := filepath.EvalSymlinks(s.Config.RuntimeDir)
+	if err != nil {
+		return nil, err
+	}
 	// The machine of a node that died may have left its cgroups.
 	if err := machine.RemoveCgroups(ctx, s.nodeID(f)); err != nil {
 		return nil, err
@@ -179,14 +184,13 @@ func bootNode(ctx context.Context, s *State, f FurtherNode) (*machine.Machine, e
 	return machine.Start(ctx, machine.Spec{
 		Mark:        initMark(d, f.Name),
 		Environment: []string{d.environment(), nodeVariable + "=" + f.Name},
-		Init:        filepath.Join(s.Config.RuntimeDir, initProgram),
+		Init:        filepath.Join(runtimeDir, initProgram),
 		Root:        d.node(f.Name),
 		Hostname:    f.Name,
 		Cgroup:      s.nodeID(f),
 		Link:        s.link(f),
 		Binds: []boot.Bind{
-			{Source: s.Config.RuntimeDir, Target: machineRuntime},
-			{Source: filepath.Join(s.Config.RuntimeDir, "cni"), Target: machineRuntime + "/cni"},
+			{Source: runtimeDir, Target: machineRuntime},
 		},
 		Memory: []string{machineDir.run("")},
 	})
@@ -281,8 +285,8 @@ func (r *running) client() (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(config)
 }
 
-// awaitFurther waits until a further node is ready, or cannot be.
-func (r *running) awaitFurther(ctx context.Context, client kubernetes.Interface, name string) error {
+// awaitFurther waits until a further node that was started at a time is ready, or cannot be.
+func (r *running) awaitFurther(ctx context.Context, client kubernetes.Interface, name string, started time.Time) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -295,7 +299,15 @@ func (r *running) awaitFurther(ctx context.Context, client kubernetes.Interface,
 			return false, nil
 		})
 	}()
-	if err := awaitNode(ctx, client, name); err != nil {
+	// What the node object says may be from before the node was switched off.
+	err := poll(ctx, func() (bool, error) {
+		l, err := client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, name, metav1.GetOptions{})
+		return err == nil && l.Spec.RenewTime != nil && l.Spec.RenewTime.After(started), nil
+	})
+	if err == nil {
+		err = awaitNode(ctx, client, name)
+	}
+	if err != nil {
 		return context.Cause(ctx)
 	}
 	return nil
@@ -317,13 +329,26 @@ func (r *running) followRoutes() {
 		source := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "nodes", "", fields.Everything())
 		_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 			ListerWatcher: source, ObjectType: &corev1.Node{},
-			// A node that went away and came back has another interface.
-			ResyncPeriod: 30 * time.Second,
-			Handler:      cache.ResourceEventHandlerFuncs{AddFunc: set, UpdateFunc: func(_, now any) { set(now) }},
+			Handler: cache.ResourceEventHandlerFuncs{AddFunc: set, UpdateFunc: func(_, now any) { set(now) }},
 		})
 		informer.RunWithContext(ctx)
 		return nil
 	}})
+}
+
+// restoreRoute leads packets to the pods of a node whose interface is new. If the API
+// server does not answer yet, or does not know the node, followRoutes will do it.
+func (r *running) restoreRoute(ctx context.Context, f FurtherNode) {
+	client, err := r.client()
+	if err != nil {
+		return
+	}
+	if node, err := client.CoreV1().Nodes().Get(ctx, f.Name, metav1.GetOptions{}); err == nil {
+		err = r.setRoute(node)
+		if err != nil {
+			klog.FromContext(ctx).Error(err, "Packets do not get to the node's pods", "node", f.Name)
+		}
+	}
 }
 
 const routesService = "node routes"
@@ -395,25 +420,26 @@ func (r *running) addNode(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	r.setState(next, with)
+	started := time.Now()
 	r.further[f.Name] = r.startNode(f)
 	if r.tasks[routesService] == nil {
 		r.followRoutes()
 	}
-	if err := r.awaitStarted(ctx, f.Name); err != nil {
+	if err := r.awaitStarted(ctx, f.Name, started); err != nil {
 		return "", errors.Join(err, r.remove(context.WithoutCancel(ctx), f))
 	}
 	return f.Name, nil
 }
 
-// awaitStarted waits until a node that has just been started is ready.
-func (r *running) awaitStarted(ctx context.Context, name string) error {
+// awaitStarted waits until a node that was started at a time is ready.
+func (r *running) awaitStarted(ctx context.Context, name string, started time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	client, err := r.client()
 	if err != nil {
 		return err
 	}
-	if err := r.awaitFurther(ctx, client, name); err != nil {
+	if err := r.awaitFurther(ctx, client, name, started); err != nil {
 		return fmt.Errorf("node %s is not ready: %w", name, err)
 	}
 	return nil
@@ -439,14 +465,16 @@ func (r *running) switchOn(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if f.Stopped {
-		f.Stopped = false
-		if err := r.keep(f); err != nil {
-			return err
-		}
-		r.further[name] = r.startNode(f)
+	if !f.Stopped {
+		return nil
 	}
-	return r.awaitStarted(ctx, name)
+	f.Stopped = false
+	if err := r.keep(f); err != nil {
+		return err
+	}
+	started := time.Now()
+	r.further[name] = r.startNode(f)
+	return r.awaitStarted(ctx, name, started)
 }
 
 func (r *running) switchOff(ctx context.Context, name string) error {
@@ -579,7 +607,7 @@ type NodeStatus struct {
 	Services []ServiceStatus `json:"services,omitempty"`
 }
 
-func (r *running) nodeStatuses(ctx context.Context, s *State) []NodeStatus {
+func (r *running) nodeStatuses(ctx context.Context, s *State, with map[string]string) []NodeStatus {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	var out []NodeStatus
@@ -593,6 +621,9 @@ func (r *running) nodeStatuses(ctx context.Context, s *State) []NodeStatus {
 		if !f.Stopped {
 			if err := r.askNode(ctx, f.Name, "/status", nil, &n.Services); err == nil {
 				n.Error = ""
+				for i := range n.Services { // the node has a copy
+					n.Services[i].Binary = s.binary(f.Name, n.Services[i].Name, with)
+				}
 			} else if n.Error == "" {
 				n.Error = "starting"
 			}

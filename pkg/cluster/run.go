@@ -215,7 +215,7 @@ func (r *running) awaitReady(ctx context.Context, s *State) error {
 		for _, f := range s.Nodes {
 			if !f.Stopped {
 				g.Go(func() error {
-					return r.progress.step(f.Name, func() error { return r.awaitFurther(ctx, client, f.Name) })
+					return r.progress.step(f.Name, func() error { return r.awaitFurther(ctx, client, f.Name, r.progress.began) })
 				})
 			}
 		}
@@ -354,12 +354,12 @@ type Status struct {
 }
 
 func (r *running) status(ctx context.Context) Status {
-	s, _ := r.now()
+	s, with := r.now()
 	p := &r.progress
 	out := Status{PID: os.Getpid(), DataDir: string(r.dir), Since: p.began}
 	if s != nil {
 		out.Name, out.Server, out.Node = s.Config.Name, s.server(), s.Config.Node.Name
-		out.Nodes = r.nodeStatuses(ctx, s)
+		out.Nodes = r.nodeStatuses(ctx, s, with)
 	}
 	for _, svc := range r.supervisor.list() {
 		if !strings.HasPrefix(svc.Name, nodeService) {

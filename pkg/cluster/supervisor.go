@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -237,7 +238,7 @@ func fromBinary(d dataDir, name, binary string, args, environment []string) serv
 		defer runtime.UnlockOSThread()
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("%s: %w, see %s", binary, err, d.log(name))
+			return fmt.Errorf("%s: %w: %s", binary, err, lastWords(d.log(name)))
 		}
 		return nil
 	}}
@@ -246,6 +247,17 @@ func fromBinary(d dataDir, name, binary string, args, environment []string) serv
 // environment marks every process of the cluster that is not in a container, for
 // finding what a crash left behind.
 func (d dataDir) environment() string { return "LEME_CLUSTER_PROCESS=" + string(d) }
+
+// lastWords are the end of a log, where a program that has failed says why, and where
+// there is more.
+func lastWords(path string) string {
+	data, _, err := readFrom(path, 0)
+	line := strings.TrimSpace(lastLines(string(data), 1))
+	if err != nil || line == "" {
+		return "see " + path
+	}
+	return line + " (see " + path + ")"
+}
 
 // openLog opens a log file to append to; one that has grown large is set aside.
 func openLog(path string) (*os.File, error) {

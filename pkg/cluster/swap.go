@@ -29,6 +29,8 @@ func Swap(ctx context.Context, dir, component, binary, node string) error {
 // swap does so on one node after the other. A node whose component fails from the new
 // program gets the former one back, and ends it.
 func (r *running) swap(ctx context.Context, s swapRequest) error {
+	// Half done, it would be worse than to take longer than whoever asked is willing to wait.
+	ctx = context.WithoutCancel(ctx)
 	r.changing.Lock()
 	defer r.changing.Unlock()
 	first := r.state.Config.Node.Name
@@ -107,8 +109,6 @@ const (
 // replaceComponent runs a component from another program, and the former one again if
 // that does not become healthy.
 func replaceComponent(ctx context.Context, t *task, next, former service, health string) error {
-	// Half done, it would be worse than to take longer than whoever asked is willing to wait.
-	ctx = context.WithoutCancel(ctx)
 	if err := t.replace(next, swapEnd); err != nil {
 		return err
 	}

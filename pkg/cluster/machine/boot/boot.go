@@ -186,7 +186,7 @@ func mountBinds(s Spec) error {
 			if have, err := os.Readlink(target); err == nil && have == to {
 				continue
 			}
-			if err := errors.Join(os.RemoveAll(target), os.Symlink(to, target)); err != nil {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.RemoveAll(target), os.Symlink(to, target)); err != nil {
 				return err
 			}
 			continue
