@@ -27,6 +27,7 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/cacher"
 	"k8s.io/apiserver/pkg/storage/etcd3"
+	etcdfeature "k8s.io/apiserver/pkg/storage/feature"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
 	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
@@ -79,6 +80,9 @@ func (e *etcdClients) get(t storagebackend.TransportConfig, compactionInterval t
 		if err != nil {
 			return nil, nil, fmt.Errorf("connecting to etcd at %s: %w", key, err)
 		}
+		// What the stores get, see forStore, has no endpoints to ask. Without it, whoever
+		// lists or watches what nobody changes waits in vain for the cache to be fresh.
+		etcdfeature.DefaultFeatureSupportChecker.CheckClient(client.Ctx(), client.Client, storage.RequestWatchProgress)
 		c = &etcdClient{Client: client}
 		if compactionInterval > 0 {
 			c.compactor = etcd3.NewCompactor(client.Client, compactionInterval, clock.RealClock{}, func() {})
