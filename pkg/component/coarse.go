@@ -19,21 +19,9 @@ type Coarse struct {
 
 // NewTicker implements clock.WithTicker. It does not tick more often than once a Period.
 func (c Coarse) NewTicker(d time.Duration) clock.Ticker {
-	d = max(d, c.Period)
-	t := &coarseTicker{c: make(chan time.Time, 1), stopped: make(chan struct{})}
-	// Not before t.timer is set:
-	t.timer = time.AfterFunc(math.MaxInt64, func() {
-		select {
-		case t.c <- time.Now():
-		default: // nobody took the last one
-		}
-		select {
-		case <-t.stopped:
-		default:
-			t.timer.Reset(c.until(d))
-		}
-	})
-	t.timer.Reset(c.until(d))
+	d = max(d, c.Period).Round(c.Period)
+	t := &coarseTicker{Ticker: time.NewTicker(math.MaxInt64)}
+	t.start = time.AfterFunc(c.until(d), func() { t.Reset(d) })
 	return t
 }
 
@@ -63,17 +51,18 @@ type coarseTimer struct {
 // Reset implements clock.Timer.
 func (t *coarseTimer) Reset(d time.Duration) bool { return t.Timer.Reset(t.clock.until(d)) }
 
+// A coarseTicker starts to tick when a Period begins.
 type coarseTicker struct {
-	c       chan time.Time
-	timer   *time.Timer
-	stopped chan struct{}
+	*time.Ticker
+	start *time.Timer
 }
 
 // C implements clock.Ticker.
-func (t *coarseTicker) C() <-chan time.Time { return t.c }
+func (t *coarseTicker) C() <-chan time.Time { return t.Ticker.C }
 
-// Stop implements clock.Ticker.
+// Stop implements clock.Ticker. A ticker that has just begun to start ticks on; nobody
+// listens to it.
 func (t *coarseTicker) Stop() {
-	close(t.stopped)
-	t.timer.Stop()
+	t.start.Stop()
+	t.Ticker.Stop()
 }
