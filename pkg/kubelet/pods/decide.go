@@ -180,10 +180,11 @@ func Deadline(pod *v1.Pod) (time.Time, bool) {
 // sandbox plans a new sandbox, once everything in the old ones has ended.
 func (in *Input) sandbox(p *Plan) {
 	for _, c := range in.State.Containers {
-		if c.State == runtime.Running || c.State == runtime.Created {
+		if c.State == runtime.Running {
 			p.Stop = append(p.Stop, Stop{ID: c.ID, Name: c.Name, Message: "Pod sandbox changed, it will be killed and re-created.", Grace: Grace(in.Pod)})
 		}
 	}
+	p.Remove = neverRan(in.State)
 	next := &NewSandbox{}
 	for i, b := range in.State.Sandboxes {
 		if b.Ready {
@@ -193,7 +194,7 @@ func (in *Input) sandbox(p *Plan) {
 			next.Attempt, next.Changed = b.Attempt+1, true
 		}
 	}
-	if len(p.Stop)+len(p.StopSandboxes) > 0 {
+	if len(p.Stop)+len(p.StopSandboxes)+len(p.Remove) > 0 {
 		return
 	}
 	if f, ok := in.Failed[""]; ok && in.Now.Before(f.Until) {
@@ -240,6 +241,9 @@ func (in *Input) init(p *Plan, box *runtime.Sandbox) bool {
 			return false
 		case newest.State == runtime.Running:
 			return false
+		case newest.State == runtime.Created:
+			p.Remove = append(p.Remove, newest.ID)
+			return false
 		case newest.State != runtime.Exited:
 			p.Stop = append(p.Stop, Stop{ID: newest.ID, Name: c.Name, Message: "Init container is in an unknown state, try killing it before restart"})
 			return false
@@ -268,6 +272,9 @@ func (in *Input) keep(p *Plan, c *v1.Container, kind runtime.Kind, newest *runti
 		if kind == runtime.Sidecar || in.Restart[newest.ID] || ShouldRestart(in.Pod, c, newest.ExitCode) {
 			in.start(p, c, kind, newest)
 		}
+		return false
+	case newest.State == runtime.Created:
+		p.Remove = append(p.Remove, newest.ID)
 		return false
 	case newest.State != runtime.Running:
 		p.Stop = append(p.Stop, Stop{ID: newest.ID, Name: c.Name, Message: fmt.Sprintf("Container %s is in an unknown state, try killing it before restart", c.Name), Restart: true})
@@ -359,8 +366,8 @@ func (in *Input) end() Plan {
 	p := Plan{Waiting: map[string]status.Waiting{}}
 	// The grace period began when the end was decided, whoever has waited since.
 	grace := max(in.End.Grace-int64(in.Now.Sub(in.End.Since)/time.Second), 0)
-	p.Stop = stopAll(in.Pod, in.State, grace)
-	if len(p.Stop) > 0 {
+	p.Stop, p.Remove = stopAll(in.Pod, in.State, grace), neverRan(in.State)
+	if len(p.Stop)+len(p.Remove) > 0 {
 		return p
 	}
 	for _, b := range in.State.Sandboxes {
@@ -370,6 +377,19 @@ func (in *Input) end() Plan {
 	}
 	p.Done = len(p.StopSandboxes) == 0
 	return p
+}
+
+// neverRan has the containers that were created and not started: by a kubelet that ended
+// then, or by a call that was given up while the runtime went on. To stop one that does
+// not run changes nothing, so it is removed.
+func neverRan(state *runtime.State) []string {
+	var ids []string
+	for _, c := range state.Containers {
+		if c.State == runtime.Created {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
 }
 
 // stopAll ends everything that runs: regular containers first, then the sidecars, the last
@@ -383,7 +403,7 @@ func stopAll(pod *v1.Pod, state *runtime.State, grace int64) []Stop {
 		}
 	}
 	for _, c := range state.Containers {
-		if c.State == runtime.Running || c.State == runtime.Created {
+		if c.State == runtime.Running {
 			stops = append(stops, Stop{ID: c.ID, Name: c.Name, Message: "Stopping container " + c.Name, Grace: grace})
 		}
 	}
