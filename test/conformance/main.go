@@ -140,7 +140,7 @@ func run(ctx context.Context, o options) (err error) {
 	for _, s := range stages {
 		left := o.timeout - time.Since(start)
 		if left < time.Minute {
-			store.set(outOfTime(s.specs))
+			store.set(unrun(s.specs, "out of time"))
 			continue
 		}
 		results, report, err := o.suite.run(ctx, s, o.cluster.kubeconfig, o.out, left, progress)

@@ -71,24 +71,26 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func TestResultsOfReport(t *testing.T) {
+func TestFill(t *testing.T) {
 	it := func(name string, state types.SpecState, message string) types.SpecReport {
 		return types.SpecReport{LeafNodeType: types.NodeTypeIt, LeafNodeText: name, State: state, RunTime: time.Second, Failure: types.Failure{Message: message}}
 	}
 	report := types.Report{
-		SpecialSuiteFailureReasons: []string{"Suite Timeout Elapsed"},
 		SpecReports: types.SpecReports{
 			it("good", types.SpecStatePassed, ""),
 			it("bad", types.SpecStateFailed, "\n  first line\nsecond"),
-			it("cut off", types.SpecStateTimedout, "A suite timeout occurred"),
+			it("slow", types.SpecStateTimedout, "A node timeout occurred"),
+			it("cut off", types.SpecStateInterrupted, "Interrupted by User"),
 			it("unfit", types.SpecStateSkipped, "needs three nodes"),
 			it("never meant", types.SpecStateSkipped, ""),
 		},
 	}
-	got := resultsOf(report, []string{"good", "bad", "cut off", "unfit", "not reached"})
+	got := unrun([]string{"good", "bad", "slow", "cut off", "unfit", "not reached"}, "out of time")
+	fill(got, report)
 	want := map[string]result{
 		"good":        {State: passed, Seconds: 1},
 		"bad":         {State: failed, Message: "first line", Seconds: 1},
+		"slow":        {State: failed, Message: "A node timeout occurred", Seconds: 1},
 		"cut off":     {State: notRun, Message: "out of time"},
 		"unfit":       {State: notRun, Message: "skipped: needs three nodes"},
 		"not reached": {State: notRun, Message: "out of time"},
@@ -97,9 +99,10 @@ func TestResultsOfReport(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 
-	report = types.Report{SpecReports: types.SpecReports{{LeafNodeType: types.NodeTypeSynchronizedBeforeSuite, State: types.SpecStateFailed, Failure: types.Failure{Message: "no node is ready"}}}}
-	if got := resultsOf(report, []string{"a"})["a"]; got.State != notRun || got.Message != "the suite's set-up failed: no node is ready" {
-		t.Errorf("after a failed set-up: %+v", got)
+	got = unrun([]string{"a"}, "out of time")
+	fill(got, types.Report{SpecReports: types.SpecReports{{LeafNodeType: types.NodeTypeSynchronizedBeforeSuite, State: types.SpecStateFailed, Failure: types.Failure{Message: "no node is ready"}}}})
+	if r := got["a"]; r.State != notRun || r.Message != "the suite's set-up failed: no node is ready" {
+		t.Errorf("after a failed set-up: %+v", r)
 	}
 }
 
@@ -111,6 +114,7 @@ func TestProgress(t *testing.T) {
 • [FAILED] [301.2 seconds]
 [sig-apps] StatefulSet [It] bad [sig-apps, Conformance]
   file.go:12
+  [FAILED] in [It] - file.go:14
   [FAILED] no pod
   In [It] at: file.go:14
 ------------------------------
@@ -123,13 +127,11 @@ S [SKIPPED] [0.4 seconds]
 `
 	var w strings.Builder
 	p := newProgress(&w, false, time.Now(), 4)
-	got := p.follow(strings.NewReader(output), []string{"[sig-node] Pods good", "[sig-apps] StatefulSet bad", "[sig-apps] Job worse", "[sig-node] other", "[sig-node] late"})
+	got := p.follow(strings.NewReader(output))
 	want := map[string]result{
 		"[sig-node] Pods good":       {State: passed},
 		"[sig-apps] StatefulSet bad": {State: failed, Message: "no pod"},
 		"[sig-apps] Job worse":       {State: failed},
-		"[sig-node] other":           {State: notRun},
-		"[sig-node] late":            {State: notRun, Message: "out of time"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)

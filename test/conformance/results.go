@@ -29,10 +29,10 @@ type result struct {
 	Seconds float64 `json:"seconds,omitempty"`
 }
 
-func outOfTime(names []string) map[string]result {
+func unrun(names []string, reason string) map[string]result {
 	results := make(map[string]result, len(names))
 	for _, n := range names {
-		results[n] = result{State: notRun, Message: "out of time"}
+		results[n] = result{State: notRun, Message: reason}
 	}
 	return results
 }

@@ -113,12 +113,9 @@ func focus(names []string) string {
 	return "(?:" + strings.Join(quoted, "|") + ")$"
 }
 
-// grace is how long each step of a test's cleaning up may take when it is interrupted,
-// and endurance how long all of it.
-const (
-	grace     = 10 * time.Second
-	endurance = 90 * time.Second
-)
+// grace is how long tests may clean up when they are interrupted, and then once more how
+// long the suite may take to write its report.
+const grace = 20 * time.Second
 
 // run runs a stage and returns a result for each of its tests. When the context ends,
 // the tests that run are interrupted, and their results are those of not having run.
@@ -137,7 +134,7 @@ func (s suite) run(ctx context.Context, st stage, kubeconfig, out string, timeou
 	}
 	defer log.Close()
 	// The suite looks for kubectl and keeps files in its directory.
-	cmd := exec.Command(s.ginkgo(), "run", "-v", "--no-color", "--timeout="+timeout.Round(time.Second).String(), "--grace-period="+grace.String(),
+	cmd := exec.Command(s.ginkgo(), "run", "-v", "--no-color", "--timeout=24h", "--grace-period="+grace.String(),
 		"--procs="+strconv.Itoa(workers), "--silence-skips", "--focus="+focus(st.specs),
 		"--output-dir="+out, "--json-report="+filepath.Base(reportFile), s.test(), "--",
 		"--provider=skeleton", "--kubeconfig="+kubeconfig, "--kubectl-path="+s.kubectl(), "--disable-log-dump")
@@ -159,71 +156,77 @@ func (s suite) run(ctx context.Context, st stage, kubeconfig, out string, timeou
 		case <-ended:
 			return
 		case <-ctx.Done():
-			_ = syscall.Kill(cmd.Process.Pid, syscall.SIGINT)
 		case <-time.After(timeout):
 		}
-		select {
-		case <-ended:
-		case <-time.After(endurance):
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		// The first interrupt ends tests, the second their cleaning up: the cluster goes anyway.
+		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGKILL} {
+			group := 1
+			if signal == syscall.SIGKILL {
+				group = -1
+			}
+			_ = syscall.Kill(group*cmd.Process.Pid, signal)
+			select {
+			case <-ended:
+				return
+			case <-time.After(grace):
+			}
 		}
 	}()
-	seen := p.follow(io.TeeReader(pipe, log), st.specs)
+	seen := p.follow(io.TeeReader(pipe, log))
 	err = cmd.Wait()
 	close(ended)
+	results := unrun(st.specs, "out of time")
+	if ctx.Err() != nil {
+		results = unrun(st.specs, "interrupted")
+	}
 
 	report, readErr := readReports(reportFile)
 	if readErr != nil {
-		if ctx.Err() != nil {
-			return seen, nil, nil
+		for name, r := range seen {
+			if _, ok := results[name]; ok {
+				results[name] = r
+			}
 		}
-		return seen, nil, fmt.Errorf("the suite ended without a report (%w), its log is %s", errors.Join(err, readErr), log.Name())
+		if ctx.Err() != nil {
+			return results, nil, nil
+		}
+		return results, nil, fmt.Errorf("the suite ended without a report (%w), its log is %s", errors.Join(err, readErr), log.Name())
 	}
-	return resultsOf(report, st.specs), &report, nil
+	fill(results, report)
+	return results, &report, nil
 }
 
-// resultsOf reads the results of the named tests from a report.
-func resultsOf(report types.Report, names []string) map[string]result {
-	results := outOfTime(names)
+// fill puts the results of a report in the place of those that stand for not having run.
+func fill(results map[string]result, report types.Report) {
 	setup := ""
 	for _, r := range report.SpecReports {
+		message := firstLine(r.FailureMessage())
 		if r.LeafNodeType.Is(types.NodeTypesForSuiteLevelNodes) && r.Failed() {
-			setup = firstLine(r.FailureMessage())
+			setup = message
 		}
 		name := r.FullText()
 		if _, ok := results[name]; !ok {
 			continue
 		}
-		seconds := r.RunTime.Seconds()
 		switch r.State {
 		case types.SpecStatePassed:
-			results[name] = result{State: passed, Seconds: seconds}
-		case types.SpecStateFailed, types.SpecStatePanicked:
-			results[name] = result{State: failed, Message: firstLine(r.FailureMessage()), Seconds: seconds}
-		case types.SpecStateTimedout:
-			if !suiteTimedOut(report) {
-				results[name] = result{State: failed, Message: firstLine(r.FailureMessage()), Seconds: seconds}
-			}
-		case types.SpecStateInterrupted, types.SpecStateAborted:
-			results[name] = result{State: notRun, Message: "interrupted"}
+			results[name] = result{State: passed, Seconds: r.RunTime.Seconds()}
+		case types.SpecStateFailed, types.SpecStatePanicked, types.SpecStateTimedout:
+			results[name] = result{State: failed, Message: message, Seconds: r.RunTime.Seconds()}
 		case types.SpecStateSkipped, types.SpecStatePending:
-			if m := firstLine(r.FailureMessage()); m != "" {
-				results[name] = result{State: notRun, Message: "skipped: " + m}
+			if message != "" {
+				results[name] = result{State: notRun, Message: "skipped: " + message}
 			}
 		}
 	}
-	if setup != "" {
-		for _, n := range names {
-			if results[n].State == notRun {
-				results[n] = result{State: notRun, Message: "the suite's set-up failed: " + setup}
-			}
+	if setup == "" {
+		return
+	}
+	for name, r := range results {
+		if r.State == notRun {
+			results[name] = result{State: notRun, Message: "the suite's set-up failed: " + setup}
 		}
 	}
-	return results
-}
-
-func suiteTimedOut(report types.Report) bool {
-	return slices.ContainsFunc(report.SpecialSuiteFailureReasons, func(r string) bool { return strings.Contains(r, "Timeout") })
 }
 
 func firstLine(message string) string {
@@ -260,10 +263,10 @@ var (
 	failedNode = regexp.MustCompile(` \[(?:It|BeforeEach|JustBeforeEach|AfterEach|JustAfterEach|DeferCleanup \(Each\))\]`)
 )
 
-// follow reads until the output ends. It returns the results that it has seen among
-// the named tests: of a suite that does not live to write its report, there are no others.
-func (p *progress) follow(r io.Reader, names []string) map[string]result {
-	results := outOfTime(names)
+// follow reads until the output ends. It returns the results that it has seen: of a
+// suite that does not live to write its report, there are no others.
+func (p *progress) follow(r io.Reader) map[string]result {
+	results := map[string]result{}
 	lines := bufio.NewReader(r)
 	state, current := "", ""
 	for {
@@ -271,7 +274,7 @@ func (p *progress) follow(r io.Reader, names []string) map[string]result {
 		line = strings.TrimRight(line, "\n")
 		if state != "" { // the line after a result has the name, and labels in brackets
 			current = failedNode.ReplaceAllString(line[:max(0, strings.LastIndex(line, " ["))], "")
-			if _, ok := results[current]; ok {
+			if state != notRun {
 				results[current] = result{State: state}
 			}
 			if state == failed {
@@ -279,7 +282,7 @@ func (p *progress) follow(r io.Reader, names []string) map[string]result {
 			}
 			state = ""
 		}
-		if message, ok := strings.CutPrefix(strings.TrimSpace(line), "[FAILED] "); ok {
+		if message, ok := strings.CutPrefix(strings.TrimSpace(line), "[FAILED] "); ok && !strings.HasPrefix(message, "in [") {
 			if r := results[current]; r.State == failed && r.Message == "" {
 				results[current] = result{State: failed, Message: message}
 			}
