@@ -134,7 +134,7 @@ func healthURL(component string, p Ports) string {
 	case "kube-controller-manager":
 		scheme, port = "https", p.ControllerManager
 	case "kube-scheduler":
-		scheme, port = "https", p.Scheduler
+		scheme, port, path = "https", p.Scheduler, "/readyz" // it sees what it has to schedule
 	case "kubelet":
 		port = p.KubeletHealth
 	case "kube-proxy":
