@@ -26,14 +26,14 @@ DEBIAN_PACKAGES := bash bind9-dnsutils ca-certificates coreutils curl dash e2fsp
 .PHONY: conformance-images
 conformance-images: images $(IMAGES)/.conformance ## Build the images that the conformance suite asks for as an OCI archive
 
-$(IMAGES)/.conformance: $(IMAGES)/.done $(IMAGES)/.debs $(IMAGE_PROGRAMS)/.conformance $(RUNTIME)/.etcd
+$(IMAGES)/.conformance: $(IMAGES)/.done $(IMAGES)/.debs/.done $(IMAGE_PROGRAMS)/.conformance $(RUNTIME)/.etcd
 	cp -f $(RUNTIME)/etcd $(RUNTIME)/etcdctl $(IMAGE_PROGRAMS)
 	go run ./hack/images -set conformance -out $(IMAGES) -arch $(shell go env GOARCH) -programs $(IMAGE_PROGRAMS) -debs $(IMAGES)/.debs \
 		-sources "$$(go -C test/conformance list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images"
 	@touch $@
 
-$(IMAGES)/.debs: hack/images.mk hack/images/debian.sh
-	hack/images/debian.sh $@ $(DEBIAN_PACKAGES)
+$(IMAGES)/.debs/.done: hack/images.mk hack/images/debian.sh
+	hack/images/debian.sh $(@D) $(DEBIAN_PACKAGES)
 	@touch $@
 
 TEST_IMAGES := k8s.io/kubernetes/test/images
