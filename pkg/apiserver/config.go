@@ -17,15 +17,19 @@ import (
 	"k8s.io/apiserver/pkg/server/egressselector"
 	"k8s.io/apiserver/pkg/server/filters"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
+	"k8s.io/apiserver/pkg/util/webhook"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/kube-openapi/pkg/spec3"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/leme-k8s/leme/pkg/api/openapi"
 	"github.com/leme-k8s/leme/pkg/api/scheme"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission"
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
 	"github.com/leme-k8s/leme/pkg/apiserver/authorization"
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/serviceresolver"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/service"
 )
 
@@ -42,6 +46,9 @@ type config struct {
 	authn     *authentication.Authentication
 	authz     *authorization.Authorization
 	nodePorts *service.NodePorts
+	stores    *stores
+	// services are where Services are that the server itself calls.
+	services webhook.ServiceResolver
 }
 
 // newConfig turns the flags into a configuration, but for who may do what.
@@ -66,10 +73,13 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 	if err := c.newClients(); err != nil {
 		return nil, err
 	}
+	if c.services, err = serviceresolver.New(c.informers, o.AggregatorRouting, c.LoopbackClientConfig.Host); err != nil {
+		return nil, err
+	}
 	if err := o.Features.ApplyTo(c.Config, c.client, c.informers); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(o.APIs.Validate(s)...); err != nil {
+	if err := errors.Join(o.APIs.Validate(s, extensionsLibrary.scheme, aggregatorLibrary.scheme)...); err != nil {
 		return nil, fmt.Errorf("--runtime-config: %w", err)
 	}
 	if err := o.APIs.ApplyTo(c.Config, defaultAPIs(s), s); err != nil {
@@ -84,7 +94,7 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 	if err := c.applyOpenAPI(); err != nil {
 		return nil, err
 	}
-	if err := o.applyStorage(c.Config, s, codecs); err != nil {
+	if c.stores, err = o.applyStorage(c.Config, s, codecs); err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
 	if err := o.applyAuth(ctx, c); err != nil {
@@ -151,14 +161,16 @@ func (c *config) newClients() error {
 	if c.dynamic, err = dynamic.NewForConfig(c.LoopbackClientConfig); err != nil {
 		return fmt.Errorf("loopback client: %w", err)
 	}
-	strip := func(obj any) (any, error) {
-		if o, err := meta.Accessor(obj); err == nil {
-			o.SetManagedFields(nil)
-		}
-		return obj, nil
-	}
-	c.informers = informers.NewSharedInformerFactoryWithOptions(c.client, informerResync, informers.WithTransform(strip))
+	c.informers = informers.NewSharedInformerFactoryWithOptions(c.client, informerResync, informers.WithTransform(stripManagedFields))
 	return nil
+}
+
+// stripManagedFields implements cache.TransformFunc.
+func stripManagedFields(obj any) (any, error) {
+	if o, err := meta.Accessor(obj); err == nil {
+		o.SetManagedFields(nil)
+	}
+	return obj, nil
 }
 
 // applyOpenAPI names definitions after the types as clients see them.
@@ -167,11 +179,17 @@ func (c *config) applyOpenAPI() error {
 	if err != nil {
 		return err
 	}
-	namer := openapinamer.NewDefinitionNamer(external)
+	namer := openapinamer.NewDefinitionNamer(external, extensionsLibrary.scheme, aggregatorLibrary.scheme)
 	c.OpenAPIConfig = server.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, namer)
 	c.OpenAPIConfig.Info.Title = "Kubernetes"
 	c.OpenAPIV3Config = server.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions, namer)
 	c.OpenAPIV3Config.Info.Title = "Kubernetes"
+	// A security scheme tells generated clients how they may authenticate.
+	token := spec.SecuritySchemeProps{Type: "apiKey", Name: "authorization", In: "header", Description: "Bearer Token authentication"}
+	c.OpenAPIConfig.SecurityDefinitions = &spec.SecurityDefinitions{"BearerToken": &spec.SecurityScheme{SecuritySchemeProps: token}}
+	c.OpenAPIV3Config.SecuritySchemes = spec3.SecuritySchemes{"BearerToken": &spec3.SecurityScheme{
+		SecuritySchemeProps: spec3.SecuritySchemeProps{Type: token.Type, Name: token.Name, In: token.In, Description: token.Description},
+	}}
 	return nil
 }
 

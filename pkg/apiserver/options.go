@@ -70,6 +70,8 @@ type Options struct {
 	MaxConnectionBytesPerSec int64
 	// AggregatorRouting sends aggregated requests to endpoints in place of cluster IPs.
 	AggregatorRouting bool
+	// AggregatorRejectsRedirects keeps redirects of aggregated API servers from clients.
+	AggregatorRejectsRedirects bool
 
 	globals compatibility.ComponentGlobalsRegistry
 	version compatibility.EffectiveVersion
@@ -117,8 +119,11 @@ func NewOptions() *Options {
 		EventTTL:             time.Hour,
 		ServiceNodePortRange: utilnet.PortRange{Base: 30000, Size: 2768},
 		EndpointReconciler:   "lease",
-		globals:              registry,
-		version:              reportedVersion{version},
+
+		AggregatorRejectsRedirects: true,
+
+		globals: registry,
+		version: reportedVersion{version},
 	}
 	o.Serving.BindPort = 6443
 	o.Serving.Required = true
@@ -149,10 +154,12 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&o.ServiceNodePortRange, "service-node-port-range", "Ports that node ports of Services are taken from, such as 30000-32767")
 	fs.IntVar(&o.KubernetesServiceNodePort, "kubernetes-service-node-port", o.KubernetesServiceNodePort, "Node port of the default/kubernetes Service; 0 gives it a cluster IP alone")
 	fs.StringVar(&o.EndpointReconciler, "endpoint-reconciler-type", o.EndpointReconciler, "Who writes the endpoints of the default/kubernetes Service: lease or none")
-	fs.StringVar(&o.ProxyClientCertFile, "proxy-client-cert-file", o.ProxyClientCertFile, "Client certificate that is shown to aggregated API servers, of which there can be none yet")
+	fs.StringVar(&o.ProxyClientCertFile, "proxy-client-cert-file", o.ProxyClientCertFile, "Client certificate that is shown to aggregated API servers")
 	fs.StringVar(&o.ProxyClientKeyFile, "proxy-client-key-file", o.ProxyClientKeyFile, "Private key of --proxy-client-cert-file")
 	fs.Int64Var(&o.MaxConnectionBytesPerSec, "max-connection-bytes-per-sec", o.MaxConnectionBytesPerSec, "Throttle each connection that is proxied to this many bytes per second; 0 does not")
-	fs.BoolVar(&o.AggregatorRouting, "enable-aggregator-routing", o.AggregatorRouting, "Send requests for aggregated APIs, of which there can be none yet, to endpoint IPs in place of the cluster IP")
+	fs.BoolVar(&o.AggregatorRouting, "enable-aggregator-routing", o.AggregatorRouting, "Send requests for aggregated APIs to endpoint IPs in place of the cluster IP")
+
+	fs.BoolVar(&o.AggregatorRejectsRedirects, "aggregator-reject-forward-redirect", o.AggregatorRejectsRedirects, "Answer clients with an error when an aggregated API server redirects them")
 
 	k := &o.Kubelet
 	fs.StringSliceVar(&k.PreferredAddressTypes, "kubelet-preferred-address-types", k.PreferredAddressTypes, "Types of node addresses to reach kubelets by, in order of preference")

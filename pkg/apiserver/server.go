@@ -24,7 +24,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/component"
 )
 
-// Server is an assembled API server.
+// Server is an assembled API server, by the first of the chain.
 type Server struct {
 	generic *server.GenericAPIServer
 }
@@ -48,22 +48,42 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 	}
 	notFound := server.NewEmptyDelegateWithCustomHandler(notfoundhandler.New(c.Serializer, filters.NoMuxAndDiscoveryIncompleteKey))
 	c.SkipOpenAPIInstallation = true // see installOpenAPI
+	last, err := o.derive(c, extensionsLibrary)
+	if err != nil {
+		return nil, err
+	}
+	first, err := o.derive(c, aggregatorLibrary)
+	if err != nil {
+		return nil, err
+	}
+	// A request goes from one server to the next until one knows what it is for:
+	// aggregated APIs, built-in kinds, custom resources.
+	crds, err := newExtensions(c, last, notFound)
+	if err != nil {
+		return nil, err
+	}
 	completed := c.Complete(c.informers)
-	s, err := completed.New("kube-apiserver", notFound)
+	s, err := completed.New("kube-apiserver", crds.GenericAPIServer)
 	if err != nil {
 		return nil, err
 	}
 	if err := o.install(c, s); err != nil {
 		return nil, err
 	}
-	installOpenAPI(s, completed.OpenAPIConfig, completed.OpenAPIV3Config)
 	if d := c.authn.Discovery(ctx, c.ExternalAddress); d != nil {
 		d.Install(s.Handler.NonGoRestfulMux)
 	}
 	if err := o.addHooks(c, s); err != nil {
 		return nil, err
 	}
-	return &Server{generic: s}, nil
+	front, err := o.newAggregator(c, first, crds, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.installOpenAPI(completed, c.services, crds, s, front); err != nil {
+		return nil, err
+	}
+	return &Server{generic: front.GenericAPIServer}, nil
 }
 
 // Run implements component.Runner.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apiserver/pkg/server"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
+	"k8s.io/apiserver/pkg/storage/value"
 
 	"github.com/leme-k8s/leme/pkg/apiserver/bootstrap"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/service"
@@ -27,8 +28,9 @@ var keyPrefixes = map[schema.GroupResource]string{
 	networkingv1.Resource("ingresses"):        "ingress",
 }
 
-// applyStorage tells c where and how objects are stored.
-func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs serializer.CodecFactory) error {
+// applyStorage tells c where and how objects are stored, and returns the same for objects
+// that are not of the built-in kinds.
+func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs serializer.CodecFactory) (*stores, error) {
 	etcd := *o.Etcd
 	etcd.StorageConfig.StorageObjectCountTracker = c.StorageObjectCountTracker
 	etcd.StorageConfig.Transport.TracerProvider = c.TracerProvider
@@ -41,7 +43,7 @@ func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs 
 		corev1.Resource("events"): 0, eventsv1.Resource("events"): 0, bootstrap.LeaseResource: 0, service.NodePortResource: 0,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	etcd.WatchCacheSizes = append(sizes, etcd.WatchCacheSizes...)
 
@@ -50,7 +52,7 @@ func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs 
 	factory.AddCohabitatingResources(corev1.Resource("events"), eventsv1.Resource("events"))
 	overrides, err := genericoptions.ParseEtcdServersOverrides(etcd.EtcdServersOverrides)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, override := range overrides {
 		factory.SetEtcdLocation(override.GroupResource, override.Servers)
@@ -61,25 +63,64 @@ func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs 
 		clients.addEtcdChecks(c, etcd.StorageConfig, overrides)
 	}
 	if err := etcd.ApplyWithStorageFactoryTo(factory, c); err != nil {
-		return err
+		return nil, err
 	}
 	cacheSizes, err := genericoptions.ParseWatchCacheSizes(etcd.WatchCacheSizes)
 	if err != nil {
-		return fmt.Errorf("--watch-cache-sizes: %w", err)
+		return nil, fmt.Errorf("--watch-cache-sizes: %w", err)
 	}
 	cached := func(r schema.GroupResource) bool {
 		size, ok := cacheSizes[r]
 		return etcd.EnableWatchCache && (!ok || size > 0)
 	}
-	c.RESTOptionsGetter = hubOptions{RESTOptionsGetter: c.RESTOptionsGetter, etcd: clients, cached: cached}
-	return nil
+	s := &stores{options: etcd, clients: clients, cached: cached}
+	c.RESTOptionsGetter = hubOptions{s.share(c.RESTOptionsGetter)}
+	return s, nil
 }
 
-// hubOptions stores objects through hubCodec and shared connections.
+// stores are where all objects are.
+type stores struct {
+	options genericoptions.EtcdOptions
+	clients *etcdClients
+	cached  func(schema.GroupResource) bool
+}
+
+// share returns the options of g on the shared connections.
+func (s *stores) share(g genericregistry.RESTOptionsGetter) genericregistry.RESTOptionsGetter {
+	return sharedOptions{g, s}
+}
+
+// in returns the options of a group that is stored as the given versions, the first of
+// them when it is written.
+func (s *stores) in(codecs serializer.CodecFactory, transformers value.ResourceTransformers, versions ...schema.GroupVersion) genericregistry.RESTOptionsGetter {
+	options := s.options
+	options.StorageConfig.Codec = codecs.LegacyCodec(versions...)
+	options.StorageConfig.EncodeVersioner = runtime.NewMultiGroupVersioner(versions[0], schema.GroupKind{Group: versions[0].Group})
+	return s.share(options.CreateRESTOptionsGetter(&genericoptions.SimpleStorageFactory{StorageConfig: options.StorageConfig}, transformers))
+}
+
+// sharedOptions stores objects over shared connections.
+type sharedOptions struct {
+	genericregistry.RESTOptionsGetter
+	stores *stores
+}
+
+// GetRESTOptions implements generic.RESTOptionsGetter.
+func (s sharedOptions) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (genericregistry.RESTOptions, error) {
+	options, err := s.RESTOptionsGetter.GetRESTOptions(resource, example)
+	if err != nil {
+		return options, err
+	}
+	options.Decorator = s.stores.clients.raw
+	if s.stores.cached(resource) {
+		options.Decorator = s.stores.clients.cached
+	}
+	return options, nil
+}
+
+// hubOptions stores objects through hubCodec.
 type hubOptions struct {
 	genericregistry.RESTOptionsGetter
-	etcd   *etcdClients
-	cached func(schema.GroupResource) bool
 }
 
 // GetRESTOptions implements generic.RESTOptionsGetter.
@@ -91,10 +132,6 @@ func (h hubOptions) GetRESTOptions(resource schema.GroupResource, example runtim
 	config := *options.StorageConfig
 	config.Codec = hubCodec{config.Codec}
 	options.StorageConfig = &config
-	options.Decorator = h.etcd.raw
-	if h.cached(resource) {
-		options.Decorator = h.etcd.cached
-	}
 	return options, nil
 }
 
