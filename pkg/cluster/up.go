@@ -64,7 +64,10 @@ func Up(ctx context.Context, o Options) (err error) {
 			return fmt.Errorf("the cluster in %s runs, with %d nodes and not %d: `leme node add` and `leme node remove` change that", d, kept.Nodes, o.Config.Nodes)
 		}
 		o.Out.Printf("The cluster in %s is running already (process %d).", d, pid)
-		return follow(ctx, d, o, nil)
+		if err := follow(ctx, d, o, nil); !errors.Is(err, errHolderGone) {
+			return err
+		}
+		return Up(ctx, o) // it was about to end
 	}
 	defer l.release()
 	defer func() {
@@ -347,6 +350,9 @@ func (p *process) end() {
 	}
 }
 
+// errHolderGone is why a process that runs the cluster cannot be followed any more.
+var errHolderGone = errors.New("the process of the cluster has ended")
+
 // follow shows the progress of a start until the cluster answers. process is nil if
 // another one has started it.
 func follow(ctx context.Context, d dataDir, o Options, p *process) error {
@@ -375,6 +381,11 @@ func follow(ctx context.Context, d dataDir, o Options, p *process) error {
 			if s.Ready {
 				o.Out.Done()
 				return announce(d, s, o.Out)
+			}
+		} else if p == nil && noneAnswers(err) {
+			if l, _, err := tryLock(d); err == nil && l != nil {
+				l.release()
+				return errHolderGone
 			}
 		}
 		select {
