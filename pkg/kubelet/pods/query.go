@@ -126,7 +126,7 @@ func (m *Manager) ContainerLog(uid types.UID, container string, previous bool) (
 		}
 	}
 	// A container that has ended and waits to be started anew is itself the previous one.
-	if previous && c != nil && !(c.State == runtime.Exited && m.restarting(uid, container)) {
+	if previous && c != nil && (c.State != runtime.Exited || !m.restarting(uid, container)) {
 		if c = state.Previous(container); c == nil {
 			return "", "", fmt.Errorf("previous terminated container %q in pod %q not found", container, m.podName(uid))
 		}

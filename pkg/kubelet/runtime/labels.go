@@ -9,8 +9,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/dump"
 	kubelettypes "k8s.io/kubelet/pkg/types"
+	"k8s.io/utils/dump"
 )
 
 // Annotations on containers, as the original writes them.
