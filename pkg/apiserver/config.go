@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
+	genericadmission "k8s.io/apiserver/pkg/admission"
+	webhookinitializer "k8s.io/apiserver/pkg/admission/plugin/webhook/initializer"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	"k8s.io/apiserver/pkg/server"
@@ -129,8 +131,14 @@ func (o *Options) applyAuth(ctx context.Context, c *config) error {
 		return err
 	}
 	c.Authorization.Authorizer, c.RuleResolver = c.authz.Authorizer, c.authz.Rules
+	services, err := serviceresolver.New(c.informers, o.AggregatorRouting, c.LoopbackClientConfig.Host)
+	if err != nil {
+		return err
+	}
+	identity := webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, c.EgressSelector, c.LoopbackClientConfig, c.TracerProvider)
 	return o.Admission.ApplyTo(c.Config, admission.Dependencies{
-		Client: c.client, Dynamic: c.dynamic, Informers: c.informers, Serves: c.MergedResourceConfig.ResourceEnabled,
+		Client: c.client, Dynamic: c.dynamic, Informers: c.informers, Scheme: c.scheme, Serves: c.MergedResourceConfig.ResourceEnabled,
+		Initializers: []genericadmission.PluginInitializer{webhookinitializer.NewPluginInitializer(identity, services)},
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/events"
@@ -19,8 +20,23 @@ func (v version) ownHub(s *runtime.Scheme) error {
 		if t.PkgPath() == metaPackage {
 			continue
 		}
-		s.AddKnownTypeWithName(internal(v.Group).WithKind(kind), reflect.New(t).Interface().(runtime.Object))
+		obj := reflect.New(t).Interface().(runtime.Object)
+		s.AddKnownTypeWithName(internal(v.Group).WithKind(kind), obj)
+		if err := s.AddConversionFunc(obj, obj, copyObject); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// copyObject converts between a type and itself, for who has both objects: admission,
+// which shows webhooks and policies a version of what will be stored. They share
+// what they point to.
+func copyObject(in, out any, _ conversion.Scope) error {
+	kind := out.(runtime.Object).GetObjectKind()
+	gvk := kind.GroupVersionKind()
+	reflect.ValueOf(out).Elem().Set(reflect.ValueOf(in).Elem())
+	kind.SetGroupVersionKind(gvk)
 	return nil
 }
 

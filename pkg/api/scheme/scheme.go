@@ -10,6 +10,7 @@ package scheme
 import (
 	"fmt"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -31,6 +32,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 
+	"github.com/leme-k8s/leme/pkg/api/admissionregistration"
 	"github.com/leme-k8s/leme/pkg/api/apps"
 	"github.com/leme-k8s/leme/pkg/api/authentication"
 	"github.com/leme-k8s/leme/pkg/api/authorization"
@@ -65,6 +67,7 @@ type version struct {
 // in which objects are stored, comes first.
 var versions = []version{
 	{corev1.SchemeGroupVersion, corev1.AddToScheme, core.AddDefaults, core.AddFieldLabels, coreHub},
+	{admissionregistrationv1.SchemeGroupVersion, admissionregistrationv1.AddToScheme, admissionregistration.AddDefaults, admissionregistration.AddFieldLabels, nil},
 	{appsv1.SchemeGroupVersion, appsv1.AddToScheme, apps.AddDefaults, apps.AddFieldLabels, nil},
 	{authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme, authentication.AddDefaults, authentication.AddFieldLabels, nil},
 	{authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme, authorization.AddDefaults, authorization.AddFieldLabels, nil},

@@ -1,12 +1,10 @@
 package admission
 
 import (
-	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
 
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/reviews"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/served"
 )
 
@@ -18,19 +16,9 @@ func (i ownInitializer) Initialize(p admission.Interface) {
 		w.SetServed(i.d.Serves)
 	}
 	if w, ok := p.(initializer.WantsExcludedAdmissionResources); ok {
-		w.SetExcludedAdmissionResources(excluded())
+		w.SetExcludedAdmissionResources(reviews.Resources())
 	}
-}
-
-// excluded are the questions to the server about itself, which webhooks and
-// policies must not be able to answer or to forbid.
-func excluded() []schema.GroupResource {
-	return []schema.GroupResource{
-		{Group: authenticationv1.GroupName, Resource: "selfsubjectreviews"},
-		{Group: authenticationv1.GroupName, Resource: "tokenreviews"},
-		{Group: authorizationv1.GroupName, Resource: "localsubjectaccessreviews"},
-		{Group: authorizationv1.GroupName, Resource: "selfsubjectaccessreviews"},
-		{Group: authorizationv1.GroupName, Resource: "selfsubjectrulesreviews"},
-		{Group: authorizationv1.GroupName, Resource: "subjectaccessreviews"},
+	if w, ok := p.(initializer.WantsManifestLoaders); ok {
+		w.SetManifestLoaders(manifestLoaders(i.d.Scheme))
 	}
 }

@@ -19,12 +19,11 @@ import (
 	"github.com/spf13/pflag"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle"
-	mutatingpolicy "k8s.io/apiserver/pkg/admission/plugin/policy/mutating"
-	validatingpolicy "k8s.io/apiserver/pkg/admission/plugin/policy/validating"
 	mutatingwebhook "k8s.io/apiserver/pkg/admission/plugin/webhook/mutating"
 	validatingwebhook "k8s.io/apiserver/pkg/admission/plugin/webhook/validating"
 	"k8s.io/apiserver/pkg/server"
@@ -47,6 +46,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/persistentvolumeclaimresize"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/podsecurity"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/podtopologylabels"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/policies"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/priority"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/runtimeclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/serviceaccount"
@@ -65,7 +65,7 @@ type Options struct {
 type plugin struct {
 	name string
 	// new makes it from its section of the configuration file; nil for those that
-	// k8s.io/apiserver registers.
+	// k8s.io/apiserver can register itself.
 	new admission.Factory
 	// off by default.
 	off bool
@@ -105,9 +105,9 @@ func (o *Options) plugins() []plugin {
 		{name: certificatesubjectrestriction.PluginName, new: configless(certificatesubjectrestriction.New)},
 		{name: defaultingressclass.PluginName, new: configless(defaultingressclass.New), needs: v1("networking.k8s.io", "ingressclasses")},
 		{name: podtopologylabels.PluginName, new: configless(podtopologylabels.New)},
-		{name: mutatingpolicy.PluginName, needs: registration.WithResource("mutatingadmissionpolicies")},
+		{name: policies.Mutating, new: policies.NewMutating, needs: registration.WithResource("mutatingadmissionpolicies")},
 		{name: mutatingwebhook.PluginName, needs: registration.WithResource("mutatingwebhookconfigurations")},
-		{name: validatingpolicy.PluginName, needs: registration.WithResource("validatingadmissionpolicies")},
+		{name: policies.Validating, new: policies.NewValidating, needs: registration.WithResource("validatingadmissionpolicies")},
 		{name: validatingwebhook.PluginName, needs: registration.WithResource("validatingwebhookconfigurations")},
 	}
 }
@@ -116,6 +116,10 @@ func (o *Options) plugins() []plugin {
 func NewOptions() *Options {
 	o := &Options{generic: genericoptions.NewAdmissionOptions(), NotReadySeconds: 300, UnreachableSeconds: 300}
 	o.generic.RecommendedPluginOrder = nil
+	o.generic.Plugins = admission.NewPlugins()
+	lifecycle.Register(o.generic.Plugins)
+	mutatingwebhook.Register(o.generic.Plugins)
+	validatingwebhook.Register(o.generic.Plugins)
 	o.generic.DefaultOffPlugins = sets.New[string]()
 	for _, p := range o.plugins() {
 		o.generic.RecommendedPluginOrder = append(o.generic.RecommendedPluginOrder, p.name)
@@ -148,10 +152,11 @@ type Dependencies struct {
 	Dynamic dynamic.Interface
 	// Informers are this server's own, which have not started.
 	Informers informers.SharedInformerFactory
+	// Scheme knows the kinds that plugins read from files.
+	Scheme *runtime.Scheme
 	// Serves says which resources this server has; nil means all.
 	Serves func(schema.GroupVersionResource) bool
-	// Initializers give plugins what only the server has: the way to webhooks, the
-	// schemas of its types.
+	// Initializers give plugins what only the server has: the way to webhooks.
 	Initializers []admission.PluginInitializer
 }
 

@@ -4,6 +4,7 @@ package registry
 import (
 	"maps"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -24,6 +25,13 @@ import (
 	authenticationreview "github.com/leme-k8s/leme/pkg/apiserver/authentication/review"
 	"github.com/leme-k8s/leme/pkg/apiserver/authorization/rbac"
 	authorizationreview "github.com/leme-k8s/leme/pkg/apiserver/authorization/review"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/mutatingadmissionpolicy"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/mutatingadmissionpolicybinding"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/mutatingwebhookconfiguration"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/params"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/validatingadmissionpolicy"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/validatingadmissionpolicybinding"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/validatingwebhookconfiguration"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/controllerrevision"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/daemonset"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/deployment"
@@ -89,6 +97,14 @@ func Groups(c Config) []Group {
 			c.podsAndOthers,
 			replicationcontroller.Storage,
 			resourcequota.Storage,
+		}},
+		{admissionregistrationv1.SchemeGroupVersion, []Resource{
+			c.parameterized(mutatingadmissionpolicy.Storage),
+			c.parameterized(mutatingadmissionpolicybinding.Storage),
+			mutatingwebhookconfiguration.Storage,
+			c.parameterized(validatingadmissionpolicy.Storage),
+			c.parameterized(validatingadmissionpolicybinding.Storage),
+			validatingwebhookconfiguration.Storage,
 		}},
 		{appsv1.SchemeGroupVersion, []Resource{
 			controllerrevision.Storage,
@@ -160,6 +176,13 @@ func Groups(c Config) []Group {
 func (c Config) guarded(storage func(generic.Options, *rbac.Guard) (generic.Storage, error)) Resource {
 	return func(o generic.Options) (generic.Storage, error) {
 		return storage(o, rbac.NewGuard(c.Authorization.Authorizer, c.Authorization.RBAC))
+	}
+}
+
+// parameterized lets nobody name parameters that they cannot read.
+func (c Config) parameterized(storage func(generic.Options, *params.Guard) (generic.Storage, error)) Resource {
+	return func(o generic.Options) (generic.Storage, error) {
+		return storage(o, params.NewGuard(c.Authorization.Authorizer, c.Client))
 	}
 }
 

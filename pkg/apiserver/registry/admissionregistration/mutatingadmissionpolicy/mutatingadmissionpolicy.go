@@ -1,0 +1,62 @@
+// Package mutatingadmissionpolicy serves admissionregistration.k8s.io/v1 MutatingAdmissionPolicy.
+package mutatingadmissionpolicy
+
+import (
+	"context"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/leme-k8s/leme/pkg/api/admissionregistration"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/params"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+type policy = admissionregistrationv1.MutatingAdmissionPolicy
+
+// Storage returns the storage of mutatingadmissionpolicies. Who
+// writes a policy must be allowed to read its parameters.
+func Storage(o generic.Options, guard *params.Guard) (generic.Storage, error) {
+	r := resource
+	r.Validate = func(ctx context.Context, p *policy) field.ErrorList {
+		errs := admissionregistration.ValidateMutatingAdmissionPolicy(p)
+		if len(errs) > 0 {
+			return errs
+		}
+		return guard.Kind(ctx, p.Spec.ParamKind)
+	}
+	r.ValidateUpdate = func(ctx context.Context, p, old *policy) field.ErrorList {
+		errs := admissionregistration.ValidateMutatingAdmissionPolicyUpdate(p, old)
+		if len(errs) > 0 || equality.Semantic.DeepEqual(p.Spec.ParamKind, old.Spec.ParamKind) {
+			return errs
+		}
+		return guard.Kind(ctx, p.Spec.ParamKind)
+	}
+	return generic.NewStorage(r, o)
+}
+
+var resource = generic.Resource[*policy]{
+	GroupVersion:  admissionregistrationv1.SchemeGroupVersion,
+	Name:          "mutatingadmissionpolicies",
+	Singular:      "mutatingadmissionpolicy",
+	Categories:    []string{"api-extensions"},
+	ClusterScoped: true,
+	New:           func() *policy { return &policy{} },
+	NewList:       func() runtime.Object { return &admissionregistrationv1.MutatingAdmissionPolicyList{} },
+
+	Generation:             generic.SpecChanged[*policy],
+	RequireResourceVersion: true,
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Mutations", "integer", "Mutation indicates the number of mutations rules defined in this configuration"),
+		generic.Column("ParamKind", "string", "ParamKind specifies the kind of resources used to parameterize this policy"),
+		generic.AgeColumn,
+	},
+	Cells: func(p *policy) []any {
+		return []any{p.Name, int64(len(p.Spec.Mutations)), params.PrintKind(p.Spec.ParamKind), generic.Age(p.CreationTimestamp)}
+	},
+}

@@ -1,0 +1,49 @@
+// Package validatingwebhookconfiguration serves admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration.
+package validatingwebhookconfiguration
+
+import (
+	"context"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/admissionregistration"
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/reviews"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of validatingwebhookconfigurations.
+func Storage(o generic.Options) (generic.Storage, error) {
+	return generic.NewStorage(resource, o)
+}
+
+type configuration = admissionregistrationv1.ValidatingWebhookConfiguration
+
+var resource = generic.Resource[*configuration]{
+	GroupVersion:  admissionregistrationv1.SchemeGroupVersion,
+	Name:          "validatingwebhookconfigurations",
+	Singular:      "validatingwebhookconfiguration",
+	Categories:    []string{"api-extensions"},
+	ClusterScoped: true,
+	New:           func() *configuration { return &configuration{} },
+	NewList:       func() runtime.Object { return &admissionregistrationv1.ValidatingWebhookConfigurationList{} },
+
+	Generation:             func(c, old *configuration) bool { return !equality.Semantic.DeepEqual(c.Webhooks, old.Webhooks) },
+	RequireResourceVersion: true,
+	Validate:               generic.Check(admissionregistration.ValidateValidatingWebhookConfiguration),
+	ValidateUpdate:         generic.CheckUpdate(admissionregistration.ValidateValidatingWebhookConfigurationUpdate),
+	Warnings: func(_ context.Context, c, _ *configuration) []string {
+		return admissionregistration.WarnValidatingWebhookConfiguration(c, reviews.Resources())
+	},
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Webhooks", "integer", "Webhooks indicates the number of webhooks registered in this configuration"),
+		generic.AgeColumn,
+	},
+	Cells: func(c *configuration) []any {
+		return []any{c.Name, int64(len(c.Webhooks)), generic.Age(c.CreationTimestamp)}
+	},
+}
