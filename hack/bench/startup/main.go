@@ -119,6 +119,8 @@ func start(c *bench.Cluster) ([]time.Duration, error) {
 	if err != nil {
 		return nil, errors.Join(err, wait())
 	}
+	up := make(chan error, 1)
+	go func() { up <- wait() }()
 	var times []time.Duration
 	for _, step := range []func(context.Context, *kubernetes.Clientset) (bool, error){ready, nodeReady(began), podRunning, reached} {
 		for {
@@ -129,13 +131,21 @@ func start(c *bench.Cluster) ([]time.Duration, error) {
 			if done {
 				break
 			}
+			select {
+			case err := <-up:
+				if err != nil {
+					return nil, err
+				}
+				up <- nil
+			default:
+			}
 			if err := bench.Pause(ctx); err != nil {
 				return nil, fmt.Errorf("waiting for: %s: %w", steps[len(times)], err)
 			}
 		}
 		times = append(times, time.Since(began))
 	}
-	if err := wait(); err != nil {
+	if err := <-up; err != nil {
 		return nil, err
 	}
 	background := metav1.DeletePropagationBackground
