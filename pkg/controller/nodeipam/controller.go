@@ -75,23 +75,28 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		taken = append(taken, cidrs...)
 	}
 	before := node.DeepCopy()
-	for _, r := range c.ranges {
-		cidr, err := r.free(taken)
+	next := make([]int, len(c.ranges))
+	for k, r := range c.ranges {
+		i, err := r.free(taken)
 		if err != nil {
 			c.events.Eventf(node, corev1.EventTypeNormal, "CIDRNotAvailable", "Node %s status is now: CIDRNotAvailable", node.Name)
 			return reconcile.Result{}, err
 		}
-		node.Spec.PodCIDRs = append(node.Spec.PodCIDRs, cidr.String())
+		node.Spec.PodCIDRs = append(node.Spec.PodCIDRs, r.part(i).String())
+		next[k] = i + 1
 	}
 	node.Spec.PodCIDR = node.Spec.PodCIDRs[0]
 	if err := c.client.Patch(ctx, node, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return reconcile.Result{}, fmt.Errorf("giving node %s its pod addresses: %w", node.Name, err)
 	}
+	for k, r := range c.ranges {
+		r.next = next[k]
+	}
 	return reconcile.Result{}, nil
 }
 
-// free returns a part that overlaps with nothing that is taken.
-func (r *ranges) free(taken []*net.IPNet) (*net.IPNet, error) {
+// free returns the number of a part that overlaps with nothing that is taken.
+func (r *ranges) free(taken []*net.IPNet) (int, error) {
 	ones, bits := r.cluster.Mask.Size()
 	n := 1 << (r.mask - ones)
 	used := make([]bool, n)
@@ -104,15 +109,15 @@ func (r *ranges) free(taken []*net.IPNet) (*net.IPNet, error) {
 	}
 	for k := range n {
 		if i := (r.next + k) % n; !used[i] {
-			r.next = (i + 1) % n
-			return r.part(i, bits), nil
+			return i, nil
 		}
 	}
-	return nil, errors.New("no range is left in " + r.cluster.String())
+	return 0, errors.New("no range is left in " + r.cluster.String())
 }
 
 // part returns the i-th part.
-func (r *ranges) part(i, bits int) *net.IPNet {
+func (r *ranges) part(i int) *net.IPNet {
+	_, bits := r.cluster.Mask.Size()
 	base := new(big.Int).SetBytes(r.cluster.IP.Mask(r.cluster.Mask))
 	base.Add(base, new(big.Int).Lsh(big.NewInt(int64(i)), uint(bits-r.mask)))
 	return &net.IPNet{IP: base.FillBytes(make([]byte, bits/8)), Mask: net.CIDRMask(r.mask, bits)}
