@@ -37,7 +37,12 @@ func AddDefaults(*runtime.Scheme) error { return nil }
 // AddFieldLabels registers the field selectors that kinds of the group take
 // besides those that every kind takes.
 func AddFieldLabels(s *runtime.Scheme) error {
-	return rules.FieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest"), "spec.signerName")
+	for _, kind := range []string{"CertificateSigningRequest", "ClusterTrustBundle"} {
+		if err := rules.FieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind(kind), "spec.signerName"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ParseRequest reads the PEM-encoded PKCS#10 request of a CertificateSigningRequest.
@@ -103,8 +108,10 @@ func ValidateSignerName(name string, p *field.Path) field.ErrorList {
 		return field.ErrorList{field.Invalid(p, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'")}
 	}
 	var errs field.ErrorList
-	for _, detail := range validation.IsDNS1123Subdomain(domain) {
-		errs = append(errs, field.Invalid(p, domain, fmt.Sprintf("validating domain name %q: %s", domain, detail)))
+	for _, label := range strings.Split(domain, ".") {
+		for _, detail := range validation.IsDNS1123Label(label) {
+			errs = append(errs, field.Invalid(p, domain, fmt.Sprintf("validating label %q: %s", label, detail)))
+		}
 	}
 	if !strings.Contains(domain, ".") {
 		errs = append(errs, field.Invalid(p, domain, "should be a domain with at least two segments separated by dots"))

@@ -22,3 +22,12 @@ func TestCertificateSigningRequest(t *testing.T) {
 		})
 	}
 }
+
+func TestClusterTrustBundle(t *testing.T) {
+	apitest.Run(t, "testdata/clustertrustbundle.txtar", apitest.Kind[certificatesv1.ClusterTrustBundle, *certificatesv1.ClusterTrustBundle]{
+		Path:        "/apis/certificates.k8s.io/v1/clustertrustbundles",
+		AddDefaults: AddDefaults,
+		Create:      ValidateClusterTrustBundle,
+		Update:      ValidateClusterTrustBundleUpdate,
+	})
+}

@@ -1,0 +1,69 @@
+// Package flowcontrol knows what is true of FlowSchema and
+// PriorityLevelConfiguration wherever they are handled: defaults, and what makes
+// them invalid (the Validate functions). Two objects of each kind are mandatory and
+// have to say what the API server expects of them.
+package flowcontrol
+
+import (
+	"cmp"
+
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
+)
+
+// AddDefaults registers the defaulting functions of the group.
+func AddDefaults(s *runtime.Scheme) error {
+	rules.Default(s, func(f *flowcontrolv1.FlowSchema) {
+		f.Spec.MatchingPrecedence = cmp.Or(f.Spec.MatchingPrecedence, 1000)
+	})
+	rules.Default(s, func(p *flowcontrolv1.PriorityLevelConfiguration) {
+		if e := p.Spec.Exempt; e != nil {
+			set(&e.NominalConcurrencyShares, 0)
+			set(&e.LendablePercent, 0)
+		}
+		l := p.Spec.Limited
+		if l == nil {
+			return
+		}
+		set(&l.NominalConcurrencyShares, 30)
+		set(&l.LendablePercent, 0)
+		if q := l.LimitResponse.Queuing; q != nil {
+			q.Queues = cmp.Or(q.Queues, 64)
+			q.HandSize = cmp.Or(q.HandSize, 8)
+			q.QueueLengthLimit = cmp.Or(q.QueueLengthLimit, 50)
+		}
+	})
+	return nil
+}
+
+// AddFieldLabels registers nothing: kinds of the group take the field selectors
+// that every kind takes.
+func AddFieldLabels(*runtime.Scheme) error { return nil }
+
+func set(p **int32, value int32) {
+	if *p == nil {
+		*p = &value
+	}
+}
+
+var specPath = field.NewPath("spec")
+
+// validateConditionTypes wants a type in each condition, and no type twice.
+func validateConditionTypes[T ~string](types []T) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[T]bool{}
+	for i, t := range types {
+		p := field.NewPath("status", "conditions").Index(i).Child("type")
+		switch {
+		case t == "":
+			errs = append(errs, field.Required(p, ""))
+		case seen[t]:
+			errs = append(errs, field.Duplicate(p, t))
+		}
+		seen[t] = true
+	}
+	return errs
+}
