@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -49,8 +48,10 @@ type config struct {
 	authz     *authorization.Authorization
 	nodePorts *service.NodePorts
 	stores    *stores
-	// services are where Services are that the server itself calls.
+	// services are where Services are that the server itself calls, identity is what it
+	// shows to webhooks.
 	services webhook.ServiceResolver
+	identity webhook.AuthenticationInfoResolverWrapper
 }
 
 // newConfig turns the flags into a configuration, but for who may do what.
@@ -73,9 +74,6 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 		return nil, err
 	}
 	if err := c.newClients(); err != nil {
-		return nil, err
-	}
-	if c.services, err = serviceresolver.New(c.informers, o.AggregatorRouting, c.LoopbackClientConfig.Host); err != nil {
 		return nil, err
 	}
 	if err := o.Features.ApplyTo(c.Config, c.client, c.informers); err != nil {
@@ -131,14 +129,13 @@ func (o *Options) applyAuth(ctx context.Context, c *config) error {
 		return err
 	}
 	c.Authorization.Authorizer, c.RuleResolver = c.authz.Authorizer, c.authz.Rules
-	services, err := serviceresolver.New(c.informers, o.AggregatorRouting, c.LoopbackClientConfig.Host)
-	if err != nil {
+	if c.services, err = serviceresolver.New(c.informers, o.AggregatorRouting, c.LoopbackClientConfig.Host); err != nil {
 		return err
 	}
-	identity := webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, c.EgressSelector, c.LoopbackClientConfig, c.TracerProvider)
+	c.identity = webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, c.EgressSelector, c.LoopbackClientConfig, c.TracerProvider)
 	return o.Admission.ApplyTo(c.Config, admission.Dependencies{
 		Client: c.client, Dynamic: c.dynamic, Informers: c.informers, Scheme: c.scheme, Serves: c.MergedResourceConfig.ResourceEnabled,
-		Initializers: []genericadmission.PluginInitializer{webhookinitializer.NewPluginInitializer(identity, services)},
+		Initializers: []genericadmission.PluginInitializer{webhookinitializer.NewPluginInitializer(c.identity, c.services)},
 	})
 }
 
@@ -207,8 +204,6 @@ func defaultAPIs(s *runtime.Scheme) *serverstorage.ResourceConfig {
 	c := serverstorage.NewResourceConfig()
 	c.EnableVersions(s.PrioritizedVersionsAllGroups()...)
 	c.DisableResources(
-		autoscalingv1.SchemeGroupVersion.WithResource("horizontalpodautoscalers"),
-		certificatesv1.SchemeGroupVersion.WithResource("clustertrustbundles"),
 		certificatesv1.SchemeGroupVersion.WithResource("podcertificaterequests"),
 	)
 	return c

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	apiextensionsfeatures "k8s.io/apiextensions-apiserver/pkg/features"
 	"k8s.io/apimachinery/pkg/util/sets"
 	genericfeatures "k8s.io/apiserver/pkg/features"
 	cliflag "k8s.io/component-base/cli/flag"
@@ -12,9 +13,10 @@ import (
 	"github.com/leme-k8s/leme/pkg/component"
 )
 
-// heeded are the feature gates that are wholly the library's affair, so that they
+// heeded are the feature gates that are wholly the libraries' affair, so that they
 // can be switched.
 var heeded = sets.New(
+	apiextensionsfeatures.CRDObservedGenerationTracking,
 	genericfeatures.APIResponseCompression,
 	genericfeatures.APIServingWithRoutine,
 	genericfeatures.AggregatedDiscoveryRemoveBetaType,

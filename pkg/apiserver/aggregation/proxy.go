@@ -50,6 +50,9 @@ func (p *Proxy) Handler(s *apiregistrationv1.APIService) http.Handler {
 		(&httputil.ReverseProxy{
 			Rewrite:   func(out *httputil.ProxyRequest) { out.SetURL(&url.URL{Scheme: "https", Host: at.Host}) },
 			Transport: transport.NewAuthProxyRoundTripper(user.GetName(), user.GetUID(), user.GetGroups(), user.GetExtra(), rt),
+			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+				http.Error(w, err.Error(), http.StatusBadGateway)
+			},
 		}).ServeHTTP(w, r)
 	})
 }

@@ -7,19 +7,14 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/emicklei/go-restful/v3"
-
 	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	crdlisters "k8s.io/apiextensions-apiserver/pkg/client/listers/apiextensions/v1"
 	crdbuilder "k8s.io/apiextensions-apiserver/pkg/controller/openapi/builder"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apiserver/pkg/server/mux"
-	"k8s.io/apiserver/pkg/server/routes"
-	"k8s.io/kube-openapi/pkg/builder"
+	"k8s.io/klog/v2"
 	"k8s.io/kube-openapi/pkg/cached"
-	"k8s.io/kube-openapi/pkg/common"
-	"k8s.io/kube-openapi/pkg/common/restfuladapter"
 	"k8s.io/kube-openapi/pkg/handler"
 	"k8s.io/kube-openapi/pkg/handler3"
 	"k8s.io/kube-openapi/pkg/spec3"
@@ -41,17 +36,13 @@ func established(lister crdlisters.CustomResourceDefinitionLister) ([]*apiextens
 
 // revision changes whenever the specification of crd does.
 func revision(crd *apiextensionsv1.CustomResourceDefinition) string {
-	return fmt.Sprintf("%s,%d;", crd.UID, crd.Generation)
+	return fmt.Sprintf("%s,%d", crd.UID, crd.Generation)
 }
 
-// builtinV2 is the document of the kinds that servers have in their code.
-func builtinV2(services []*restful.WebService, config *common.Config) (*spec.Swagger, error) {
-	s, err := builder.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(services), config)
-	if err != nil {
-		return nil, err
-	}
-	s.Definitions = handler.PruneDefaults(s.Definitions)
-	return s, nil
+// undocumented is what becomes of a resource that cannot be described: others must not
+// suffer.
+func undocumented(crd *apiextensionsv1.CustomResourceDefinition, err error) {
+	klog.Background().Error(err, "No OpenAPI document of a custom resource", "crd", crd.Name)
 }
 
 // customV2 is the document of built-in kinds and of what is defined at the moment.
@@ -71,10 +62,11 @@ func (c *customV2) Get() (*spec.Swagger, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	etag := "builtin;"
+	revisions := []string{"built-in"}
 	for _, crd := range crds {
-		etag += revision(crd)
+		revisions = append(revisions, revision(crd))
 	}
+	etag := strings.Join(revisions, ";")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -90,7 +82,8 @@ func (c *customV2) Get() (*spec.Swagger, string, error) {
 		part := c.parts[revision(crd)]
 		if part == nil {
 			if part, err = customResourceV2(crd); err != nil {
-				return nil, "", fmt.Errorf("%s: %w", crd.Name, err)
+				undocumented(crd, err)
+				part = &spec.Swagger{}
 			}
 		}
 		parts[revision(crd)] = part
@@ -123,25 +116,25 @@ func customResourceV2(crd *apiextensionsv1.CustomResourceDefinition) (*spec.Swag
 	return all, nil
 }
 
-// customV3 serves a document of each version, built-in or defined at the moment.
+// customV3 serves a document of each version that is defined at the moment.
 type customV3 struct {
 	documents *handler3.OpenAPIService
 	mux       *mux.PathRecorderMux
-	builtin   map[string]bool
+	builtin   *builtinV3
 	crds      crdlisters.CustomResourceDefinitionLister
 
 	mu        sync.Mutex
 	revisions map[string]string // by path
 }
 
-func newCustomV3(services []*restful.WebService, config *common.OpenAPIV3Config, crds crdlisters.CustomResourceDefinitionLister) (*customV3, error) {
-	c := &customV3{mux: mux.NewPathRecorderMux("openapi"), builtin: map[string]bool{}, crds: crds, revisions: map[string]string{}}
-	all := restful.NewContainer()
-	for _, s := range services {
-		c.builtin[strings.TrimPrefix(s.RootPath(), "/")] = true
-		all.Add(s)
+func newCustomV3(builtin *builtinV3, crds crdlisters.CustomResourceDefinitionLister) (*customV3, error) {
+	c := &customV3{
+		documents: handler3.NewOpenAPIService(), mux: mux.NewPathRecorderMux("openapi"),
+		builtin: builtin, crds: crds, revisions: map[string]string{},
 	}
-	c.documents = routes.OpenAPI{V3Config: config}.InstallV3(all, c.mux)
+	if err := c.documents.RegisterOpenAPIV3VersionedService("/openapi/v3", c.mux); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -162,14 +155,14 @@ func (c *customV3) update() (bool, error) {
 	for _, crd := range crds {
 		for _, v := range crd.Spec.Versions {
 			path := "apis/" + crd.Spec.Group + "/" + v.Name
-			if !v.Served || c.builtin[path] {
+			if !v.Served || c.builtin.documents[path] != nil {
 				continue
 			}
 			if versions[path] == nil {
 				versions[path] = &version{name: v.Name}
 			}
 			versions[path].crds = append(versions[path].crds, crd)
-			versions[path].revision += revision(crd)
+			versions[path].revision += revision(crd) + ";"
 		}
 	}
 	c.mu.Lock()
@@ -201,7 +194,8 @@ func customVersionV3(crds []*apiextensionsv1.CustomResourceDefinition, version s
 	for _, crd := range crds {
 		s, err := crdbuilder.BuildOpenAPIV3(crd, version, crdbuilder.Options{IncludeSelectableFields: true})
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", crd.Name, err)
+			undocumented(crd, err)
+			continue
 		}
 		all = append(all, s)
 	}

@@ -111,9 +111,13 @@ func (d *Documents) buildV2() (http.Handler, follower, error) {
 
 // buildV3 makes a document of each version.
 func (d *Documents) buildV3() (http.Handler, follower, error) {
-	custom, err := newCustomV3(d.webServices(), d.V3, d.CRDs)
+	builtin, err := newBuiltinV3(d.webServices(), d.V3)
 	if err != nil {
 		return nil, nil, err
 	}
-	return serveV3(custom)
+	custom, err := newCustomV3(builtin, d.CRDs)
+	if err != nil {
+		return nil, nil, err
+	}
+	return serveV3(builtin, custom)
 }

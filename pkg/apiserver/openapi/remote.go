@@ -3,13 +3,13 @@ package openapi
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/client-go/tools/cache"
@@ -187,29 +187,27 @@ func documents(of []*remote) []*spec.Swagger {
 }
 
 // serveV3 serves the documents of local and of all aggregated API servers.
-func serveV3(local *customV3) (http.Handler, follower, error) {
-	if _, err := local.update(); err != nil {
-		return nil, nil, err
-	}
+func serveV3(builtin *builtinV3, custom *customV3) (http.Handler, follower, error) {
 	m := mux.NewPathRecorderMux("openapi")
-	all, err := aggregatorv3.BuildAndRegisterAggregator(aggregatorv3.NewDownloader(), server.NewEmptyDelegateWithCustomHandler(local), nil, nil, m)
+	all, err := aggregatorv3.BuildAndRegisterAggregator(aggregatorv3.NewDownloader(), server.NewEmptyDelegate(), nil, nil, m)
 	if err != nil {
 		return nil, nil, err
 	}
-	names := slices.DeleteFunc(all.GetAPIServiceNames(), func(name string) bool { return !aggregatorv3.IsLocalAPIService(name) })
+	const builtinName, customName = "built-in", "custom"
+	all.AddUpdateAPIService(builtin, &apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: builtinName}})
+	all.AddUpdateAPIService(custom, &apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: customName}})
+	if err := all.UpdateAPIServiceSpec(builtinName); err != nil {
+		return nil, nil, err
+	}
 	var mu sync.Mutex
 	update := func() error {
 		mu.Lock() // or somebody would be told of a change before it can be seen
 		defer mu.Unlock()
-		changed, err := local.update()
+		changed, err := custom.update()
 		if err != nil || !changed {
 			return err
 		}
-		var errs []error
-		for _, name := range names {
-			errs = append(errs, all.UpdateAPIServiceSpec(name))
-		}
-		return errors.Join(errs...)
+		return all.UpdateAPIServiceSpec(customName)
 	}
 	serve := func(w http.ResponseWriter, r *http.Request) {
 		if err := update(); err != nil {

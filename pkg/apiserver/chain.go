@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"fmt"
+	"slices"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiextensionsv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
@@ -14,13 +15,11 @@ import (
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	"k8s.io/apiserver/pkg/server"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
-	"k8s.io/apiserver/pkg/util/webhook"
-	aggregator "k8s.io/kube-aggregator/pkg/apiserver"
-	"k8s.io/kube-openapi/pkg/common"
-
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	aggregator "k8s.io/kube-aggregator/pkg/apiserver"
 	aggregatorscheme "k8s.io/kube-aggregator/pkg/apiserver/scheme"
 	aggregatoropenapi "k8s.io/kube-aggregator/pkg/generated/openapi"
+	"k8s.io/kube-openapi/pkg/common"
 
 	"github.com/leme-k8s/leme/pkg/apiserver/aggregation"
 )
@@ -59,6 +58,7 @@ var aggregatorLibrary = library{
 func (o *Options) derive(c *config, l library) (*server.RecommendedConfig, error) {
 	d := &server.RecommendedConfig{Config: *c.Config, SharedInformerFactory: c.informers}
 	d.PostStartHooks = map[string]server.PostStartHookConfigEntry{} // they run once, with those of c
+	d.HealthzChecks, d.LivezChecks, d.ReadyzChecks = slices.Clone(c.HealthzChecks), slices.Clone(c.LivezChecks), slices.Clone(c.ReadyzChecks)
 	d.RESTOptionsGetter = c.stores.in(l.codecs, c.ResourceTransformers, l.stored...)
 	if err := o.APIs.ApplyTo(&d.Config, l.enabled, l.scheme); err != nil {
 		return nil, fmt.Errorf("--runtime-config: %w", err)
@@ -79,7 +79,7 @@ func newExtensions(c *config, generic *server.RecommendedConfig, next server.Del
 			CRDRESTOptionsGetter: c.stores.share(crdoptions.NewCRDRESTOptionsGetter(c.stores.options, c.ResourceTransformers, c.StorageObjectCountTracker)),
 			MasterCount:          1,
 			ServiceResolver:      c.services,
-			AuthResolverWrapper:  webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, c.EgressSelector, c.LoopbackClientConfig, c.TracerProvider),
+			AuthResolverWrapper:  c.identity,
 		},
 	}).Complete().New(next)
 	if err != nil {
