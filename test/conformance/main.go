@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -137,6 +138,38 @@ func run(ctx context.Context, o options) (err error) {
 	go func() { cancel(o.cluster.watch(ctx, o.suite.kubectl(), o.out)) }()
 
 	progress := newProgress(os.Stdout, term.IsTerminal(int(os.Stdout.Fd())), start, count(stages))
+	if err := o.runStages(ctx, stages, specs, store, progress, start); err != nil {
+		return err
+	}
+	if again := lost(specs, passing, store.results); len(again) > 0 && len(again) <= secondChances {
+		first := maps.Clone(store.results)
+		st := stage{name: "again", serial: true, specs: again}
+		if err := o.runStages(ctx, []stage{st}, specs, store, progress, start); err != nil {
+			return err
+		}
+		store.settle(again, first)
+	}
+	progress.end()
+	return conclude(o, store, specs, passing)
+}
+
+// secondChances is how many tests that have passed before may fail to be run once more,
+// alone: with more, it is not by chance.
+const secondChances = 10
+
+// lost are the tests that have passed before and failed.
+func lost(specs []spec, passing map[string]bool, results map[string]result) []string {
+	var names []string
+	for _, s := range specs {
+		if passing[s.name] && results[s.name].State == failed {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
+// runStages runs one stage after the other for as long as there is time.
+func (o options) runStages(ctx context.Context, stages []stage, specs []spec, store *store, progress *progress, start time.Time) error {
 	for _, s := range stages {
 		left := o.timeout - time.Since(start)
 		if left < time.Minute {
@@ -156,8 +189,7 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("%w: the results so far are in %s, RESUME=1 goes on from there", cause, o.out)
 		}
 	}
-	progress.end()
-	return conclude(o, store, specs, passing)
+	return nil
 }
 
 // conclude shows the table and compares with what has passed before.
@@ -167,15 +199,14 @@ func conclude(o options, store *store, specs []spec, passing map[string]bool) er
 	}
 	summarize(os.Stdout, specs, store.results)
 	fmt.Printf("\nLogs, junit.xml and results.json are in %s.\n", o.out)
-	lost := 0
-	for _, s := range specs {
-		if r := store.results[s.name]; passing[s.name] && r.State == failed {
-			if lost++; lost == 1 {
-				fmt.Println("\nListed in passing.txt, and failed:")
-			}
-			fmt.Printf("  %s\n", s.name)
+	list := func(title string, names []string) {
+		if len(names) > 0 {
+			fmt.Printf("\n%s:\n  %s\n", title, strings.Join(names, "\n  "))
 		}
 	}
+	failures := lost(specs, passing, store.results)
+	list("Listed in passing.txt, and failed", failures)
+	list("Failed at first, and passed when run again alone", store.again)
 	if o.update {
 		added, err := o.lists.add(passing, store.results)
 		if err != nil {
@@ -183,7 +214,7 @@ func conclude(o options, store *store, specs []spec, passing map[string]bool) er
 		}
 		fmt.Printf("\n%d tests are new in %s.\n", added, o.lists.passing)
 	}
-	if lost > 0 {
+	if len(failures) > 0 {
 		return errRegression
 	}
 	return nil

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,5 +228,25 @@ func TestMatrix(t *testing.T) {
 		if !strings.Contains(w.String(), want) {
 			t.Errorf("%q is not in\n%s", want, &w)
 		}
+	}
+}
+
+// TestSecondChance: a test that fails by chance counts as passed, and is told of; one that
+// fails twice keeps its first reason.
+func TestSecondChance(t *testing.T) {
+	specs := []spec{{name: "a"}, {name: "b"}, {name: "c"}, {name: "d"}}
+	passing := map[string]bool{"a": true, "b": true, "d": true}
+	s := &store{results: map[string]result{
+		"a": {State: failed, Message: "by chance"}, "b": {State: failed, Message: "first"}, "c": {State: failed}, "d": {State: passed},
+	}}
+	again := lost(specs, passing, s.results)
+	if !slices.Equal(again, []string{"a", "b"}) {
+		t.Fatalf("%v are run again", again)
+	}
+	before := maps.Clone(s.results)
+	s.set(map[string]result{"a": {State: passed}, "b": {State: notRun, Message: "out of time"}})
+	s.settle(again, before)
+	if s.results["a"].State != passed || s.results["b"] != before["b"] || !slices.Equal(s.again, []string{"a"}) {
+		t.Errorf("results %v, again %v", s.results, s.again)
 	}
 }

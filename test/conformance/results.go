@@ -43,6 +43,7 @@ type store struct {
 	dir     string
 	results map[string]result
 	report  types.Report
+	again   []string // failed at first, and passed when run again
 }
 
 func openStore(dir string, resume bool) (*store, error) {
@@ -71,6 +72,18 @@ func (s *store) file() string { return filepath.Join(s.dir, "results.json") }
 func (s *store) set(results map[string]result) {
 	for name, r := range results {
 		s.results[name] = r
+	}
+}
+
+// settle has the second attempt of these tests count if it passed, and the first
+// otherwise.
+func (s *store) settle(names []string, first map[string]result) {
+	for _, n := range names {
+		if s.results[n].State == passed {
+			s.again = append(s.again, n)
+		} else {
+			s.results[n] = first[n]
+		}
 	}
 }
 
