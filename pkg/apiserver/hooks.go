@@ -44,12 +44,16 @@ func (o *Options) addHooks(c *config, s *server.GenericAPIServer) error {
 			return nil
 		},
 	}
-	for _, k := range []bootstrap.Keeper{
+	keepers := []bootstrap.Keeper{
 		bootstrap.Namespaces(),
 		bootstrap.PriorityClasses(),
 		bootstrap.ServiceCIDR(cidrs),
 		bootstrap.AuthenticationInfo(c.authn.ClientCA, c.authn.RequestHeader),
-	} {
+	}
+	if c.FlowControl != nil {
+		keepers = append(keepers, bootstrap.FlowControl())
+	}
+	for _, k := range keepers {
 		hooks[k.Name] = k.Hook(c.client)
 	}
 	for name, hook := range hooks {

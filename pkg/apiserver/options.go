@@ -1,11 +1,15 @@
-// Package apiserver is the Kubernetes API server: it stores the objects of the
-// built-in kinds in etcd and serves them over HTTPS to authenticated clients.
+// Package apiserver is the Kubernetes API server: it stores objects of built-in kinds
+// and custom resources in etcd, serves them over HTTPS to authenticated clients, and
+// passes on what other API servers have.
 //
 //	options.go    flags
 //	config.go     what the library's server is configured with
 //	storage.go    where and how objects are stored
 //	server.go     the assembled server
+//	chain.go      the servers of aggregated APIs and of custom resources, before and behind it
 //	registry/     the resources, one folder each, and the list of them
+//	aggregation/  which versions the server has itself, and the way to those that it has not
+//	openapi/      the documents of all of them
 //	bootstrap/    objects that a cluster has from the start
 //	authentication/ authorization/ admission/   who may do what
 package apiserver
@@ -129,8 +133,6 @@ func NewOptions() *Options {
 	o.Serving.Required = true
 	o.Serving.ServerCert.CertDirectory = "/var/run/kubernetes"
 	o.Etcd.DefaultStorageMediaType = runtime.ContentTypeProtobuf
-	// Without flow control objects to read, the library's limits on requests in flight hold.
-	o.Features.EnablePriorityAndFairness = false
 	return o
 }
 
@@ -196,9 +198,6 @@ func (o *Options) Validate() error {
 	errs = append(errs,
 		keyPair("--proxy-client-cert-file", o.ProxyClientCertFile, "--proxy-client-key-file", o.ProxyClientKeyFile),
 		keyPair("--kubelet-client-certificate", o.Kubelet.CertFile, "--kubelet-client-key", o.Kubelet.KeyFile))
-	if o.Features.EnablePriorityAndFairness {
-		errs = append(errs, errors.New("--enable-priority-and-fairness: this server has no FlowSchemas yet; --max-requests-inflight and --max-mutating-requests-inflight limit requests"))
-	}
 	return errors.Join(errs...)
 }
 

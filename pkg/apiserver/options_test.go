@@ -36,7 +36,6 @@ func TestBadFlags(t *testing.T) {
 		"without its key":                {args: "--proxy-client-cert-file=" + certFile, want: "--proxy-client-cert-file and --proxy-client-key-file go together"},
 		"with another's key":             {args: "--proxy-client-cert-file=" + certFile + " --proxy-client-key-file=" + otherFile, want: "--proxy-client-cert-file, --proxy-client-key-file: tls: private key does not match"},
 		"a file that is not there":       {args: "--kubelet-client-certificate=/nowhere --kubelet-client-key=" + keyFile, want: "--kubelet-client-certificate, --kubelet-client-key: open /nowhere"},
-		"priority and fairness":          {args: "--enable-priority-and-fairness", want: "--enable-priority-and-fairness"},
 		"a gate that is as by default":   {args: "--feature-gates=UserNamespacesSupport=true", not: "--feature-gates"},
 		"a gate that is not":             {args: "--feature-gates=UserNamespacesSupport=false", want: "--feature-gates, --emulated-version: cannot set feature gate UserNamespacesSupport to false"},
 		"a gate that nobody knows":       {args: "--feature-gates=NoSuchGate=true", want: "unrecognized feature gate: NoSuchGate"},

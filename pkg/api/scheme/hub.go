@@ -3,11 +3,14 @@ package scheme
 import (
 	"reflect"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/leme-k8s/leme/pkg/api/autoscaling"
 	"github.com/leme-k8s/leme/pkg/api/events"
 )
 
@@ -20,13 +23,16 @@ func (v version) ownHub(s *runtime.Scheme) error {
 		if t.PkgPath() == metaPackage {
 			continue
 		}
-		obj := reflect.New(t).Interface().(runtime.Object)
-		s.AddKnownTypeWithName(internal(v.Group).WithKind(kind), obj)
-		if err := s.AddConversionFunc(obj, obj, copyObject); err != nil {
+		if err := addHub(s, internal(v.Group).WithKind(kind), reflect.New(t).Interface().(runtime.Object)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func addHub(s *runtime.Scheme, gvk schema.GroupVersionKind, obj runtime.Object) error {
+	s.AddKnownTypeWithName(gvk, obj)
+	return s.AddConversionFunc(obj, obj, copyObject)
 }
 
 // copyObject converts between a type and itself, for who has both objects: admission,
@@ -56,4 +62,12 @@ func coreHub(s *runtime.Scheme) error {
 func eventsHub(s *runtime.Scheme) error {
 	s.AddKnownTypes(internal(events.GroupName), &corev1.Event{}, &corev1.EventList{})
 	return events.AddConversions(s)
+}
+
+// autoscalingV1Hub leaves autoscalers to autoscaling/v2. Scale is of this version alone.
+func autoscalingV1Hub(s *runtime.Scheme) error {
+	if err := addHub(s, internal(autoscaling.GroupName).WithKind("Scale"), &autoscalingv1.Scale{}); err != nil {
+		return err
+	}
+	return autoscaling.AddConversions(s)
 }

@@ -15,12 +15,14 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -43,6 +45,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/api/discovery"
 	"github.com/leme-k8s/leme/pkg/api/events"
+	"github.com/leme-k8s/leme/pkg/api/flowcontrol"
 	"github.com/leme-k8s/leme/pkg/api/networking"
 	"github.com/leme-k8s/leme/pkg/api/node"
 	"github.com/leme-k8s/leme/pkg/api/policy"
@@ -56,7 +59,8 @@ type register func(*runtime.Scheme) error
 // version is one served version of a group.
 type version struct {
 	schema.GroupVersion
-	types       register
+	types register
+	// Nil: another version's function registers those of this one.
 	defaults    register
 	fieldLabels register
 	// hub says which types stand under "__internal". Nil: this version's own.
@@ -71,12 +75,14 @@ var versions = []version{
 	{appsv1.SchemeGroupVersion, appsv1.AddToScheme, apps.AddDefaults, apps.AddFieldLabels, nil},
 	{authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme, authentication.AddDefaults, authentication.AddFieldLabels, nil},
 	{authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme, authorization.AddDefaults, authorization.AddFieldLabels, nil},
-	{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme, autoscaling.AddDefaults, autoscaling.AddFieldLabels, nil},
+	{autoscalingv2.SchemeGroupVersion, autoscalingv2.AddToScheme, autoscaling.AddDefaults, autoscaling.AddFieldLabels, nil},
+	{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme, nil, nil, autoscalingV1Hub},
 	{batchv1.SchemeGroupVersion, batchv1.AddToScheme, batch.AddDefaults, batch.AddFieldLabels, nil},
 	{certificatesv1.SchemeGroupVersion, certificatesv1.AddToScheme, certificates.AddDefaults, certificates.AddFieldLabels, nil},
 	{coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme, coordination.AddDefaults, coordination.AddFieldLabels, nil},
 	{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme, discovery.AddDefaults, discovery.AddFieldLabels, nil},
 	{eventsv1.SchemeGroupVersion, eventsv1.AddToScheme, events.AddDefaults, events.AddFieldLabels, eventsHub},
+	{flowcontrolv1.SchemeGroupVersion, flowcontrolv1.AddToScheme, flowcontrol.AddDefaults, flowcontrol.AddFieldLabels, nil},
 	{networkingv1.SchemeGroupVersion, networkingv1.AddToScheme, networking.AddDefaults, networking.AddFieldLabels, nil},
 	{nodev1.SchemeGroupVersion, nodev1.AddToScheme, node.AddDefaults, node.AddFieldLabels, nil},
 	{policyv1.SchemeGroupVersion, policyv1.AddToScheme, policy.AddDefaults, policy.AddFieldLabels, nil},
@@ -92,6 +98,9 @@ func New() (*runtime.Scheme, error) {
 	priority := map[string][]schema.GroupVersion{}
 	for _, v := range versions {
 		for _, add := range []register{v.types, v.defaults, v.fieldLabels} {
+			if add == nil {
+				continue
+			}
 			if err := add(s); err != nil {
 				return nil, fmt.Errorf("registering %s: %w", v, err)
 			}

@@ -1,9 +1,14 @@
 package admission
 
 import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
+	"k8s.io/apiserver/pkg/quota/v1/generic"
+	"k8s.io/utils/clock"
 
+	"github.com/leme-k8s/leme/pkg/api/quota"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/reviews"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/served"
 )
@@ -18,7 +23,24 @@ func (i ownInitializer) Initialize(p admission.Interface) {
 	if w, ok := p.(initializer.WantsExcludedAdmissionResources); ok {
 		w.SetExcludedAdmissionResources(reviews.Resources())
 	}
+	if w, ok := p.(initializer.WantsQuotaConfiguration); ok {
+		// What is used in all is written in quotas: nothing has to be listed.
+		w.SetQuotaConfiguration(generic.NewConfiguration(quota.Evaluators(nil, clock.RealClock{}), withoutQuota()))
+	}
 	if w, ok := p.(initializer.WantsManifestLoaders); ok {
 		w.SetManifestLoaders(manifestLoaders(i.d.Scheme))
 	}
+}
+
+// withoutQuota are resources that no quota counts: what is not stored, and events.
+func withoutQuota() map[schema.GroupResource]struct{} {
+	ignored := map[schema.GroupResource]struct{}{
+		corev1.Resource("bindings"):          {},
+		corev1.Resource("componentstatuses"): {},
+		corev1.Resource("events"):            {},
+	}
+	for _, r := range reviews.Resources() {
+		ignored[r] = struct{}{}
+	}
+	return ignored
 }

@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle"
+	"k8s.io/apiserver/pkg/admission/plugin/resourcequota"
 	mutatingwebhook "k8s.io/apiserver/pkg/admission/plugin/webhook/mutating"
 	validatingwebhook "k8s.io/apiserver/pkg/admission/plugin/webhook/validating"
 	"k8s.io/apiserver/pkg/server"
@@ -109,6 +110,7 @@ func (o *Options) plugins() []plugin {
 		{name: mutatingwebhook.PluginName, needs: registration.WithResource("mutatingwebhookconfigurations")},
 		{name: policies.Validating, new: policies.NewValidating, needs: registration.WithResource("validatingadmissionpolicies")},
 		{name: validatingwebhook.PluginName, needs: registration.WithResource("validatingwebhookconfigurations")},
+		{name: resourcequota.PluginName, needs: v1("", "resourcequotas")},
 	}
 }
 
@@ -120,6 +122,7 @@ func NewOptions() *Options {
 	lifecycle.Register(o.generic.Plugins)
 	mutatingwebhook.Register(o.generic.Plugins)
 	validatingwebhook.Register(o.generic.Plugins)
+	resourcequota.Register(o.generic.Plugins)
 	o.generic.DefaultOffPlugins = sets.New[string]()
 	for _, p := range o.plugins() {
 		o.generic.RecommendedPluginOrder = append(o.generic.RecommendedPluginOrder, p.name)

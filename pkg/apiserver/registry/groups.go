@@ -8,12 +8,15 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -37,9 +40,11 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/deployment"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/replicaset"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/statefulset"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/autoscaling/horizontalpodautoscaler"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/batch/cronjob"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/batch/job"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/certificates/certificatesigningrequest"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/certificates/clustertrustbundle"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/coordination/lease"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/configmap"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/endpoints"
@@ -52,6 +57,8 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/replicationcontroller"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/resourcequota"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/discovery/endpointslice"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/flowcontrol/flowschema"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/flowcontrol/prioritylevelconfiguration"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/networking/ingress"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/networking/ingressclass"
@@ -84,6 +91,7 @@ type Resource func(generic.Options) (generic.Storage, error)
 
 // Groups lists everything that is served.
 func Groups(c Config) []Group {
+	autoscalers := shared(horizontalpodautoscaler.Storage)
 	return []Group{
 		{corev1.SchemeGroupVersion, []Resource{
 			configmap.Storage,
@@ -123,12 +131,19 @@ func Groups(c Config) []Group {
 				return authorizationreview.Storage(c.Authorization.Authorizer, c.Authorization.Rules), nil
 			},
 		}},
+		{autoscalingv2.SchemeGroupVersion, []Resource{
+			autoscalers,
+		}},
+		{autoscalingv1.SchemeGroupVersion, []Resource{
+			autoscalers,
+		}},
 		{batchv1.SchemeGroupVersion, []Resource{
 			cronjob.Storage,
 			job.Storage,
 		}},
 		{certificatesv1.SchemeGroupVersion, []Resource{
 			certificatesigningrequest.Storage,
+			clustertrustbundle.Storage,
 		}},
 		{coordinationv1.SchemeGroupVersion, []Resource{
 			lease.Storage,
@@ -138,6 +153,10 @@ func Groups(c Config) []Group {
 		}},
 		{eventsv1.SchemeGroupVersion, []Resource{
 			c.events,
+		}},
+		{flowcontrolv1.SchemeGroupVersion, []Resource{
+			flowschema.Storage,
+			prioritylevelconfiguration.Storage,
 		}},
 		{networkingv1.SchemeGroupVersion, []Resource{
 			ingress.Storage,
@@ -169,6 +188,17 @@ func Groups(c Config) []Group {
 			volumeattachment.Storage,
 			volumeattributesclass.Storage,
 		}},
+	}
+}
+
+// shared is one storage for several versions.
+func shared(r Resource) Resource {
+	var storage generic.Storage
+	return func(o generic.Options) (_ generic.Storage, err error) {
+		if storage == nil {
+			storage, err = r(o)
+		}
+		return storage, err
 	}
 }
 

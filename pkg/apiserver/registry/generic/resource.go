@@ -107,6 +107,8 @@ type Resource[T Object] struct {
 	// Columns and Cells are the table that kubectl prints. Nil Columns: name and time of creation.
 	Columns []metav1.TableColumnDefinition
 	Cells   func(obj T) []any
+	// CompareRows sorts a table. Nil: rows are in the order of the list.
+	CompareRows func(a, b T) int
 	// RowConditions mark table rows, as those of finished pods.
 	RowConditions func(obj T) []metav1.TableRowCondition
 }

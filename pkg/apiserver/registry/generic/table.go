@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -78,6 +79,11 @@ func (c tableConvertor[T]) ConvertToTable(ctx context.Context, obj, options runt
 	}
 	if err != nil {
 		return nil, err
+	}
+	if c.r.CompareRows != nil {
+		slices.SortStableFunc(table.Rows, func(a, b metav1.TableRow) int {
+			return c.r.CompareRows(a.Object.Object.(T), b.Object.Object.(T))
+		})
 	}
 	if list, err := meta.ListAccessor(obj); err == nil {
 		table.ResourceVersion = list.GetResourceVersion()

@@ -1,0 +1,70 @@
+// Package horizontalpodautoscaler serves HorizontalPodAutoscaler of autoscaling/v2
+// and autoscaling/v1.
+package horizontalpodautoscaler
+
+import (
+	"strconv"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/autoscaling"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of horizontalpodautoscalers and horizontalpodautoscalers/status.
+func Storage(o generic.Options) (generic.Storage, error) {
+	s, err := generic.NewStore(resource, o)
+	if err != nil {
+		return nil, err
+	}
+	return generic.Storage{
+		"horizontalpodautoscalers": s,
+		"horizontalpodautoscalers/status": s.Status(generic.Update[*autoscalingv2.HorizontalPodAutoscaler]{
+			Validate: generic.CheckUpdate(autoscaling.ValidateHorizontalPodAutoscalerStatusUpdate),
+		}),
+	}, nil
+}
+
+var (
+	specDoc   = autoscalingv2.HorizontalPodAutoscalerSpec{}.SwaggerDoc()
+	statusDoc = autoscalingv2.HorizontalPodAutoscalerStatus{}.SwaggerDoc()
+)
+
+var resource = generic.Resource[*autoscalingv2.HorizontalPodAutoscaler]{
+	GroupVersion: autoscalingv2.SchemeGroupVersion,
+	Name:         "horizontalpodautoscalers",
+	Singular:     "horizontalpodautoscaler",
+	ShortNames:   []string{"hpa"},
+	Categories:   []string{"all"},
+	New:          func() *autoscalingv2.HorizontalPodAutoscaler { return &autoscalingv2.HorizontalPodAutoscaler{} },
+	NewList:      func() runtime.Object { return &autoscalingv2.HorizontalPodAutoscalerList{} },
+
+	HasStatus:      true,
+	ResetVersions:  []string{autoscalingv1.SchemeGroupVersion.String()},
+	Generation:     generic.SpecChanged[*autoscalingv2.HorizontalPodAutoscaler],
+	Validate:       generic.Check(autoscaling.ValidateHorizontalPodAutoscaler),
+	ValidateUpdate: generic.CheckUpdate(autoscaling.ValidateHorizontalPodAutoscalerUpdate),
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Reference", "string", specDoc["scaleTargetRef"]),
+		generic.Column("Targets", "string", specDoc["metrics"]),
+		generic.Column("MinPods", "string", specDoc["minReplicas"]),
+		generic.Column("MaxPods", "string", specDoc["maxReplicas"]),
+		generic.Column("Replicas", "string", statusDoc["currentReplicas"]),
+		generic.AgeColumn,
+	},
+	Cells: func(a *autoscalingv2.HorizontalPodAutoscaler) []any {
+		least := "<unset>"
+		if m := a.Spec.MinReplicas; m != nil {
+			least = strconv.Itoa(int(*m))
+		}
+		return []any{
+			a.Name, a.Spec.ScaleTargetRef.Kind + "/" + a.Spec.ScaleTargetRef.Name, printMetrics(a.Spec.Metrics, a.Status.CurrentMetrics),
+			least, int64(a.Spec.MaxReplicas), int64(a.Status.CurrentReplicas), generic.Age(a.CreationTimestamp),
+		}
+	},
+}

@@ -1,0 +1,68 @@
+// Package prioritylevelconfiguration serves flowcontrol.apiserver.k8s.io/v1 PriorityLevelConfiguration.
+package prioritylevelconfiguration
+
+import (
+	"context"
+
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/flowcontrol"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of prioritylevelconfigurations and prioritylevelconfigurations/status.
+func Storage(o generic.Options) (generic.Storage, error) {
+	s, err := generic.NewStore(resource, o)
+	if err != nil {
+		return nil, err
+	}
+	return generic.Storage{
+		"prioritylevelconfigurations": s,
+		"prioritylevelconfigurations/status": s.Status(generic.Update[*flowcontrolv1.PriorityLevelConfiguration]{
+			Prepare: func(_ context.Context, c, old *flowcontrolv1.PriorityLevelConfiguration) {
+				metav1.ResetObjectMetaForStatus(&c.ObjectMeta, &old.ObjectMeta)
+			},
+			ResetFields: []string{"metadata"},
+			Validate:    generic.CheckUpdate(flowcontrol.ValidatePriorityLevelConfigurationStatusUpdate),
+		}),
+	}, nil
+}
+
+var queuingDoc = flowcontrolv1.QueuingConfiguration{}.SwaggerDoc()
+
+var resource = generic.Resource[*flowcontrolv1.PriorityLevelConfiguration]{
+	GroupVersion:  flowcontrolv1.SchemeGroupVersion,
+	Name:          "prioritylevelconfigurations",
+	Singular:      "prioritylevelconfiguration",
+	ClusterScoped: true,
+	New:           func() *flowcontrolv1.PriorityLevelConfiguration { return &flowcontrolv1.PriorityLevelConfiguration{} },
+	NewList:       func() runtime.Object { return &flowcontrolv1.PriorityLevelConfigurationList{} },
+
+	HasStatus:      true,
+	Generation:     generic.SpecChanged[*flowcontrolv1.PriorityLevelConfiguration],
+	Validate:       generic.Check(flowcontrol.ValidatePriorityLevelConfiguration),
+	ValidateUpdate: generic.CheckUpdate(flowcontrol.ValidatePriorityLevelConfigurationUpdate),
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Type", "string", flowcontrolv1.PriorityLevelConfigurationSpec{}.SwaggerDoc()["type"]),
+		generic.Column("NominalConcurrencyShares", "string", flowcontrolv1.LimitedPriorityLevelConfiguration{}.SwaggerDoc()["nominalConcurrencyShares"]),
+		generic.Column("Queues", "string", queuingDoc["queues"]),
+		generic.Column("HandSize", "string", queuingDoc["handSize"]),
+		generic.Column("QueueLengthLimit", "string", queuingDoc["queueLengthLimit"]),
+		generic.AgeColumn,
+	},
+	Cells: func(c *flowcontrolv1.PriorityLevelConfiguration) []any {
+		const none = "<none>"
+		var shares, queues, hand, length any = none, none, none, none
+		if l := c.Spec.Limited; l != nil {
+			shares = int64(*l.NominalConcurrencyShares)
+			if q := l.LimitResponse.Queuing; q != nil {
+				queues, hand, length = int64(q.Queues), int64(q.HandSize), int64(q.QueueLengthLimit)
+			}
+		}
+		return []any{c.Name, string(c.Spec.Type), shares, queues, hand, length, generic.Age(c.CreationTimestamp)}
+	},
+}
