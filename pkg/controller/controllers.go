@@ -24,9 +24,11 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/nodeipam"
 	"github.com/leme-k8s/leme/pkg/controller/nodelifecycle"
 	"github.com/leme-k8s/leme/pkg/controller/podgc"
+	"github.com/leme-k8s/leme/pkg/controller/policystatus"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
 	"github.com/leme-k8s/leme/pkg/controller/serviceaccount"
+	"github.com/leme-k8s/leme/pkg/controller/statefulset"
 	"github.com/leme-k8s/leme/pkg/controller/tainteviction"
 	"github.com/leme-k8s/leme/pkg/controller/tokencleaner"
 	"github.com/leme-k8s/leme/pkg/controller/ttlafterfinished"
@@ -94,6 +96,14 @@ var entries = []entry{
 		Indexes: []index.Index{index.ByController(&appsv1.ControllerRevision{}), index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return daemonset.New(a.Client, a.Live, a.Events), nil
+		},
+	},
+	{
+		Name: "statefulset-controller", Alias: "statefulset", Identity: "statefulset-controller",
+		Workers: func(w Workers) int { return w.StatefulSet },
+		Indexes: []index.Index{index.ByController(&appsv1.ControllerRevision{}), index.ByController(&corev1.Pod{})},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return statefulset.New(a.Client, a.Live, a.Events), nil
 		},
 	},
 	{
@@ -200,6 +210,12 @@ var entries = []entry{
 	{
 		Name: "certificatesigningrequest-cleaner-controller", Alias: "csrcleaner", Identity: "certificate-controller",
 		New: func(d *dependencies, a *access) (registrar, error) { return csrcleaner.New(a.Client), nil },
+	},
+	{
+		Name: "validatingadmissionpolicy-status-controller", Identity: "validatingadmissionpolicy-status-controller",
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return policystatus.New(a.Client, a.Clientset, d.mgr.GetRESTMapper()), nil
+		},
 	},
 	{
 		Name: "bootstrap-signer-controller", Alias: "bootstrapsigner", Identity: "bootstrap-signer", OffByDefault: true,

@@ -91,11 +91,13 @@ func TestControllers(t *testing.T) {
 		"Deployment":       testDeployment,
 		"DaemonSet":        testDaemonSet,
 		"Job":              testJob,
+		"StatefulSet":      testStatefulSet,
 		"Endpoints":        testEndpoints,
 		"GarbageCollector": testGarbageCollector,
 		"NodeNotReady":     testNodeNotReady,
 		"Certificates":     testCertificates,
 		"AggregatedRoles":  testAggregatedRoles,
+		"PolicyStatus":     testPolicyStatus,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}
