@@ -80,7 +80,6 @@ var withoutEffect = map[string]string{
 	"namespace-sync-period":                 "namespaces are followed by watches, not at intervals",
 	"enable-hostpath-provisioner":           "no volume is provisioned",
 	"concurrent-cron-job-syncs":             "there is no controller of cron jobs yet",
-	"concurrent-statefulset-syncs":          "there is no controller of stateful sets yet",
 	"concurrent-serviceaccount-token-syncs": "there is no controller of tokens in Secrets",
 }
 

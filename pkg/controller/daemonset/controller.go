@@ -168,7 +168,7 @@ func (c *Controller) history(ctx context.Context, ds *appsv1.DaemonSet, owner cl
 	if err != nil {
 		return "", nil, err
 	}
-	h := &revision.History{Client: c.client, Live: c.live, Owner: ds, Kind: kind, All: all}
+	h := &revision.History{Client: c.client, Live: c.live, Owner: ds, Kind: kind, Label: revision.HashLabel, All: all}
 	data, err := revision.Patch(&ds.Spec.Template)
 	if err != nil {
 		return "", nil, err

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -18,11 +19,13 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// HashLabel tells pods and revisions which version of a template they belong to.
+// HashLabel tells which version of a template a pod belongs to, and of a DaemonSet also a
+// revision. The value is a hash for a DaemonSet, and a revision's name for a StatefulSet.
 const HashLabel = appsv1.ControllerRevisionHashLabelKey
 
 // ErrCollision says that another revision has the name; the owner is to count it in
@@ -44,12 +47,38 @@ func Patch(t *corev1.PodTemplateSpec) ([]byte, error) {
 	return json.Marshal(map[string]any{"spec": map[string]any{"template": template}})
 }
 
+// Template returns the pod template that a revision stores.
+func Template(data []byte) (*corev1.PodTemplateSpec, error) {
+	var patch struct {
+		Spec struct {
+			Template corev1.PodTemplateSpec `json:"template"`
+		} `json:"spec"`
+	}
+	if err := json.Unmarshal(data, &patch); err != nil {
+		return nil, fmt.Errorf("decoding a revision's template: %w", err)
+	}
+	return &patch.Spec.Template, nil
+}
+
+// DataHash names what a revision of a StatefulSet stores.
+func DataHash(data []byte, collisions int32) string {
+	h := fnv.New32()
+	h.Write(data)
+	fmt.Fprint(h, collisions)
+	return rand.SafeEncodeString(fmt.Sprint(h.Sum32()))
+}
+
 // History is what is known of an owner's revisions.
 type History struct {
 	Client client.Client
 	Live   client.Reader
 	Owner  client.Object
 	Kind   schema.GroupVersionKind
+	// Label is the one that a revision carries its hash in.
+	Label string
+	// Same, if it is given, says whether what two revisions store means the same although
+	// the bytes differ, as it may when an older version wrote one of them.
+	Same func(a, b []byte) bool
 	// All are its revisions, the oldest first.
 	All []*appsv1.ControllerRevision
 }
@@ -65,11 +94,14 @@ func Sort(all []*appsv1.ControllerRevision) {
 // the name that hash gives it.
 func (h *History) Current(ctx context.Context, data []byte, hash string, templateLabels map[string]string) (*appsv1.ControllerRevision, error) {
 	Sort(h.All)
+	if n := len(h.All); n > 0 && bytes.Equal(h.All[n-1].Data.Raw, data) {
+		return h.All[n-1], nil
+	}
 	latest := int64(0)
 	var same []*appsv1.ControllerRevision
 	for _, r := range h.All {
 		latest = max(latest, r.Revision)
-		if bytes.Equal(r.Data.Raw, data) {
+		if bytes.Equal(r.Data.Raw, data) || h.Same != nil && h.Same(r.Data.Raw, data) {
 			same = append(same, r)
 		}
 	}
@@ -87,7 +119,7 @@ func (h *History) Current(ctx context.Context, data []byte, hash string, templat
 	r := &appsv1.ControllerRevision{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: h.Owner.GetName() + "-" + hash, Namespace: h.Owner.GetNamespace(),
-			Labels:          labels.Merge(templateLabels, labels.Set{HashLabel: hash}),
+			Labels:          labels.Merge(templateLabels, labels.Set{h.Label: hash}),
 			Annotations:     h.Owner.GetAnnotations(),
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(h.Owner, h.Kind)},
 		},
