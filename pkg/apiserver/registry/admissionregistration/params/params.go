@@ -15,7 +15,6 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -26,7 +25,7 @@ type Guard struct {
 	// Policies finds the policy of a binding.
 	Policies   Policies
 	authorizer authorizer.UnconditionalAuthorizer
-	discovery  discovery.ServerResourcesInterface
+	client     kubernetes.Interface
 }
 
 // Policies reads policies.
@@ -38,7 +37,7 @@ type Policies interface {
 // NewGuard returns a Guard that asks the server's authorizer, and the server itself,
 // through a client that may do everything.
 func NewGuard(a authorizer.UnconditionalAuthorizer, client kubernetes.Interface) *Guard {
-	return &Guard{Policies: reader{client}, authorizer: a, discovery: client.Discovery()}
+	return &Guard{Policies: reader{client}, authorizer: a, client: client}
 }
 
 // reader implements Policies.
@@ -131,7 +130,7 @@ func (g *Guard) resolve(kind *admissionregistrationv1.ParamKind) (schema.GroupVe
 	if err != nil {
 		return schema.GroupVersionResource{}, err
 	}
-	resources, err := g.discovery.ServerResourcesForGroupVersion(kind.APIVersion)
+	resources, err := g.client.Discovery().ServerResourcesForGroupVersion(kind.APIVersion)
 	if err != nil {
 		return schema.GroupVersionResource{}, fmt.Errorf("resources of %s: %w", gv, err)
 	}
