@@ -226,6 +226,9 @@ func (r *running) awaitReady(ctx context.Context, s *State) error {
 	}
 	r.progress.finish()
 	debug.FreeOSMemory() // a start needs more than what follows, which may take long to ask for it
+	if err := relaxTimers(timerSlack); err != nil {
+		klog.FromContext(ctx).Info("The idle cluster will use more processor time than it need", "reason", err.Error())
+	}
 	return nil
 }
 
