@@ -4,17 +4,20 @@ package controller
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 
 	"github.com/leme-k8s/leme/pkg/controller/bootstrapsigner"
 	"github.com/leme-k8s/leme/pkg/controller/clusterroleaggregation"
+	"github.com/leme-k8s/leme/pkg/controller/cronjob"
 	"github.com/leme-k8s/leme/pkg/controller/csrapproving"
 	"github.com/leme-k8s/leme/pkg/controller/csrcleaner"
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
 	"github.com/leme-k8s/leme/pkg/controller/daemonset"
 	"github.com/leme-k8s/leme/pkg/controller/deployment"
+	"github.com/leme-k8s/leme/pkg/controller/disruption"
 	"github.com/leme-k8s/leme/pkg/controller/endpoints"
 	"github.com/leme-k8s/leme/pkg/controller/endpointslice"
 	"github.com/leme-k8s/leme/pkg/controller/garbagecollector"
@@ -112,6 +115,20 @@ var entries = []entry{
 		Indexes: []index.Index{index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return job.New(a.Client, a.Live, a.Events), nil
+		},
+	},
+	{
+		Name: "cronjob-controller", Alias: "cronjob", Identity: "cronjob-controller",
+		Workers: func(w Workers) int { return w.CronJob },
+		Indexes: []index.Index{index.ByController(&batchv1.Job{})},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return cronjob.New(a.Client, a.Live, a.Events), nil
+		},
+	},
+	{
+		Name: "disruption-controller", Alias: "disruption", Identity: "disruption-controller",
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return disruption.New(a.Client, a.Live, a.Events), nil
 		},
 	},
 	{

@@ -79,7 +79,6 @@ var withoutEffect = map[string]string{
 	"node-monitor-period":                   "nodes are looked at when their heartbeat is due, not at intervals",
 	"namespace-sync-period":                 "namespaces are followed by watches, not at intervals",
 	"enable-hostpath-provisioner":           "no volume is provisioned",
-	"concurrent-cron-job-syncs":             "there is no controller of cron jobs yet",
 	"concurrent-serviceaccount-token-syncs": "there is no controller of tokens in Secrets",
 }
 

@@ -92,6 +92,8 @@ func TestControllers(t *testing.T) {
 		"DaemonSet":        testDaemonSet,
 		"Job":              testJob,
 		"StatefulSet":      testStatefulSet,
+		"CronJob":          testCronJob,
+		"Disruption":       testDisruption,
 		"Endpoints":        testEndpoints,
 		"GarbageCollector": testGarbageCollector,
 		"NodeNotReady":     testNodeNotReady,

@@ -10,6 +10,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -316,4 +317,88 @@ func testStatefulSet(t *testing.T, shared *cluster) {
 		}
 		return slices.Equal(left, []string{"data-db-0"}), fmt.Sprint(left)
 	})
+}
+
+func testCronJob(t *testing.T, shared *cluster) {
+	c := shared.in(t)
+	api := c.cs.BatchV1().CronJobs(c.ns)
+	cronJob := func(name, image string, policy batchv1.ConcurrencyPolicy) {
+		cj := &batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		cj.Spec.Schedule, cj.Spec.ConcurrencyPolicy = "@every 1s", policy
+		cj.Spec.JobTemplate.Spec.Template = template(image, nil)
+		cj.Spec.JobTemplate.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
+		_, err := api.Create(t.Context(), cj, metav1.CreateOptions{})
+		c.must(err)
+	}
+	cronJob("brief", controllertest.Succeed, batchv1.AllowConcurrent)
+	cronJob("long", "forever", batchv1.ForbidConcurrent)
+	c.eventually("a success", func(ctx context.Context) (bool, string) {
+		cj, err := api.Get(ctx, "brief", metav1.GetOptions{})
+		c.must(err)
+		return cj.Status.LastSuccessfulTime != nil && cj.Status.LastScheduleTime != nil && len(cj.Status.Active) == 0, fmt.Sprintf("%+v", cj.Status)
+	})
+	c.eventually("a Job that runs", func(ctx context.Context) (bool, string) {
+		cj, err := api.Get(ctx, "long", metav1.GetOptions{})
+		c.must(err)
+		if len(cj.Status.Active) != 1 {
+			return false, fmt.Sprintf("%+v", cj.Status)
+		}
+		j, err := c.cs.BatchV1().Jobs(c.ns).Get(ctx, cj.Status.Active[0].Name, metav1.GetOptions{})
+		c.must(err)
+		return j.UID == cj.Status.Active[0].UID && metav1.IsControlledBy(j, cj) && j.Annotations[batchv1.CronJobScheduledTimestampAnnotation] != "", fmt.Sprintf("%+v", j.ObjectMeta)
+	})
+}
+
+func testDisruption(t *testing.T, shared *cluster) {
+	c := shared.in(t)
+	labels := map[string]string{"app": "guarded"}
+	one := intstr.FromInt32(1)
+	_, err := c.cs.AppsV1().Deployments(c.ns).Create(t.Context(), &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: "guarded"},
+		Spec:       appsv1.DeploymentSpec{Replicas: ptr.To[int32](3), Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template("v1", labels)},
+	}, metav1.CreateOptions{})
+	c.must(err)
+	budgets := c.cs.PolicyV1().PodDisruptionBudgets(c.ns)
+	_, err = budgets.Create(t.Context(), &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: "guard"},
+		Spec:       policyv1.PodDisruptionBudgetSpec{MaxUnavailable: &one, Selector: &metav1.LabelSelector{MatchLabels: labels}},
+	}, metav1.CreateOptions{})
+	c.must(err)
+	allowed := func(n int32) {
+		t.Helper()
+		c.eventually(fmt.Sprint(n, " disruptions allowed"), func(ctx context.Context) (bool, string) {
+			b, err := budgets.Get(ctx, "guard", metav1.GetOptions{})
+			c.must(err)
+			s := b.Status
+			return s.DisruptionsAllowed == n && s.ExpectedPods == 3 && s.DesiredHealthy == 2 && len(s.DisruptedPods) == 0, fmt.Sprintf("%+v", s)
+		})
+	}
+	evict := func() error {
+		l, err := c.cs.CoreV1().Pods(c.ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app=guarded", FieldSelector: "status.phase=Running"})
+		c.must(err)
+		return c.cs.CoreV1().Pods(c.ns).EvictV1(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: l.Items[0].Name, Namespace: c.ns}})
+	}
+	allowed(1)
+	c.must(evict())
+	allowed(1) // the next one has come
+	c.retry(func(ctx context.Context) error {
+		d, err := c.cs.AppsV1().Deployments(c.ns).Get(ctx, "guarded", metav1.GetOptions{})
+		c.must(err)
+		d.Spec.Template.Spec.Containers[0].Image = controllertest.Unready
+		d.Spec.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: ptr.To(intstr.FromInt32(0)), MaxUnavailable: &one}
+		_, err = c.cs.AppsV1().Deployments(c.ns).Update(ctx, d, metav1.UpdateOptions{})
+		return err
+	})
+	allowed(0)
+	l, err := c.cs.CoreV1().Pods(c.ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app=guarded"})
+	c.must(err)
+	for _, p := range l.Items {
+		if p.Spec.Containers[0].Image == controllertest.Unready {
+			continue
+		}
+		err := c.cs.CoreV1().Pods(c.ns).EvictV1(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: c.ns}})
+		if !apierrors.IsTooManyRequests(err) || !apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause) {
+			t.Errorf("evicting one too many: %v", err)
+		}
+	}
 }
