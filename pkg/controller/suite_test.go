@@ -94,6 +94,7 @@ func TestControllers(t *testing.T) {
 		"StatefulSet":      testStatefulSet,
 		"CronJob":          testCronJob,
 		"Disruption":       testDisruption,
+		"Unscaled":         testDisruptionWithoutScale,
 		"Endpoints":        testEndpoints,
 		"GarbageCollector": testGarbageCollector,
 		"NodeNotReady":     testNodeNotReady,

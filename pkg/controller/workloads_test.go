@@ -12,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -401,4 +402,27 @@ func testDisruption(t *testing.T, shared *cluster) {
 			t.Errorf("evicting one too many: %v", err)
 		}
 	}
+}
+
+// What has no scale cannot be budgeted by shares: nothing may go, and the budget says why.
+func testDisruptionWithoutScale(t *testing.T, shared *cluster) {
+	c := shared.in(t)
+	labels := map[string]string{"app": "unscaled"}
+	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "unscaled"}}
+	job.Spec.Template = template("forever", labels)
+	job.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
+	_, err := c.cs.BatchV1().Jobs(c.ns).Create(t.Context(), job, metav1.CreateOptions{})
+	c.must(err)
+	budgets := c.cs.PolicyV1().PodDisruptionBudgets(c.ns)
+	_, err = budgets.Create(t.Context(), &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: "guard"},
+		Spec:       policyv1.PodDisruptionBudgetSpec{MaxUnavailable: ptr.To(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: labels}},
+	}, metav1.CreateOptions{})
+	c.must(err)
+	c.eventually("a budget that says why it cannot be counted", func(ctx context.Context) (bool, string) {
+		b, err := budgets.Get(ctx, "guard", metav1.GetOptions{})
+		c.must(err)
+		cond := meta.FindStatusCondition(b.Status.Conditions, policyv1.DisruptionAllowedCondition)
+		return cond != nil && cond.Reason == policyv1.SyncFailedReason && cond.Message == "jobs.batch does not implement the scale subresource", fmt.Sprintf("%+v", b.Status)
+	})
 }

@@ -8,7 +8,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -88,20 +87,19 @@ func (c *Controller) replicas(ctx context.Context, namespace string, ref *metav1
 
 // scaleOf asks an object of any kind for its scale.
 func (c *Controller) scaleOf(ctx context.Context, gvk schema.GroupVersionKind, key client.ObjectKey, uid types.UID) (types.UID, int32, error) {
+	mapping, err := c.live.RESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
+	if err != nil {
+		return "", 0, fmt.Errorf("owner %s %s: %w", gvk.Kind, key.Name, err)
+	}
 	owner, scale := &unstructured.Unstructured{}, &unstructured.Unstructured{}
 	owner.SetGroupVersionKind(gvk)
 	owner.SetNamespace(key.Namespace)
 	owner.SetName(key.Name)
-	err := c.live.SubResource("scale").Get(ctx, owner, scale)
+	err = c.live.SubResource("scale").Get(ctx, owner, scale)
 	switch {
-	case meta.IsNoMatchError(err):
-		return "", 0, fmt.Errorf("%s is not served: %w", gvk.Kind, err)
+	case apierrors.IsNotFound(err) && !namesObject(err):
+		return "", 0, fmt.Errorf("%s does not implement the scale subresource", mapping.Resource.GroupResource())
 	case apierrors.IsNotFound(err):
-		// Either the object is gone or its kind cannot be scaled; the server's word for the latter names no object.
-		var s apierrors.APIStatus
-		if errors.As(err, &s) && (s.Status().Details == nil || s.Status().Details.Name == "") {
-			return "", 0, fmt.Errorf("%s.%s does not implement the scale subresource", gvk.Kind, gvk.Group)
-		}
 		return "", 0, nil
 	case err != nil:
 		return "", 0, fmt.Errorf("getting the scale of %s %s: %w", gvk.Kind, key.Name, err)
@@ -113,4 +111,11 @@ func (c *Controller) scaleOf(ctx context.Context, gvk schema.GroupVersionKind, k
 		return "", 0, fmt.Errorf("the scale of %s %s: %w", gvk.Kind, key.Name, err)
 	}
 	return uid, int32(n), nil
+}
+
+// namesObject reports whether an error is about an object. If nothing is found, and no object is named, it is the path
+// that there is not: objects of that kind have no scale.
+func namesObject(err error) bool {
+	var status apierrors.APIStatus
+	return !apierrors.IsUnexpectedServerError(err) && errors.As(err, &status) && status.Status().Details != nil && status.Status().Details.Name != ""
 }
