@@ -90,7 +90,7 @@ func Up(ctx context.Context, o Options) (err error) {
 	if err := forgetOtherBoot(d); err != nil {
 		return err
 	}
-	if err := checkPorts(s); err != nil {
+	if err := checkPorts(ctx, s); err != nil {
 		return err
 	}
 	if o.Foreground {
@@ -265,13 +265,19 @@ func checkImages(dir string) error {
 	return nil
 }
 
-// checkPorts names the first port of the cluster that somebody else has.
-func checkPorts(s *State) error {
+// lastOfProcess is how long a process that is ending may still hold a port after it
+// can no longer be recognized: the kernel takes its memory first.
+const lastOfProcess = time.Second
+
+// checkPorts names the first port of the cluster that somebody else has, and keeps.
+func checkPorts(ctx context.Context, s *State) error {
+	ctx, cancel := context.WithTimeout(ctx, lastOfProcess)
+	defer cancel()
 	for _, p := range s.Ports.all() {
 		if p.number == &s.Ports.Etcd && len(s.Config.Etcd.Servers) > 0 {
 			continue
 		}
-		if !portFree(*p.number) {
+		if err := poll(ctx, func() (bool, error) { return portFree(*p.number), nil }); err != nil {
 			return fmt.Errorf("port %d, which the cluster has for %s, is in use by another program: end that program", *p.number, p.use)
 		}
 	}
