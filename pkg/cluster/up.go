@@ -271,13 +271,16 @@ const lastOfProcess = time.Second
 
 // checkPorts names the first port of the cluster that somebody else has, and keeps.
 func checkPorts(ctx context.Context, s *State) error {
-	ctx, cancel := context.WithTimeout(ctx, lastOfProcess)
+	waiting, cancel := context.WithTimeout(ctx, lastOfProcess)
 	defer cancel()
 	for _, p := range s.Ports.all() {
 		if p.number == &s.Ports.Etcd && len(s.Config.Etcd.Servers) > 0 {
 			continue
 		}
-		if err := poll(ctx, func() (bool, error) { return portFree(*p.number), nil }); err != nil {
+		if err := poll(waiting, func() (bool, error) { return portFree(*p.number), nil }); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			return fmt.Errorf("port %d, which the cluster has for %s, is in use by another program: end that program", *p.number, p.use)
 		}
 	}
