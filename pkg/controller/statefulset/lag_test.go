@@ -1,27 +1,16 @@
 package statefulset
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/klog/v2"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/controllertest"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
@@ -34,7 +23,14 @@ func TestCacheThatLags(t *testing.T) {
 		"pods": "v1/Pod", "persistentvolumeclaims": "v1/PersistentVolumeClaim",
 		"statefulsets": "apps/v1/StatefulSet", "controllerrevisions": "apps/v1/ControllerRevision",
 	})
-	c := startController(t, api.Config())
+	kinds := []schema.GroupVersionKind{
+		corev1.SchemeGroupVersion.WithKind("Pod"), corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"), kind,
+		appsv1.SchemeGroupVersion.WithKind("ControllerRevision"),
+	}
+	indexes := []index.Index{index.ByController(&corev1.Pod{}), index.ByController(&appsv1.ControllerRevision{})}
+	c := controllertest.Start(t, api.Config(), kinds, indexes, func(cached, live client.Client) controllertest.Registrar {
+		return New(cached, live, &record.FakeRecorder{})
+	})
 	ctx := t.Context()
 	s := set(3, func(s *appsv1.StatefulSetSpec) {
 		s.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}
@@ -42,7 +38,7 @@ func TestCacheThatLags(t *testing.T) {
 	s.UID = ""
 	change := func(f func()) {
 		t.Helper()
-		eventually(t, "a change", func() (bool, string) {
+		controllertest.Eventually(t, "a change", func() (bool, string) {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(s), s); err != nil {
 				t.Fatal(err)
 			}
@@ -59,7 +55,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	settled := func(n int32) {
 		t.Helper()
-		eventually(t, fmt.Sprint(n, " replicas in the status"), func() (bool, string) {
+		controllertest.Eventually(t, fmt.Sprint(n, " replicas in the status"), func() (bool, string) {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(s), s); err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +64,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	writes := func(resource, method string, n int) {
 		t.Helper()
-		eventually(t, fmt.Sprint(n, " times ", method, " of ", resource), func() (bool, string) {
+		controllertest.Eventually(t, fmt.Sprint(n, " times ", method, " of ", resource), func() (bool, string) {
 			got := api.Writes(resource, method)
 			return got == n, fmt.Sprint(got)
 		})
@@ -76,7 +72,7 @@ func TestCacheThatLags(t *testing.T) {
 	run := func(ordinal int) { // what a kubelet does
 		t.Helper()
 		p := &corev1.Pod{}
-		eventually(t, "a pod", func() (bool, string) {
+		controllertest.Eventually(t, "a pod", func() (bool, string) {
 			err := c.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: podName(s, ordinal)}, p)
 			return err == nil, fmt.Sprint(err)
 		})
@@ -119,64 +115,4 @@ func TestCacheThatLags(t *testing.T) {
 	run(2)
 	writes("pods", http.MethodDelete, 2)
 	writes("controllerrevisions", http.MethodPost, 2)
-}
-
-func startController(t *testing.T, cfg *rest.Config) client.Client {
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion})
-	for _, k := range []schema.GroupVersionKind{
-		corev1.SchemeGroupVersion.WithKind("Pod"), corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"), kind, appsv1.SchemeGroupVersion.WithKind("ControllerRevision"),
-	} {
-		mapper.Add(k, meta.RESTScopeNamespace)
-	}
-	mgr, err := manager.New(cfg, manager.Options{
-		Scheme: scheme.Scheme, Logger: klog.Background().V(1), Metrics: metricsserver.Options{BindAddress: "0"},
-		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil },
-		Controller:     config.Controller{SkipNameValidation: ptr.To(true)},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, i := range []index.Index{index.ByController(&corev1.Pod{}), index.ByController(&appsv1.ControllerRevision{})} {
-		if err := mgr.GetFieldIndexer().IndexField(t.Context(), i.Object, i.Field, i.Values); err != nil {
-			t.Fatal(err)
-		}
-	}
-	live, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cached, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper, Cache: &client.CacheOptions{
-		Reader: mgr.GetCache(), EnableReadYourWritesConsistency: ptr.To(true),
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := New(cached, live, &record.FakeRecorder{}).Register(mgr, controller.Options{MaxConcurrentReconciles: 3}); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return live
-}
-
-func eventually(t *testing.T, what string, ok func() (bool, string)) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		done, state := ok()
-		if done {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s: %s", what, state)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
 }

@@ -1,0 +1,89 @@
+package controllertest
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+)
+
+// A Registrar is a controller that adds itself to a manager.
+type Registrar interface {
+	Register(mgr manager.Manager, o controller.Options) error
+}
+
+// Start runs one controller, of three workers, on a LaggingAPI that knows these
+// namespaced kinds, until the test ends. It returns a client without a cache.
+func Start(t *testing.T, cfg *rest.Config, kinds []schema.GroupVersionKind, indexes []index.Index, assemble func(cached, live client.Client) Registrar) client.Client {
+	t.Helper()
+	mapper := meta.NewDefaultRESTMapper(nil)
+	for _, k := range kinds {
+		mapper.Add(k, meta.RESTScopeNamespace)
+	}
+	mgr, err := manager.New(cfg, manager.Options{
+		Scheme: scheme.Scheme, Logger: klog.Background().V(1), Metrics: metricsserver.Options{BindAddress: "0"},
+		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil },
+		Controller:     config.Controller{SkipNameValidation: ptr.To(true)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range indexes {
+		if err := mgr.GetFieldIndexer().IndexField(t.Context(), i.Object, i.Field, i.Values); err != nil {
+			t.Fatal(err)
+		}
+	}
+	live, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cached, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper, Cache: &client.CacheOptions{
+		Reader: mgr.GetCache(), EnableReadYourWritesConsistency: ptr.To(true),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := assemble(cached, live).Register(mgr, controller.Options{MaxConcurrentReconciles: 3}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return live
+}
+
+// Eventually waits for what another goroutine does; ok also describes how far it is.
+func Eventually(t *testing.T, what string, ok func() (bool, string)) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		done, state := ok()
+		if done {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s: %s", what, state)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
