@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/yaml"
 
 	"github.com/leme-k8s/leme/pkg/testcluster"
@@ -156,11 +157,16 @@ func exercise(t *testing.T, c *testcluster.Cluster, r dynamic.ResourceInterface,
 		}
 	}
 
-	got, err := r.Get(ctx, name, metav1.GetOptions{})
+	// The server writes the status of some of its own resources at the same time.
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		got, err := r.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		_, err = r.Update(ctx, got, metav1.UpdateOptions{})
+		return err
+	})
 	if err != nil {
-		t.Fatalf("get: %v", err)
-	}
-	if _, err := r.Update(ctx, got, metav1.UpdateOptions{}); err != nil {
 		t.Errorf("update: %v", err)
 	}
 	list, err := r.List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
