@@ -74,12 +74,22 @@ func Up(ctx context.Context, o Options) (err error) {
 		if err == nil || o.Foreground && ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, context.Canceled) {
+			err = errors.New("interrupted")
+		}
 		// Even if the user has interrupted: this is what the interrupt asks for.
 		if undoErr := undo(context.WithoutCancel(ctx), d, fresh, made); undoErr != nil {
 			err = fmt.Errorf("%w; and undoing it failed: %w", err, undoErr)
 		}
 	}()
 
+	var turn io.Closer = io.NopCloser(nil)
+	if fresh {
+		if turn, err = takeTurn(ctx); err != nil {
+			return err
+		}
+		defer turn.Close()
+	}
 	s, err := prepareState(ctx, d, fresh, o)
 	if err != nil {
 		return err
@@ -103,6 +113,7 @@ func Up(ctx context.Context, o Options) (err error) {
 			if err := follow(following, d, o, nil); err != nil && following.Err() == nil {
 				o.Out.Printf("%v", err)
 			}
+			turn.Close() // it runs for long
 		}()
 		return run(ctx, d, o.Components, o.With)
 	}

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -375,6 +376,30 @@ func TestForeground(t *testing.T) {
 	if out := c.must(t, "down"); !strings.Contains(out, "There is no cluster in") {
 		t.Errorf("a second down says %q", out)
 	}
+}
+
+// Clusters that start at the same moment take different ports and ranges.
+func TestTwoAtOnce(t *testing.T) {
+	both := []*cluster{newCluster(t), newCluster(t)}
+	before := lookAt(t, both[0])
+	var starts sync.WaitGroup
+	for _, c := range both {
+		starts.Go(func() {
+			if out, err := c.command("up").CombinedOutput(); err != nil {
+				t.Errorf("up: %v\n%s", err, out)
+			}
+		})
+	}
+	starts.Wait()
+	for _, c := range both {
+		if !c.status(t).Ready {
+			t.Errorf("the cluster in %s does not answer", c.dataDir)
+		}
+	}
+	for _, c := range both {
+		c.must(t, "down")
+	}
+	both[0].wantGone(t, before)
 }
 
 // What leme cannot do it says in one sentence, and leaves nothing half done.
