@@ -61,7 +61,7 @@ func (c *cluster) run(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// leastFree is the disk space below which kubelets evict and the results mean nothing.
+// leastFree is the disk space, in bytes, below which kubelets evict and the results mean nothing.
 const leastFree = 1 << 30
 
 // patience is how long the cluster may be in trouble before the run is given up.
@@ -70,31 +70,56 @@ const patience = time.Minute
 // watch returns why the run is hopeless: a node that is gone, an API server that does not
 // answer, a disk that is full. It returns nil when the context ends.
 func (c *cluster) watch(ctx context.Context, kubectl, out string) error {
-	var since time.Time
+	dir := out
+	if _, err := os.Stat(c.dataDir); err == nil {
+		dir = c.dataDir
+	}
+	var v vigil
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(10 * time.Second):
 		}
-		dir := out
-		if _, err := os.Stat(c.dataDir); err == nil {
-			dir = c.dataDir
+		free, err := freeSpace(dir)
+		if err == nil {
+			err = c.ready(ctx, kubectl)
 		}
-		var st unix.Statfs_t
-		if err := unix.Statfs(dir, &st); err == nil && st.Bavail*uint64(st.Bsize) < leastFree {
-			return fmt.Errorf("the disk of %s is full: %d MiB are free", dir, st.Bavail*uint64(st.Bsize)>>20)
+		if ctx.Err() != nil {
+			return nil
 		}
-		err := c.ready(ctx, kubectl)
-		switch {
-		case err == nil || ctx.Err() != nil:
-			since = time.Time{}
-		case since.IsZero():
-			since = time.Now()
-		case time.Since(since) > patience:
+		if err := v.look(time.Now(), dir, free, err); err != nil {
 			return err
 		}
 	}
+}
+
+// freeSpace is what the disk of a directory has left, in bytes.
+func freeSpace(dir string) (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return leastFree, fmt.Errorf("space on the disk of %s: %w", dir, err)
+	}
+	return st.Bavail * uint64(st.Bsize), nil
+}
+
+// A vigil remembers since when a cluster is in trouble.
+type vigil struct{ since time.Time }
+
+// look takes what is seen at a time, the space that is free and what is wrong with the
+// cluster, and returns why the run is hopeless, or nil.
+func (v *vigil) look(now time.Time, dir string, free uint64, trouble error) error {
+	switch {
+	case free < leastFree:
+		return fmt.Errorf("the disk of %s is full: %d MiB are free, the kubelets need %d", dir, free>>20, leastFree>>20)
+	case trouble == nil:
+		v.since = time.Time{}
+	case v.since.IsZero():
+		v.since = now
+	case now.Sub(v.since) > patience:
+		return trouble
+	}
+	return nil
 }
 
 // ready returns an error that names the first node that is not ready.

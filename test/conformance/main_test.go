@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -248,5 +249,49 @@ func TestSecondChance(t *testing.T) {
 	s.settle(again, before)
 	if s.results["a"].State != passed || s.results["b"] != before["b"] || !slices.Equal(s.again, []string{"a"}) {
 		t.Errorf("results %v, again %v", s.results, s.again)
+	}
+}
+
+func TestVigil(t *testing.T) {
+	gone := errors.New("node box-2 is not ready: Kubelet stopped posting node status.")
+	type sight struct {
+		after   time.Duration
+		free    uint64
+		trouble error
+		want    string
+	}
+	const room = 10 << 30
+	for name, sights := range map[string][]sight{
+		"all is well":         {{0, room, nil, ""}, {time.Hour, room, nil, ""}},
+		"a full disk":         {{0, room, nil, ""}, {time.Second, 12 << 20, nil, "the disk of /data is full: 12 MiB are free, the kubelets need 1024"}},
+		"a node that died":    {{0, room, gone, ""}, {patience, room, gone, ""}, {patience + time.Second, room, gone, gone.Error()}},
+		"a node that reboots": {{0, room, gone, ""}, {patience, room, nil, ""}, {2 * patience, room, gone, ""}, {3 * patience, room, gone, ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var v vigil
+			start := time.Now()
+			for _, s := range sights {
+				got := ""
+				if err := v.look(start.Add(s.after), "/data", s.free, s.trouble); err != nil {
+					got = err.Error()
+				}
+				if got != s.want {
+					t.Errorf("after %v: %q, want %q", s.after, got, s.want)
+				}
+			}
+		})
+	}
+}
+
+// A kubectl that says what a cluster with a dead node says.
+func TestReadyNamesTheNode(t *testing.T) {
+	kubectl := filepath.Join(t.TempDir(), "kubectl")
+	script := "#!/bin/sh\nprintf 'box True kubelet is ready\\nbox-2 Unknown Kubelet stopped posting node status.\\n'\n"
+	if err := os.WriteFile(kubectl, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	err := (&cluster{}).ready(t.Context(), kubectl)
+	if want := "node box-2 is not ready: Kubelet stopped posting node status."; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
