@@ -19,7 +19,8 @@ type indexes struct {
 	ranges [][2]int // first and last, in order, neither touching nor overlapping
 }
 
-// parseIndexes reads "1,3-5,7", as far as it is below limit.
+// parseIndexes reads "1,3-5,7", as far as it is below limit. What is not in order, as
+// nobody but a stranger would have written it, is left out.
 func parseIndexes(s string, limit int) indexes {
 	var x indexes
 	for part := range strings.SplitSeq(s, ",") {
@@ -37,10 +38,12 @@ func parseIndexes(s string, limit int) indexes {
 		if last = min(last, limit-1); first > last {
 			continue
 		}
-		if n := len(x.ranges); n > 0 && x.ranges[n-1][1] == first-1 { // "1,2" is one range
-			x.ranges[n-1][1] = last
-		} else {
+		n := len(x.ranges)
+		switch {
+		case n == 0 || first > x.ranges[n-1][1]+1:
 			x.ranges = append(x.ranges, [2]int{first, last})
+		case first == x.ranges[n-1][1]+1: // "1,2" is one range
+			x.ranges[n-1][1] = last
 		}
 	}
 	return x
