@@ -293,7 +293,7 @@ func endAllPods(ctx context.Context, d dataDir, s *State, how podEnd) error {
 // endPods ends this machine's pods through containerd, started for the purpose.
 func endPods(ctx context.Context, d dataDir, s *State, how podEnd) (err error) {
 	processes, err := clusterProcesses(d)
-	if err != nil || !slices.ContainsFunc(processes, func(p clusterProcess) bool { return p.shim && p.node == "" }) {
+	if err != nil || !slices.ContainsFunc(processes, func(p clusterProcess) bool { return p.shim && p.node == thisMachine }) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, how.grace+30*time.Second)

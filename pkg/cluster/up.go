@@ -70,6 +70,10 @@ func Up(ctx context.Context, o Options) (err error) {
 		return Up(ctx, o) // it was about to end
 	}
 	defer l.release()
+	held, err := podHolders(d)
+	if err != nil {
+		return err
+	}
 	defer func() {
 		if err == nil || o.Foreground && ctx.Err() != nil {
 			return
@@ -78,7 +82,7 @@ func Up(ctx context.Context, o Options) (err error) {
 			err = errors.New("interrupted")
 		}
 		// Even if the user has interrupted: this is what the interrupt asks for.
-		if undoErr := undo(context.WithoutCancel(ctx), d, fresh, made); undoErr != nil {
+		if undoErr := undo(context.WithoutCancel(ctx), d, fresh, made, held); undoErr != nil {
 			err = fmt.Errorf("%w; and undoing it failed: %w", err, undoErr)
 		}
 	}()
@@ -465,39 +469,53 @@ func lastStep(s *Status) time.Duration {
 	return last
 }
 
-// undo takes away what a failed start has made: everything of a new cluster, the
-// processes of an old one.
-func undo(ctx context.Context, d dataDir, fresh bool, made string) error {
-	if !fresh {
-		if err := endLeftovers(ctx, d); err != nil {
+// undo takes away what a failed start has made: everything of a new cluster, and of an
+// old one what did not run before: held says which nodes held pods.
+func undo(ctx context.Context, d dataDir, fresh bool, made string, held map[string]bool) error {
+	if fresh {
+		if err := remove(ctx, d, io.Discard); err != nil {
 			return err
 		}
-		return killIdleNodes(ctx, d)
+		return os.RemoveAll(made)
 	}
-	if err := remove(ctx, d, io.Discard); err != nil {
+	if err := endLeftovers(ctx, d); err != nil {
 		return err
 	}
-	return os.RemoveAll(made)
-}
-
-// killIdleNodes ends the further nodes that hold no pods: a start that failed has made
-// them anew.
-func killIdleNodes(ctx context.Context, d dataDir) error {
 	s, err := loadState(d)
 	if err != nil {
 		return err
 	}
-	processes, err := clusterProcesses(d)
-	if err != nil {
-		return err
-	}
 	for _, f := range s.Nodes {
-		if slices.ContainsFunc(processes, func(p clusterProcess) bool { return p.shim && p.node == f.Name }) {
+		if held[f.Name] {
 			continue
 		}
 		if err := killNode(ctx, s, f); err != nil {
 			return err
 		}
 	}
-	return nil
+	if held[thisMachine] {
+		return nil
+	}
+	if err := endPods(ctx, d, s, podEnd{}); err != nil {
+		return err
+	}
+	return endProcesses(ctx, d, func(p clusterProcess) bool { return p.pod && p.node == thisMachine })
+}
+
+// thisMachine is, as the node of a process, the cluster's first one.
+const thisMachine = ""
+
+// podHolders are the nodes that hold pods.
+func podHolders(d dataDir) (map[string]bool, error) {
+	processes, err := clusterProcesses(d)
+	if err != nil {
+		return nil, err
+	}
+	held := map[string]bool{}
+	for _, p := range processes {
+		if p.shim {
+			held[p.node] = true
+		}
+	}
+	return held, nil
 }

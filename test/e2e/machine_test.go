@@ -43,6 +43,9 @@ func lookAt(t *testing.T, c *cluster) machine {
 		routes, err := netlink.RouteListFiltered(family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
 		check(t, err)
 		for _, r := range routes {
+			if r.Dst != nil && r.Dst.IP.IsLinkLocalUnicast() {
+				continue // comes and goes with its link, a moment later
+			}
 			m["routes"] = append(m["routes"], fmt.Sprintf("%v dev %d type %d table %d", r.Dst, r.LinkIndex, r.Type, r.Table))
 		}
 	}

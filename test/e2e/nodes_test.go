@@ -284,12 +284,13 @@ func (c *cluster) count(t *testing.T, program string) int {
 func TestInterruptNodes(t *testing.T) {
 	c := newCluster(t)
 	before := lookAt(t, c)
-	interrupt := func() {
+	// interrupt interrupts a start once a program runs.
+	interrupt := func(program string) {
 		up := c.command("up", "--nodes", "3")
 		progress, err := up.StdoutPipe()
 		check(t, err)
 		check(t, up.Start())
-		waitFor(t, "a machine runs", 60*time.Second, func() bool { return c.count(t, "leme-init") > 0 })
+		waitFor(t, program+" runs", 60*time.Second, func() bool { return c.count(t, program) > 0 })
 		check(t, up.Process.Signal(unix.SIGINT))
 		_, err = io.Copy(io.Discard, progress)
 		check(t, err)
@@ -297,14 +298,16 @@ func TestInterruptNodes(t *testing.T) {
 			t.Error("interrupted, it succeeds")
 		}
 	}
-	interrupt()
+	interrupt("leme-init")
 	c.wantGone(t, before)
 
 	c.must(t, "up", "--nodes", "2")
 	c.must(t, "stop")
-	interrupt()
-	if left := c.processes(t); len(left) > 0 {
-		t.Errorf("left running: %v", left)
+	for _, program := range []string{"leme-init", "containerd-shim-runc-v2"} {
+		interrupt(program)
+		if left := c.processes(t); len(left) > 0 {
+			t.Errorf("interrupted when %s ran, left running: %v", program, left)
+		}
 	}
 	c.must(t, "down")
 	c.wantGone(t, before)
