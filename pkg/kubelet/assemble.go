@@ -190,7 +190,7 @@ func (k *Kubelet) nodeConfig() node.Config {
 func (k *Kubelet) runtimeConfig(machine *resources.Node, cgroups *resources.Cgroups) runtime.Config {
 	v2 := cgroups.Version() == 2
 	return runtime.Config{
-		RootDir: k.options.RootDir, LogDir: k.config.PodLogsDir, MaxPods: int(machine.MaxPods), Parallel: parallel,
+		RootDir: k.options.RootDir, LogDir: k.config.PodLogsDir, LogLinkDir: runtime.ContainerLogsDir, MaxPods: int(machine.MaxPods), Parallel: parallel,
 		DNS: runtime.DNS{ClusterDNS: k.config.ClusterDNS, ClusterDomain: k.config.ClusterDomain, ResolvConf: *k.config.ResolverConfig},
 		Limits: runtime.Limits{
 			CPUQuota: *k.config.CPUCFSQuota, Period: k.config.CPUCFSQuotaPeriod.Duration, MemoryCapacity: int64(machine.Memory),

@@ -109,7 +109,7 @@ func TestStaticPod(t *testing.T) {
 
 	recorder := record.NewFakeRecorder(1000)
 	m := NewManager(Config{NodeName: "node", StaticPodPath: manifests, Limits: BackoffLimits{10 * time.Second, 300 * time.Second}, RuntimeName: "fake"})
-	run := runtime.New(runtime.Config{RootDir: filepath.Join(dir, "root"), LogDir: filepath.Join(dir, "logs"), MaxPods: 10, Parallel: 2}, runtime.Dependencies{
+	run := runtime.New(runtime.Config{RootDir: filepath.Join(dir, "root"), LogDir: filepath.Join(dir, "logs"), LogLinkDir: filepath.Join(dir, "links"), MaxPods: 10, Parallel: 2}, runtime.Dependencies{
 		CRI: cri, Images: images, Services: func(string) []*v1.Service { return nil }, Recorder: recorder,
 		HostIPs: func() []string { return []string{"192.0.2.1"} }, Allocatable: func() v1.ResourceList { return nil },
 		RecursiveReadOnly: func(string) bool { return false },

@@ -92,7 +92,7 @@ func (m *Manager) sweep(ctx context.Context) {
 			logger.Error(err, "Cannot remove the cgroup of an earlier pod", "uid", uid)
 		}
 	}
-	if err := logs.Clean(m.Runtime.LogDir, runtime.ContainerLogsDir, m.known); err != nil {
+	if err := logs.Clean(m.Runtime.LogDir, m.Runtime.LogLinkDir, m.known); err != nil {
 		logger.Error(err, "Cannot remove the logs of earlier pods")
 	}
 }

@@ -99,15 +99,15 @@ func containerLogPath(container string, restartCount int) string {
 	return filepath.Join(container, strconv.Itoa(restartCount)+".log")
 }
 
-// logSymlink is the name below /var/log/containers by which log collectors find a
+// logLink is the name in ContainerLogsDir by which log collectors find a
 // container's log. File systems allow 255 bytes, so the parts before the id yield.
-func logSymlink(pod *v1.Pod, container, id string) string {
+func logLink(pod *v1.Pod, container, id string) string {
 	const suffix = ".log"
 	prefix := fmt.Sprintf("%s_%s_%s", pod.Name, pod.Namespace, container)
 	if most := maxContainerLogSymlinkParts - len(id) - len(suffix) - 1; len(prefix) > most {
 		prefix = prefix[:most]
 	}
-	return filepath.Join(ContainerLogsDir, prefix+"-"+id+suffix)
+	return prefix + "-" + id + suffix
 }
 
 // Annotations on static pods and their mirrors. A mirror repeats the hash of the static pod that it

@@ -19,9 +19,11 @@ import (
 
 // Config is what a Runtime needs to know.
 type Config struct {
-	// RootDir is the kubelet's directory (/var/lib/kubelet), LogDir the one of pods' logs.
-	RootDir string
-	LogDir  string
+	// RootDir is the kubelet's directory (/var/lib/kubelet), LogDir the one of pods' logs,
+	// LogLinkDir that of links to them (ContainerLogsDir).
+	RootDir    string
+	LogDir     string
+	LogLinkDir string
 
 	DNS            DNS
 	Limits         Limits
@@ -138,10 +140,10 @@ func (r *Runtime) Start(ctx context.Context, pod *v1.Pod, c *v1.Container, id st
 	if err := r.CRI.StartContainer(ctx, id); err != nil {
 		return NewError(ReasonRun, err)
 	}
-	link := logSymlink(pod, c.Name, id)
+	link := filepath.Join(r.LogLinkDir, logLink(pod, c.Name, id))
 	target := filepath.Join(PodLogDir(r.LogDir, pod.Namespace, pod.Name, pod.UID), containerLogPath(c.Name, restartCount))
 	// The link only serves log collectors that look for it; a read-only /var/log must not stop the pod.
-	if err := os.Symlink(target, link); errors.Is(err, os.ErrNotExist) && os.MkdirAll(ContainerLogsDir, 0o755) == nil {
+	if err := os.Symlink(target, link); errors.Is(err, os.ErrNotExist) && os.MkdirAll(r.LogLinkDir, 0o755) == nil {
 		_ = os.Symlink(target, link)
 	}
 	return nil
@@ -198,7 +200,7 @@ func removeLogs(path string) {
 }
 
 func (r *Runtime) removeLinks(id string) {
-	links, _ := filepath.Glob(filepath.Join(ContainerLogsDir, "*-"+id+".log"))
+	links, _ := filepath.Glob(filepath.Join(r.LogLinkDir, "*-"+id+".log"))
 	for _, l := range links {
 		_ = os.Remove(l)
 	}
