@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -255,20 +256,26 @@ func (r *report) claimTemplate(t *corev1.PersistentVolumeClaimTemplate, p *field
 	if !r.requireIf(t == nil, p, "") {
 		return
 	}
-	meta := p.Child("metadata")
-	r.merge(apivalidation.ValidateAnnotations(t.Annotations, meta.Child("annotations")))
-	r.labels(t.Labels, meta.Child("labels"))
+	r.merge(ValidateTemplateMeta(&t.ObjectMeta, p.Child("metadata")))
+	r.claimSpec(&t.Spec, p.Child("spec"))
+}
+
+// ValidateTemplateMeta says what is wrong with the metadata of a template for objects
+// that Kubernetes names itself.
+func ValidateTemplateMeta(m *metav1.ObjectMeta, p *field.Path) field.ErrorList {
+	r := report{errs: apivalidation.ValidateAnnotations(m.Annotations, p.Child("annotations"))}
+	r.labels(m.Labels, p.Child("labels"))
 	for _, f := range []struct {
 		name string
 		set  bool
 	}{
-		{"name", t.Name != ""}, {"generateName", t.GenerateName != ""}, {"namespace", t.Namespace != ""}, {"uid", t.UID != ""},
-		{"resourceVersion", t.ResourceVersion != ""}, {"selfLink", t.SelfLink != ""}, {"generation", t.Generation != 0},
-		{"creationTimestamp", !t.CreationTimestamp.IsZero()}, {"deletionTimestamp", t.DeletionTimestamp != nil},
-		{"deletionGracePeriodSeconds", t.DeletionGracePeriodSeconds != nil}, {"ownerReferences", len(t.OwnerReferences) > 0},
-		{"finalizers", len(t.Finalizers) > 0}, {"managedFields", len(t.ManagedFields) > 0},
+		{"name", m.Name != ""}, {"generateName", m.GenerateName != ""}, {"namespace", m.Namespace != ""}, {"uid", m.UID != ""},
+		{"resourceVersion", m.ResourceVersion != ""}, {"selfLink", m.SelfLink != ""}, {"generation", m.Generation != 0},
+		{"creationTimestamp", !m.CreationTimestamp.IsZero()}, {"deletionTimestamp", m.DeletionTimestamp != nil},
+		{"deletionGracePeriodSeconds", m.DeletionGracePeriodSeconds != nil}, {"ownerReferences", len(m.OwnerReferences) > 0},
+		{"finalizers", len(m.Finalizers) > 0}, {"managedFields", len(m.ManagedFields) > 0},
 	} {
-		r.forbidIf(f.set, meta.Child(f.name), "cannot be set")
+		r.forbidIf(f.set, p.Child(f.name), "cannot be set")
 	}
-	r.claimSpec(&t.Spec, p.Child("spec"))
+	return r.errs
 }

@@ -27,6 +27,7 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,6 +51,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/api/node"
 	"github.com/leme-k8s/leme/pkg/api/policy"
 	"github.com/leme-k8s/leme/pkg/api/rbac"
+	"github.com/leme-k8s/leme/pkg/api/resource"
 	"github.com/leme-k8s/leme/pkg/api/scheduling"
 	"github.com/leme-k8s/leme/pkg/api/storage"
 )
@@ -87,6 +89,7 @@ var versions = []version{
 	{nodev1.SchemeGroupVersion, nodev1.AddToScheme, node.AddDefaults, node.AddFieldLabels, nil},
 	{policyv1.SchemeGroupVersion, policyv1.AddToScheme, policy.AddDefaults, policy.AddFieldLabels, nil},
 	{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme, rbac.AddDefaults, rbac.AddFieldLabels, nil},
+	{resourcev1.SchemeGroupVersion, resourcev1.AddToScheme, resource.AddDefaults, resource.AddFieldLabels, nil},
 	{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme, scheduling.AddDefaults, scheduling.AddFieldLabels, nil},
 	{storagev1.SchemeGroupVersion, storagev1.AddToScheme, storage.AddDefaults, storage.AddFieldLabels, nil},
 }

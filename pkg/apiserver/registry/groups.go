@@ -21,6 +21,7 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -71,6 +72,12 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/rbac/clusterrolebinding"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/rbac/role"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/rbac/rolebinding"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/access"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/deviceclass"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/devicetaintrule"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/resourceclaim"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/resourceclaimtemplate"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/resourceslice"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/scheduling/priorityclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/csidriver"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/csinode"
@@ -177,6 +184,13 @@ func Groups(c Config) []Group {
 			c.guarded(role.Storage),
 			c.guarded(rolebinding.Storage),
 		}},
+		{resourcev1.SchemeGroupVersion, []Resource{
+			deviceclass.Storage,
+			devicetaintrule.Storage,
+			c.accessed(resourceclaim.Storage),
+			c.accessed(resourceclaimtemplate.Storage),
+			resourceslice.Storage,
+		}},
 		{schedulingv1.SchemeGroupVersion, []Resource{
 			priorityclass.Storage,
 		}},
@@ -213,6 +227,13 @@ func (c Config) guarded(storage func(generic.Options, *rbac.Guard) (generic.Stor
 func (c Config) parameterized(storage func(generic.Options, *params.Guard) (generic.Storage, error)) Resource {
 	return func(o generic.Options) (generic.Storage, error) {
 		return storage(o, params.NewGuard(c.Authorization.Authorizer, c.Client))
+	}
+}
+
+// accessed lets nobody have more access to devices than they may.
+func (c Config) accessed(storage func(generic.Options, *access.Guard) (generic.Storage, error)) Resource {
+	return func(o generic.Options) (generic.Storage, error) {
+		return storage(o, access.NewGuard(c.Authorization.Authorizer, c.Client))
 	}
 }
 

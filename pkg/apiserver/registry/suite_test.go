@@ -79,6 +79,7 @@ var noGenerations = map[string]bool{
 	"ControllerRevision": true, "Lease": true, "Role": true, "ClusterRole": true, "RoleBinding": true, "ClusterRoleBinding": true,
 	"CertificateSigningRequest": true, "StorageClass": true, "CSINode": true, "CSIDriver": true, "VolumeAttachment": true,
 	"CSIStorageCapacity": true, "VolumeAttributesClass": true, "ServiceCIDR": true, "IPAddress": true, "RuntimeClass": true,
+	"ResourceClaim": true, "ResourceClaimTemplate": true,
 }
 
 // lifeCycle creates an object, writes its status and applies a label to it. None of

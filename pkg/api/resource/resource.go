@@ -1,0 +1,91 @@
+// Package resource knows what is true of the kinds of resource.k8s.io wherever they are
+// handled: their defaults ([AddDefaults]), the field selectors that they take
+// ([AddFieldLabels]), which fields belong to features that are off (the DropDisabled
+// functions) and what makes them invalid (the Validate functions).
+//
+// Much of the last is declared in the published types, and checked by functions that
+// are published with them; here is the rest.
+package resource
+
+import (
+	"time"
+
+	resourcev1 "k8s.io/api/resource/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
+)
+
+var (
+	metaPath   = field.NewPath("metadata")
+	specPath   = field.NewPath("spec")
+	statusPath = field.NewPath("status")
+)
+
+// AddDefaults registers the defaults of every kind of the group.
+func AddDefaults(s *runtime.Scheme) error {
+	rules.Default(s, func(c *resourcev1.ResourceClaim) {
+		setRequests(c.Spec.Devices.Requests)
+		if c.Status.Allocation != nil {
+			for i := range c.Status.Allocation.Devices.Results {
+				setTolerations(c.Status.Allocation.Devices.Results[i].Tolerations)
+			}
+		}
+	})
+	rules.Default(s, func(t *resourcev1.ResourceClaimTemplate) { setRequests(t.Spec.Spec.Devices.Requests) })
+	rules.Default(s, func(r *resourcev1.DeviceTaintRule) { setTaint(&r.Spec.Taint) })
+	rules.Default(s, func(r *resourcev1.ResourceSlice) {
+		for i := range r.Spec.Devices {
+			for j := range r.Spec.Devices[i].Taints {
+				setTaint(&r.Spec.Devices[i].Taints[j])
+			}
+		}
+	})
+	return nil
+}
+
+// AddFieldLabels registers the field selectors that kinds of the group take besides
+// those that every kind takes.
+func AddFieldLabels(s *runtime.Scheme) error {
+	return rules.FieldLabels(s, resourcev1.SchemeGroupVersion.WithKind("ResourceSlice"),
+		resourcev1.ResourceSliceSelectorNodeName, resourcev1.ResourceSliceSelectorDriver, resourcev1.ResourceSliceSelectorPoolName)
+}
+
+func setRequests(requests []resourcev1.DeviceRequest) {
+	for i := range requests {
+		if r := requests[i].Exactly; r != nil {
+			setAllocationMode(&r.AllocationMode, &r.Count)
+			setTolerations(r.Tolerations)
+		}
+		for j := range requests[i].FirstAvailable {
+			r := &requests[i].FirstAvailable[j]
+			setAllocationMode(&r.AllocationMode, &r.Count)
+			setTolerations(r.Tolerations)
+		}
+	}
+}
+
+func setAllocationMode(mode *resourcev1.DeviceAllocationMode, count *int64) {
+	if *mode == "" {
+		*mode = resourcev1.DeviceAllocationModeExactCount
+	}
+	if *mode == resourcev1.DeviceAllocationModeExactCount && *count == 0 {
+		*count = 1
+	}
+}
+
+func setTolerations(tolerations []resourcev1.DeviceToleration) {
+	for i := range tolerations {
+		if tolerations[i].Operator == "" {
+			tolerations[i].Operator = resourcev1.DeviceTolerationOpEqual
+		}
+	}
+}
+
+func setTaint(t *resourcev1.DeviceTaint) {
+	if t.TimeAdded == nil {
+		t.TimeAdded = &metav1.Time{Time: time.Now().Truncate(time.Second)}
+	}
+}
