@@ -44,7 +44,6 @@ var rules = generic.Resource[*resourcev1.DeviceTaintRule]{
 	HasStatus:              true,
 	Generation:             generic.SpecChanged[*resourcev1.DeviceTaintRule],
 	RequireResourceVersion: true,
-	ReturnDeleted:          true,
 	PrepareForUpdate: func(_ context.Context, r, old *resourcev1.DeviceTaintRule) {
 		stampEffect(&r.Spec.Taint, &old.Spec.Taint, time.Now())
 	},
