@@ -96,7 +96,7 @@ func ValidatePersistentVolumeClaimStatusUpdate(pvc, old *corev1.PersistentVolume
 		r.validQuantity(q, p.Child("capacity").Key(string(n)))
 	}
 	known := func(n corev1.ResourceName, at *field.Path) bool {
-		if n == corev1.ResourceStorage || isExtendedResource(n) {
+		if n == corev1.ResourceStorage || IsExtendedResource(n) {
 			return true
 		}
 		r.add(field.NotSupported(at, n, []corev1.ResourceName{corev1.ResourceStorage}))

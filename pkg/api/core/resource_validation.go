@@ -50,9 +50,9 @@ func isNativeResource(n corev1.ResourceName) bool {
 	return !strings.Contains(string(n), "/") || strings.Contains(string(n), corev1.ResourceDefaultNamespacePrefix)
 }
 
-// isExtendedResource says whether a resource is somebody else's, and could be
+// IsExtendedResource says whether a resource is somebody else's, and could be
 // limited by a quota on requests.
-func isExtendedResource(n corev1.ResourceName) bool {
+func IsExtendedResource(n corev1.ResourceName) bool {
 	return !isNativeResource(n) && !strings.HasPrefix(string(n), corev1.DefaultResourceRequestsPrefix) &&
 		len(validation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+string(n))) == 0
 }
@@ -74,7 +74,7 @@ func (r *report) containerResourceName(n corev1.ResourceName, p *field.Path) {
 	case !strings.Contains(string(n), "/"):
 		r.invalidIf(!isComputeResource(n), p, n, "must be a standard resource for containers")
 	case !isNativeResource(n):
-		r.invalidIf(!isExtendedResource(n), p, n, "doesn't follow extended resource name standard")
+		r.invalidIf(!IsExtendedResource(n), p, n, "doesn't follow extended resource name standard")
 	}
 }
 
@@ -90,7 +90,7 @@ func (r *report) podResourceName(n corev1.ResourceName, p *field.Path) {
 // quantity validates an amount of a resource.
 func (r *report) quantity(n corev1.ResourceName, q resource.Quantity, p *field.Path) {
 	r.nonNegativeQuantity(q, p)
-	if (countedResources.Has(n) || isExtendedResource(n)) && q.MilliValue()%1000 != 0 {
+	if (countedResources.Has(n) || IsExtendedResource(n)) && q.MilliValue()%1000 != 0 {
 		r.invalid(p, q.String(), "must be an integer")
 	}
 }

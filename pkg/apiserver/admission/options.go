@@ -34,6 +34,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/alwaysadmit"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/alwaysdeny"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/alwayspullimages"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/certificateapproval"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/certificatesigning"
@@ -42,10 +44,23 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/defaultingressclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/defaultstorageclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/defaulttolerationseconds"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/denyserviceexternalips"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/eventratelimit"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/extendedresourcetoleration"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/imagepolicywebhook"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/limitpodhardantiaffinitytopology"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/limitranger"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/namespaceautoprovision"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/namespaceexists"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/nodedeclaredfeaturevalidator"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/noderestriction"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/ownerreferencespermissionenforcement"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/persistentvolumeclaimresize"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/podgroupprotection"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/podnodeselector"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/podresizevalidator"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/podsecurity"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/podtolerationrestriction"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/podtopologylabels"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/policies"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/priority"
@@ -78,6 +93,10 @@ func configless[T admission.Interface](new func() T) admission.Factory {
 	return func(io.Reader) (admission.Interface, error) { return new(), nil }
 }
 
+func configured[T admission.Interface](new func(io.Reader) (T, error)) admission.Factory {
+	return func(section io.Reader) (admission.Interface, error) { return new(section) }
+}
+
 // plugins in the order in which they run. Mutating ones run before all validating ones.
 func (o *Options) plugins() []plugin {
 	registration := admissionregistrationv1.SchemeGroupVersion
@@ -85,19 +104,30 @@ func (o *Options) plugins() []plugin {
 		return schema.GroupVersionResource{Group: group, Version: "v1", Resource: resource}
 	}
 	return []plugin{
+		{name: alwaysadmit.PluginName, new: configless(alwaysadmit.New), off: true},
+		{name: namespaceautoprovision.PluginName, new: configless(namespaceautoprovision.New), off: true},
 		{name: lifecycle.PluginName},
+		{name: namespaceexists.PluginName, new: configless(namespaceexists.New), off: true},
+		{name: limitpodhardantiaffinitytopology.PluginName, new: configless(limitpodhardantiaffinitytopology.New), off: true},
 		{name: limitranger.PluginName, new: configless(limitranger.New), needs: v1("", "limitranges")},
 		{name: serviceaccount.PluginName, new: configless(serviceaccount.New)},
 		{name: noderestriction.PluginName, new: configless(noderestriction.New), off: true},
 		{name: taintnodesbycondition.PluginName, new: configless(taintnodesbycondition.New)},
 		{name: alwayspullimages.PluginName, new: configless(alwayspullimages.New), off: true},
-		{name: podsecurity.PluginName, new: func(config io.Reader) (admission.Interface, error) { return podsecurity.New(config) }},
+		{name: imagepolicywebhook.PluginName, new: configured(imagepolicywebhook.New), off: true},
+		{name: podsecurity.PluginName, new: configured(podsecurity.New)},
+		{name: podnodeselector.PluginName, new: configured(podnodeselector.New), off: true},
 		{name: priority.PluginName, new: configless(priority.New), needs: v1("scheduling.k8s.io", "priorityclasses")},
 		{name: defaulttolerationseconds.PluginName, new: func(io.Reader) (admission.Interface, error) {
 			return defaulttolerationseconds.New(o.NotReadySeconds, o.UnreachableSeconds), nil
 		}},
+		{name: podtolerationrestriction.PluginName, new: configured(podtolerationrestriction.New), off: true},
+		{name: eventratelimit.PluginName, new: configured(eventratelimit.New), off: true},
+		{name: extendedresourcetoleration.PluginName, new: configless(extendedresourcetoleration.New), off: true},
 		{name: defaultstorageclass.PluginName, new: configless(defaultstorageclass.New), needs: v1("storage.k8s.io", "storageclasses")},
 		{name: storageobjectinuseprotection.PluginName, new: configless(storageobjectinuseprotection.New)},
+		{name: podgroupprotection.PluginName, new: configless(podgroupprotection.New)},
+		{name: ownerreferencespermissionenforcement.PluginName, new: configless(ownerreferencespermissionenforcement.New), off: true},
 		{name: persistentvolumeclaimresize.PluginName, new: configless(persistentvolumeclaimresize.New), needs: v1("storage.k8s.io", "storageclasses")},
 		{name: runtimeclass.PluginName, new: configless(runtimeclass.New), needs: v1("node.k8s.io", "runtimeclasses")},
 		{name: certificateapproval.PluginName, new: configless(certificateapproval.New)},
@@ -105,12 +135,16 @@ func (o *Options) plugins() []plugin {
 		{name: clustertrustbundleattest.PluginName, new: configless(clustertrustbundleattest.New)},
 		{name: certificatesubjectrestriction.PluginName, new: configless(certificatesubjectrestriction.New)},
 		{name: defaultingressclass.PluginName, new: configless(defaultingressclass.New), needs: v1("networking.k8s.io", "ingressclasses")},
+		{name: denyserviceexternalips.PluginName, new: configless(denyserviceexternalips.New), off: true},
 		{name: podtopologylabels.PluginName, new: configless(podtopologylabels.New)},
+		{name: nodedeclaredfeaturevalidator.PluginName, new: configless(nodedeclaredfeaturevalidator.New)},
+		{name: podresizevalidator.PluginName, new: configless(podresizevalidator.New)},
 		{name: policies.Mutating, new: policies.NewMutating, needs: registration.WithResource("mutatingadmissionpolicies")},
 		{name: mutatingwebhook.PluginName, needs: registration.WithResource("mutatingwebhookconfigurations")},
 		{name: policies.Validating, new: policies.NewValidating, needs: registration.WithResource("validatingadmissionpolicies")},
 		{name: validatingwebhook.PluginName, needs: registration.WithResource("validatingwebhookconfigurations")},
 		{name: resourcequota.PluginName, needs: v1("", "resourcequotas")},
+		{name: alwaysdeny.PluginName, new: configless(alwaysdeny.New), off: true},
 	}
 }
 
