@@ -20,6 +20,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/disruption"
 	"github.com/leme-k8s/leme/pkg/controller/endpoints"
 	"github.com/leme-k8s/leme/pkg/controller/endpointslice"
+	"github.com/leme-k8s/leme/pkg/controller/endpointslicemirroring"
 	"github.com/leme-k8s/leme/pkg/controller/garbagecollector"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/job"
@@ -28,13 +29,17 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/nodelifecycle"
 	"github.com/leme-k8s/leme/pkg/controller/podgc"
 	"github.com/leme-k8s/leme/pkg/controller/policystatus"
+	"github.com/leme-k8s/leme/pkg/controller/pvcprotection"
+	"github.com/leme-k8s/leme/pkg/controller/pvprotection"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
+	"github.com/leme-k8s/leme/pkg/controller/resourcequota"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
 	"github.com/leme-k8s/leme/pkg/controller/serviceaccount"
 	"github.com/leme-k8s/leme/pkg/controller/statefulset"
 	"github.com/leme-k8s/leme/pkg/controller/tainteviction"
 	"github.com/leme-k8s/leme/pkg/controller/tokencleaner"
 	"github.com/leme-k8s/leme/pkg/controller/ttlafterfinished"
+	"github.com/leme-k8s/leme/pkg/controller/vacprotection"
 )
 
 // entries are all controllers. A controller's Name is what --controllers calls it,
@@ -67,6 +72,17 @@ var entries = []entry{
 				return nil, err
 			}
 			return namespace.New(a.Client, a.Clientset, disco, meta), nil
+		},
+	},
+	{
+		Name: "resourcequota-controller", Alias: "resourcequota", Identity: "resourcequota-controller",
+		Workers: func(w Workers) int { return w.ResourceQuota },
+		New: func(d *dependencies, a *access) (registrar, error) {
+			meta, err := metadata.NewForConfig(a.Config)
+			if err != nil {
+				return nil, err
+			}
+			return resourcequota.New(a.Client, d.mgr.GetRESTMapper(), meta, d.options.ResourceQuotaSync), nil
 		},
 	},
 	{
@@ -139,10 +155,32 @@ var entries = []entry{
 		},
 	},
 	{
+		Name: "persistentvolumeclaim-protection-controller", Alias: "pvc-protection", Identity: "pvc-protection-controller",
+		Indexes: []index.Index{index.PodsByClaim()},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return pvcprotection.New(a.Client, a.Live), nil
+		},
+	},
+	{
+		Name: "persistentvolume-protection-controller", Alias: "pv-protection", Identity: "pv-protection-controller",
+		New: func(d *dependencies, a *access) (registrar, error) { return pvprotection.New(a.Client), nil },
+	},
+	{
+		Name: "volumeattributesclass-protection-controller", Identity: "volumeattributesclass-protection-controller",
+		New: func(d *dependencies, a *access) (registrar, error) { return vacprotection.New(a.Client), nil },
+	},
+	{
 		Name: "endpointslice-controller", Alias: "endpointslice", Identity: "endpointslice-controller",
 		Workers: func(w Workers) int { return w.EndpointSlice },
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return endpointslice.New(a.Client, a.Clientset, a.Events, d.options.MaxEndpointsPerSlice, d.options.EndpointSliceBatch), nil
+		},
+	},
+	{
+		Name: "endpointslice-mirroring-controller", Alias: "endpointslicemirroring", Identity: "endpointslicemirroring-controller",
+		Workers: func(w Workers) int { return w.EndpointSliceMirroring },
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return endpointslicemirroring.New(a.Client, a.Events, d.options.MirroringMaxEndpoints, d.options.MirroringBatch), nil
 		},
 	},
 	{

@@ -63,6 +63,9 @@ type Options struct {
 	MaxEndpointsPerSlice    int
 	EndpointsBatchPeriod    time.Duration
 	EndpointSliceBatch      time.Duration
+	MirroringMaxEndpoints   int
+	MirroringBatch          time.Duration
+	ResourceQuotaSync       time.Duration
 	NamespaceSyncPeriod     time.Duration
 	EnableHostpathProvision bool
 
@@ -84,8 +87,8 @@ var withoutEffect = map[string]string{
 
 // Workers says how many objects of each kind are reconciled at a time.
 type Workers struct {
-	CronJob, DaemonSet, Deployment, Endpoints, EndpointSlice, GarbageCollector, Job, Namespace,
-	ReplicaSet, ReplicationController, StatefulSet, ServiceAccountToken, TTLAfterFinished int
+	CronJob, DaemonSet, Deployment, Endpoints, EndpointSlice, EndpointSliceMirroring, GarbageCollector, Job, Namespace,
+	ReplicaSet, ReplicationController, ResourceQuota, StatefulSet, ServiceAccountToken, TTLAfterFinished int
 }
 
 // NewOptions returns the defaults.
@@ -115,12 +118,14 @@ func NewOptions() *Options {
 		EnableGarbageCollector: true,
 		TerminatedPodThreshold: 12500,
 		MaxEndpointsPerSlice:   100,
+		MirroringMaxEndpoints:  1000,
+		ResourceQuotaSync:      5 * time.Minute,
 		NamespaceSyncPeriod:    5 * time.Minute,
 
 		Signing: csrsigning.DefaultOptions(),
 		Workers: Workers{
-			CronJob: 5, DaemonSet: 2, Deployment: 5, Endpoints: 5, EndpointSlice: 5, GarbageCollector: 20, Job: 5, Namespace: 10,
-			ReplicaSet: 5, ReplicationController: 5, StatefulSet: 5, ServiceAccountToken: 5, TTLAfterFinished: 5,
+			CronJob: 5, DaemonSet: 2, Deployment: 5, Endpoints: 5, EndpointSlice: 5, EndpointSliceMirroring: 5, GarbageCollector: 20, Job: 5, Namespace: 10,
+			ReplicaSet: 5, ReplicationController: 5, ResourceQuota: 5, StatefulSet: 5, ServiceAccountToken: 5, TTLAfterFinished: 5,
 		},
 	}
 }
@@ -165,23 +170,28 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.MaxEndpointsPerSlice, "max-endpoints-per-slice", o.MaxEndpointsPerSlice, "Endpoints that one EndpointSlice holds at most")
 	fs.DurationVar(&o.EndpointsBatchPeriod, "endpoint-updates-batch-period", o.EndpointsBatchPeriod, "Time in which changes of pods are gathered into one update of Endpoints")
 	fs.DurationVar(&o.EndpointSliceBatch, "endpointslice-updates-batch-period", o.EndpointSliceBatch, "Time in which changes of pods are gathered into one update of EndpointSlices")
+	fs.IntVar(&o.MirroringMaxEndpoints, "mirroring-max-endpoints-per-subset", o.MirroringMaxEndpoints, "Addresses with the same ports that are copied from Endpoints to EndpointSlices at most")
+	fs.DurationVar(&o.MirroringBatch, "mirroring-endpointslice-updates-batch-period", o.MirroringBatch, "Time in which changes of copied EndpointSlices are gathered into one correction")
+	fs.DurationVar(&o.ResourceQuotaSync, "resource-quota-sync-period", o.ResourceQuotaSync, "Interval at which what is used of ResourceQuotas is checked though nothing seems to have changed")
 	fs.DurationVar(&o.NamespaceSyncPeriod, "namespace-sync-period", o.NamespaceSyncPeriod, accepted("namespace-sync-period"))
 	fs.BoolVar(&o.EnableHostpathProvision, "enable-hostpath-provisioner", o.EnableHostpathProvision, accepted("enable-hostpath-provisioner"))
 
 	for name, n := range map[string]*int{
-		"concurrent-cron-job-syncs":             &o.Workers.CronJob,
-		"concurrent-daemonset-syncs":            &o.Workers.DaemonSet,
-		"concurrent-deployment-syncs":           &o.Workers.Deployment,
-		"concurrent-endpoint-syncs":             &o.Workers.Endpoints,
-		"concurrent-service-endpoint-syncs":     &o.Workers.EndpointSlice,
-		"concurrent-gc-syncs":                   &o.Workers.GarbageCollector,
-		"concurrent-job-syncs":                  &o.Workers.Job,
-		"concurrent-namespace-syncs":            &o.Workers.Namespace,
-		"concurrent-replicaset-syncs":           &o.Workers.ReplicaSet,
-		"concurrent-rc-syncs":                   &o.Workers.ReplicationController,
-		"concurrent-statefulset-syncs":          &o.Workers.StatefulSet,
-		"concurrent-serviceaccount-token-syncs": &o.Workers.ServiceAccountToken,
-		"concurrent-ttl-after-finished-syncs":   &o.Workers.TTLAfterFinished,
+		"concurrent-resource-quota-syncs":             &o.Workers.ResourceQuota,
+		"mirroring-concurrent-service-endpoint-syncs": &o.Workers.EndpointSliceMirroring,
+		"concurrent-cron-job-syncs":                   &o.Workers.CronJob,
+		"concurrent-daemonset-syncs":                  &o.Workers.DaemonSet,
+		"concurrent-deployment-syncs":                 &o.Workers.Deployment,
+		"concurrent-endpoint-syncs":                   &o.Workers.Endpoints,
+		"concurrent-service-endpoint-syncs":           &o.Workers.EndpointSlice,
+		"concurrent-gc-syncs":                         &o.Workers.GarbageCollector,
+		"concurrent-job-syncs":                        &o.Workers.Job,
+		"concurrent-namespace-syncs":                  &o.Workers.Namespace,
+		"concurrent-replicaset-syncs":                 &o.Workers.ReplicaSet,
+		"concurrent-rc-syncs":                         &o.Workers.ReplicationController,
+		"concurrent-statefulset-syncs":                &o.Workers.StatefulSet,
+		"concurrent-serviceaccount-token-syncs":       &o.Workers.ServiceAccountToken,
+		"concurrent-ttl-after-finished-syncs":         &o.Workers.TTLAfterFinished,
 	} {
 		usage := "How many of these objects are worked on at a time"
 		if withoutEffect[name] != "" {
@@ -201,7 +211,7 @@ func (o *Options) Validate() error {
 	}
 	if o.flags != nil {
 		o.flags.VisitAll(func(f *pflag.Flag) {
-			if n, err := o.flags.GetInt(f.Name); err == nil && n < 1 && strings.HasPrefix(f.Name, "concurrent-") {
+			if n, err := o.flags.GetInt(f.Name); err == nil && n < 1 && strings.Contains(f.Name, "concurrent-") {
 				errs = append(errs, fmt.Errorf("--%s: %d is less than 1", f.Name, n))
 			}
 		})
@@ -214,6 +224,9 @@ func (o *Options) Validate() error {
 	}
 	if o.MaxEndpointsPerSlice < 1 || o.MaxEndpointsPerSlice > 1000 {
 		errs = append(errs, fmt.Errorf("--max-endpoints-per-slice: %d is not between 1 and 1000", o.MaxEndpointsPerSlice))
+	}
+	if o.MirroringMaxEndpoints < 1 || o.MirroringMaxEndpoints > 1000 {
+		errs = append(errs, fmt.Errorf("--mirroring-max-endpoints-per-subset: %d is not between 1 and 1000", o.MirroringMaxEndpoints))
 	}
 	if o.AllocateNodeCIDRs {
 		if _, _, _, err := o.nodeCIDRs(); err != nil {

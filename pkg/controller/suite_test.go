@@ -101,6 +101,9 @@ func TestControllers(t *testing.T) {
 		"Certificates":     testCertificates,
 		"AggregatedRoles":  testAggregatedRoles,
 		"PolicyStatus":     testPolicyStatus,
+		"ResourceQuota":    testResourceQuota,
+		"Mirroring":        testMirroring,
+		"Protection":       testProtection,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}

@@ -18,11 +18,14 @@ import (
 	"k8s.io/utils/clock"
 )
 
+// ListFunc lists the objects of a resource in a namespace.
+type ListFunc func(resource schema.GroupResource, namespace string) ([]runtime.Object, error)
+
 // Evaluators returns those of core/v1. Any other resource is counted by
 // generic.NewObjectCountEvaluator. Lists are needed by UsageStats alone.
-func Evaluators(lists quota.ListerForResourceFunc, c clock.PassiveClock) []quota.Evaluator {
+func Evaluators(lists ListFunc, c clock.PassiveClock) []quota.Evaluator {
 	list := func(resource string) generic.ListFuncByNamespace {
-		return generic.ListResourceUsingListerFunc(lists, corev1.SchemeGroupVersion.WithResource(resource))
+		return func(namespace string) ([]runtime.Object, error) { return lists(corev1.Resource(resource), namespace) }
 	}
 	all := []quota.Evaluator{
 		pods(list("pods"), c),

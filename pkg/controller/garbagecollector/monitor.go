@@ -8,17 +8,16 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/metawatch"
 )
 
 const (
@@ -159,16 +158,7 @@ func (m *monitors) sync(ctx context.Context) error {
 func (m *monitors) start(ctx context.Context, r schema.GroupVersionResource, kind schema.GroupVersionKind) *monitor {
 	ctx, cancel := context.WithCancel(ctx)
 	mon := &monitor{monitors: m, resource: r, kind: kind, listed: make(chan struct{}), known: sets.New[types.UID](), stop: cancel}
-	api := m.metadata.Resource(r)
-	lw := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return api.List(ctx, o) },
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return api.Watch(ctx, o)
-		},
-	}
-	reflector := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, m.metadata), &metav1.PartialObjectMetadata{}, mon,
-		cache.ReflectorOptions{Name: "garbage-collector " + r.String()})
-	go reflector.RunWithContext(ctx)
+	go metawatch.Run(ctx, "garbage-collector", m.metadata, r, mon)
 	return mon
 }
 

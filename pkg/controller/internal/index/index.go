@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/storage/ephemeral"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -25,6 +26,7 @@ type Index struct {
 const (
 	controllerField = "controllerUID"
 	nodeField       = "spec.nodeName"
+	claimField      = "claims"
 )
 
 // ByController finds the objects of o's kind by the object that controls them.
@@ -42,6 +44,31 @@ func PodsByNode() Index {
 	return Index{&corev1.Pod{}, nodeField, func(o client.Object) []string {
 		return []string{o.(*corev1.Pod).Spec.NodeName}
 	}}
+}
+
+// PodsByClaim finds pods by the claims that they use.
+func PodsByClaim() Index {
+	return Index{&corev1.Pod{}, claimField, func(o client.Object) []string { return ClaimsOf(o.(*corev1.Pod)) }}
+}
+
+// ClaimsOf returns the names of the claims that a pod uses, those that are made for it included.
+func ClaimsOf(pod *corev1.Pod) []string {
+	var names []string
+	for i := range pod.Spec.Volumes {
+		switch v := &pod.Spec.Volumes[i]; {
+		case v.PersistentVolumeClaim != nil:
+			names = append(names, v.PersistentVolumeClaim.ClaimName)
+		case v.Ephemeral != nil:
+			names = append(names, ephemeral.VolumeClaimName(pod, v))
+		}
+	}
+	return names
+}
+
+// WithClaim lists the pods that use a claim.
+func WithClaim(ctx context.Context, r client.Reader, namespace, claim string) (*corev1.PodList, error) {
+	list := &corev1.PodList{}
+	return list, r.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{claimField: claim})
 }
 
 // Controlled lists the objects in namespace that the owner with uid controls. An
