@@ -83,7 +83,7 @@ func TestAggregation(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := testcluster.Start(t, "--proxy-client-cert-file="+certFile, "--proxy-client-key-file="+keyFile)
+	c := testcluster.Start(t, testcluster.WithAPIServerFlags("--proxy-client-cert-file="+certFile, "--proxy-client-key-file="+keyFile))
 	s := &sea{Cluster: c, raw: discovery.NewDiscoveryClientForConfigOrDie(c.Config).RESTClient()}
 	client, services := c.Client(t), apiregistrationclient.NewForConfigOrDie(c.Config).APIServices()
 

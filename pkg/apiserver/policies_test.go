@@ -91,7 +91,7 @@ func TestPolicies(t *testing.T) {
 	if err := os.WriteFile(auditPolicy, []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, resources: [{resources: [configmaps]}]}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := testcluster.Start(t, "--audit-policy-file="+auditPolicy, "--audit-log-path="+log)
+	c := testcluster.Start(t, testcluster.WithAPIServerFlags("--audit-policy-file="+auditPolicy, "--audit-log-path="+log))
 	w := &warnings{}
 	client := w.client(t, c.Config)
 	maps := client.CoreV1().ConfigMaps("default")

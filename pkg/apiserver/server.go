@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -88,7 +90,30 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 
 // Run implements component.Runner.
 func (s *Server) Run(ctx context.Context) error {
-	return s.generic.PrepareRun().RunWithContext(ctx)
+	prepared := s.generic.PrepareRun()
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		s.awaitHooks()
+		stop()
+	})()
+	return prepared.RunWithContext(run)
+}
+
+// startPatience is how long a server that is told to stop goes on starting.
+const startPatience = 10 * time.Second
+
+// awaitHooks waits until the server can be stopped: the library's hook that waits for the
+// definitions of custom resources ends the process if it is stopped while it waits.
+func (s *Server) awaitHooks() {
+	const check = "/livez/poststarthook/crd-informer-synced"
+	for deadline := time.Now().Add(startPatience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		answer := httptest.NewRecorder()
+		s.generic.Handler.NonGoRestfulMux.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, check, nil))
+		if answer.Code == http.StatusOK {
+			return
+		}
+	}
 }
 
 // install gives the server every resource that --runtime-config leaves enabled.

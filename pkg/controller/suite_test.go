@@ -2,12 +2,7 @@ package controller_test
 
 import (
 	"context"
-	"crypto"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -18,14 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-	"k8s.io/client-go/util/cert"
-	"k8s.io/client-go/util/keyutil"
 	"k8s.io/utils/ptr"
 
-	"github.com/leme-k8s/leme/pkg/component"
-	"github.com/leme-k8s/leme/pkg/controller"
 	"github.com/leme-k8s/leme/pkg/controller/internal/controllertest"
 	"github.com/leme-k8s/leme/pkg/testcluster"
 )
@@ -40,34 +29,10 @@ type cluster struct {
 }
 
 func start(t *testing.T) *cluster {
-	tc := testcluster.Start(t)
-	cfg, cs := tc.Config, tc.Client(t)
-	dir := t.TempDir()
-	key, err := keyutil.MakeEllipticPrivateKeyPEM()
-	signer, parseErr := keyutil.ParsePrivateKeyPEM(key)
-	if err := errors.Join(err, parseErr); err != nil {
-		t.Fatal(err)
-	}
-	ca, err := cert.NewSelfSignedCACert(cert.Config{CommonName: "signer"}, signer.(crypto.Signer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	kubeconfig, caCert, caKey := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
-	if err := errors.Join(
-		clientcmd.WriteToFile(clientcmdapi.Config{
-			Clusters:  map[string]*clientcmdapi.Cluster{"c": {Server: cfg.Host, CertificateAuthority: cfg.CAFile}},
-			AuthInfos: map[string]*clientcmdapi.AuthInfo{"u": {ClientCertificate: cfg.CertFile, ClientKey: cfg.KeyFile}},
-			Contexts:  map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "u"}}, CurrentContext: "x",
-		}, kubeconfig),
-		os.WriteFile(caCert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}), 0o600),
-		os.WriteFile(caKey, key, 0o600),
-	); err != nil {
-		t.Fatal(err)
-	}
-	run(t, "--kubeconfig="+kubeconfig, "--secure-port=0", "--use-service-account-credentials", "--controllers=*,bootstrapsigner,tokencleaner",
-		"--root-ca-file="+cfg.CAFile, "--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--service-cluster-ip-range=10.96.0.0/16",
-		"--cluster-signing-cert-file="+caCert, "--cluster-signing-key-file="+caKey)
-	return &cluster{T: t, cfg: cfg, cs: cs, nodes: controllertest.StartNodes(t, cs, "n1", "n2")}
+	tc := testcluster.Start(t, testcluster.WithControllerManager("--controllers=*,bootstrapsigner,tokencleaner",
+		"--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16"))
+	cs := tc.Client(t)
+	return &cluster{T: t, cfg: tc.Config, cs: cs, nodes: controllertest.StartNodes(t, cs, "n1", "n2")}
 }
 
 // in returns the cluster for the use of one test, with a namespace of its own.
@@ -107,22 +72,6 @@ func TestControllers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}
-}
-
-func run(t *testing.T, args ...string) {
-	ctx, cancel := context.WithCancel(context.Background())
-	r, err := component.New(ctx, "kube-controller-manager", controller.NewOptions(), args)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func (c *cluster) must(err error) {

@@ -1,71 +1,194 @@
 // Package testcluster starts a control plane inside a Go test: an etcd and an API
-// server, in this process, with everything that a real one checks, defaults and
-// authorizes.
+// server, in this process, with everything that a real one defaults, checks, admits and
+// authorizes. There are no binaries to download, and a cluster is ready in well under a
+// second.
 //
 //	func TestMyController(t *testing.T) {
-//		c := testcluster.Start(t)
-//		client := kubernetes.NewForConfigOrDie(c.Config)
+//		c := testcluster.Start(t, testcluster.WithCRDs("../config/crd/bases"))
+//		mgr, err := ctrl.NewManager(c.Config, ctrl.Options{})
 //		…
 //	}
 //
-// Each call starts a cluster of its own, which ends with its test.
+// Each call of [Start] starts a cluster of its own, which ends with its test; as many
+// as one likes run at once. [New] is for what is not a test: a TestMain whose tests
+// share a cluster.
+//
+// # What runs
+//
+// Alone, the API server keeps objects and acts on none: a Deployment makes no pods, a
+// namespace that is deleted stays, nobody makes service accounts, so pods need none. With
+// [WithControllerManager] all that happens as in any cluster, and with [WithScheduler]
+// pods are given to nodes. There are no kubelets: a test that needs a node creates it,
+// and writes the status of node and pods as a kubelet would.
+//
+// Authorization is RBAC. [Cluster.Config] may do everything, [Cluster.As] gives a test
+// other users. Webhooks are called: the API server reaches whatever this process listens on.
+//
+// Data is in a temporary directory and is not synced to disk.
+//
+// # What clusters of a process share
+//
+// Components log with klog, to standard error unless the process has told klog
+// otherwise. Feature gates and the registry of metrics are the process's, so
+// clusters with different --feature-gates belong into different test binaries.
 package testcluster
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/url"
 	"os"
-	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/keyutil"
-
-	"github.com/leme-k8s/leme/pkg/apiserver"
-	"github.com/leme-k8s/leme/pkg/component"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // startTimeout is how long a cluster may take to start on a busy machine.
 const startTimeout = time.Minute
 
-// Cluster is a running control plane.
+// pollInterval is the time between two looks at whether something is ready.
+const pollInterval = 10 * time.Millisecond
+
+// Cluster is a running control plane, as one user sees it.
 type Cluster struct {
-	// Config is that of a client that may do everything.
+	// Config is how to reach the API server, and as whom: for a Cluster that Start or New
+	// has returned, as a member of system:masters. Its certificates are in memory, and
+	// requests are not throttled.
 	Config *rest.Config
-	// Etcd reads what the API server has stored.
+	// Etcd reads and writes what the API server has stored, and knows where etcd listens.
 	Etcd *clientv3.Client
-	// EtcdURL is where etcd listens.
-	EtcdURL string
+
+	*parts
 }
 
-// Start starts a control plane and waits until it is ready. Flags are added to
-// those of its kube-apiserver, whose authorization mode is RBAC.
-func Start(t testing.TB, flags ...string) *Cluster {
+// parts are what all views of a cluster share.
+type parts struct {
+	dir   string
+	pki   *pki
+	stops []func() error // in the order of starting
+}
+
+// Start starts a control plane, waits until it is ready, and stops it when the test and
+// its cleanups that were registered later are over. What goes wrong fails the test.
+func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
-	dir := t.TempDir()
-	c := &Cluster{}
-	c.startEtcd(t, filepath.Join(dir, "etcd"))
-	c.startServer(t, dir, flags)
+	c, err := New(t.Context(), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
 	return c
 }
 
-// Client returns a client that may do everything.
+// New does what Start does where there is no test, as in TestMain. ctx bounds the start
+// alone; the cluster runs until Stop.
+func New(ctx context.Context, opts ...Option) (_ *Cluster, err error) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	c := &Cluster{parts: &parts{}}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("testcluster: %w", errors.Join(err, c.stop()))
+		}
+	}()
+	if err := c.start(ctx, &o); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Cluster) start(ctx context.Context, o *options) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	var err error
+	if c.dir, err = os.MkdirTemp("", "testcluster-"); err != nil {
+		return err
+	}
+	c.stops = append(c.stops, func() error { return os.RemoveAll(c.dir) })
+	if c.pki, err = newPKI(c.dir); err != nil {
+		return fmt.Errorf("making certificates: %w", err)
+	}
+	etcdURL, err := c.startEtcd()
+	if err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	if err := c.startAPIServer(ctx, etcdURL, o); err != nil {
+		return err
+	}
+	if err := c.create(ctx, o); err != nil {
+		return err
+	}
+	if o.controllerManager {
+		if err := c.startControllerManager(ctx, o.controllerManagerFlags); err != nil {
+			return err
+		}
+	}
+	if o.scheduler {
+		return c.startScheduler(ctx, o.schedulerFlags)
+	}
+	return nil
+}
+
+// Stop ends the cluster and removes its data. An error says what did not end well, or had
+// ended before.
+func (c *Cluster) Stop() error {
+	if err := c.stop(); err != nil {
+		return fmt.Errorf("testcluster: %w", err)
+	}
+	return nil
+}
+
+func (p *parts) stop() error {
+	var errs []error
+	for i := len(p.stops) - 1; i >= 0; i-- {
+		errs = append(errs, p.stops[i]())
+	}
+	p.stops = nil
+	return errors.Join(errs...)
+}
+
+// As returns the cluster as a user sees it who belongs to the given groups, and to
+// system:authenticated, and may do what RBAC says: at first, next to nothing. The
+// user has a client certificate. "system:serviceaccount:NAMESPACE:NAME" acts as a
+// service account does, whose groups are system:serviceaccounts and
+// system:serviceaccounts:NAMESPACE.
+func (c *Cluster) As(t testing.TB, user string, groups ...string) *Cluster {
+	t.Helper()
+	config, err := c.configFor(user, groups)
+	if err != nil {
+		t.Fatalf("testcluster: a certificate for %q: %v", user, err)
+	}
+	return &Cluster{Config: config, Etcd: c.Etcd, parts: c.parts}
+}
+
+// configFor returns how user reaches the API server.
+func (c *Cluster) configFor(user string, groups []string) (*rest.Config, error) {
+	cert, key, err := c.pki.client(user, groups)
+	if err != nil {
+		return nil, err
+	}
+	config := rest.CopyConfig(c.Config)
+	config.CertData, config.KeyData = cert, key
+	return config, nil
+}
+
+// Client returns a client for the built-in kinds. Make others from Config.
 func (c *Cluster) Client(t testing.TB) kubernetes.Interface {
 	t.Helper()
 	client, err := kubernetes.NewForConfig(c.Config)
@@ -75,198 +198,41 @@ func (c *Cluster) Client(t testing.TB) kubernetes.Interface {
 	return client
 }
 
-func (c *Cluster) startEtcd(t testing.TB, dir string) {
+// Kubeconfig returns the path of a kubeconfig file, which is there until the test ends, for
+// what runs outside of this process: kubectl, helm, another component.
+func (c *Cluster) Kubeconfig(t testing.TB) string {
 	t.Helper()
-	client, peer := localURL(t), localURL(t)
-	config := embed.NewConfig()
-	config.Dir = dir
-	config.LogLevel = "panic" // it reports its own end as an error
-	config.UnsafeNoFsync = true
-	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	config.InitialCluster = config.InitialClusterFromName(config.Name)
-	etcd, err := embed.StartEtcd(config)
-	if err != nil {
-		t.Fatalf("testcluster: starting etcd: %v", err)
-	}
-	t.Cleanup(etcd.Close)
-	select {
-	case <-etcd.Server.ReadyNotify():
-	case <-time.After(startTimeout):
-		t.Fatal("testcluster: etcd did not become ready")
-	}
-	c.EtcdURL = client.String()
-	c.Etcd, err = clientv3.New(clientv3.Config{Endpoints: []string{c.EtcdURL}, DialTimeout: startTimeout})
-	if err != nil {
-		t.Fatalf("testcluster: etcd client: %v", err)
-	}
-	t.Cleanup(func() { c.Etcd.Close() })
-}
-
-func (c *Cluster) startServer(t testing.TB, dir string, flags []string) {
-	t.Helper()
-	p, err := newPKI(dir)
-	if err != nil {
-		t.Fatalf("testcluster: certificates: %v", err)
-	}
-	// A port that was free is not ours yet: try again when somebody was faster.
-	var runner component.Runner
-	var port int
-	ctx, cancel := context.WithCancel(context.Background())
-	for range 5 {
-		port = freePort(t)
-		args := append([]string{
-			"--etcd-servers=" + c.EtcdURL,
-			"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(port),
-			"--tls-cert-file=" + p.path("server.crt"), "--tls-private-key-file=" + p.path("server.key"),
-			"--client-ca-file=" + p.path("ca.crt"),
-			"--service-cluster-ip-range=10.96.0.0/16",
-			"--service-account-issuer=https://kubernetes.default.svc",
-			"--service-account-key-file=" + p.path("sa.pub"), "--service-account-signing-key-file=" + p.path("sa.key"),
-			"--authorization-mode=RBAC", "--allow-privileged=true",
-		}, flags...)
-		if runner, err = component.New(ctx, "kube-apiserver", apiserver.NewOptions(), args); err == nil {
-			break
-		}
-	}
-	if err != nil {
-		cancel()
+	path := t.TempDir() + "/kubeconfig"
+	if err := writeKubeconfig(path, c.Config); err != nil {
 		t.Fatalf("testcluster: %v", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("testcluster: kube-apiserver: %v", err)
-		}
-	})
-	c.Config = &rest.Config{
-		Host: fmt.Sprintf("https://127.0.0.1:%d", port),
-		TLSClientConfig: rest.TLSClientConfig{
-			CAFile: p.path("ca.crt"), CertFile: p.path("admin.crt"), KeyFile: p.path("admin.key"),
-		},
-		QPS: -1,
-	}
-	if err := c.waitReady(ended); err != nil {
-		t.Fatalf("testcluster: %v", err)
-	}
+	return path
 }
 
-// waitReady waits for /readyz.
-func (c *Cluster) waitReady(ended chan error) error {
-	client, err := kubernetes.NewForConfig(c.Config)
-	if err != nil {
-		return err
-	}
-	deadline := time.Now().Add(startTimeout)
+func writeKubeconfig(path string, c *rest.Config) error {
+	const name = "testcluster"
+	kubeconfig := clientcmdapi.NewConfig()
+	kubeconfig.Clusters[name] = &clientcmdapi.Cluster{Server: c.Host, CertificateAuthorityData: c.CAData}
+	kubeconfig.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificateData: c.CertData, ClientKeyData: c.KeyData}
+	kubeconfig.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
+	kubeconfig.CurrentContext = name
+	return clientcmd.WriteToFile(*kubeconfig, path)
+}
+
+// poll calls done until it is, or ctx ends; why says what it waits for.
+func poll(ctx context.Context, done func() (ok bool, why error, err error)) error {
 	for {
-		body, err := client.RESTClient().Get().AbsPath("/readyz").Param("verbose", "").DoRaw(context.Background())
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("kube-apiserver is not ready: %w: %s", err, body)
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			return errors.Join(errors.New("kube-apiserver ended"), err)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-func localURL(t testing.TB) url.URL {
-	return url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))}
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("testcluster: looking for a free port: %v", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// pki is a directory with a CA and what it has signed.
-type pki struct {
-	dir  string
-	cert *x509.Certificate
-	key  crypto.Signer
-}
-
-func (p *pki) path(name string) string { return filepath.Join(p.dir, name) }
-
-func newPKI(dir string) (*pki, error) {
-	p := &pki{dir: dir}
-	if err := p.issue("ca", &x509.Certificate{
-		Subject: pkix.Name{CommonName: "kubernetes"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}); err != nil {
-		return nil, err
-	}
-	if err := p.issue("server", &x509.Certificate{
-		Subject:     pkix.Name{CommonName: "kube-apiserver"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(10, 96, 0, 1)},
-		DNSNames:    []string{"localhost", "kubernetes.default.svc"},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}); err != nil {
-		return nil, err
-	}
-	if err := p.issue("admin", &x509.Certificate{
-		Subject:     pkix.Name{CommonName: "admin", Organization: []string{"system:masters"}},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}); err != nil {
-		return nil, err
-	}
-	key, err := p.newKey("sa")
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		return nil, err
-	}
-	return p, os.WriteFile(p.path("sa.pub"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600)
-}
-
-func (p *pki) newKey(name string) (crypto.Signer, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	data, err := keyutil.MarshalPrivateKeyToPEM(key)
-	if err != nil {
-		return nil, err
-	}
-	return key, os.WriteFile(p.path(name+".key"), data, 0o600)
-}
-
-// issue writes a key and a certificate of it; the first one is the CA.
-func (p *pki) issue(name string, template *x509.Certificate) error {
-	key, err := p.newKey(name)
-	if err != nil {
-		return err
-	}
-	template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return err
-	}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
-	template.KeyUsage |= x509.KeyUsageDigitalSignature
-	if p.cert == nil {
-		p.cert, p.key = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, p.cert, key.Public(), p.key)
-	if err != nil {
-		return err
-	}
-	if name == "ca" {
-		if p.cert, err = x509.ParseCertificate(der); err != nil {
+		ok, why, err := done()
+		if ok || err != nil {
 			return err
 		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), why)
+		case <-time.After(pollInterval):
+		}
 	}
-	return os.WriteFile(p.path(name+".crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
 }
+
+// anyPort is where to listen on a port of the system's choice.
+func anyPort() url.URL { return url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", "0")} }

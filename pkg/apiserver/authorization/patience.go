@@ -49,6 +49,9 @@ func patient(a authorizer.Authorizer, settled <-chan struct{}) authorizer.Author
 // authorizers know it, what they do not allow is denied at once.
 func (a *Authorization) Hook(hc server.PostStartHookContext) error {
 	policy, err := bootstrap.Hook(hc)
+	if hc.Err() != nil {
+		return nil // the server stops, which no error of a hook must turn into a crash
+	}
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func causes(err error) []string {
 
 // TestPrivileged wants what the original answers without --allow-privileged.
 func TestPrivileged(t *testing.T) {
-	client := testcluster.Start(t, "--allow-privileged=false", "--disable-admission-plugins=ServiceAccount").Client(t)
+	client := testcluster.Start(t, testcluster.WithAPIServerFlags("--allow-privileged=false")).Client(t)
 	for _, w := range workloads {
 		t.Run(w.kind, func(t *testing.T) { unprivileged(t, client, w) })
 	}
