@@ -35,7 +35,7 @@ $(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS)):
 .PHONY: test
 test: prerequisites ## Pass the unit and integration tests: all but those that need a cluster
 	go test ./apis/... ./cmd/... ./hack/... ./pkg/... ./test/rules/...
-	go -C test/conformance test -mod=readonly .
+	go -C test/conformance test -mod=readonly . ./differential
 
 .PHONY: e2e
 e2e: runtime images build ## Pass the end-to-end tests on clusters that they start themselves (root; RUN=regexp narrows)

@@ -41,3 +41,12 @@ swap: build runtime conformance-images suite originals ## Run the swap matrix: e
 	go -C test/conformance build -mod=readonly -o $(CURDIR)/$(SUITE)/run .
 	$(SUITE)/run -originals $(ORIGINALS) -out $(SUITE)/swap -passing-list test/conformance/passing.txt -status test/conformance/STATUS.md \
 		$(if $(PARALLEL),-parallel $(PARALLEL)) $(if $(NODES),-nodes $(NODES)) $(if $(TESTS),-per-cell $(TESTS))
+
+# make differential ONLY='^discovery' SEED=1 ORIGINAL=path: ONLY is a regexp of groups and requests.
+.PHONY: differential
+differential: $(BIN)/kube-apiserver runtime $(if $(ORIGINAL),,$(ORIGINALS)/kube-apiserver) ## Compare the answers of the original kube-apiserver and Leme's (ONLY, SEED)
+	go -C test/conformance build -mod=readonly -o $(CURDIR)/bin/differential/run ./differential
+	bin/differential/run -original $(or $(ORIGINAL),$(ORIGINALS)/kube-apiserver) -leme $(BIN)/kube-apiserver -etcd bin/runtime/etcd \
+		-objects pkg/apiserver/testdata/resources.yaml,test/conformance/differential/testdata/examples.yaml \
+		-fixtures $$(go list -m -f '{{.Dir}}' k8s.io/api)/testdata/HEAD -known test/conformance/differential/known.yaml \
+		-out bin/differential $(if $(ONLY),-only '$(ONLY)') $(if $(SEED),-seed $(SEED))
