@@ -43,9 +43,9 @@ func TestOptionalAdmission(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	client := testcluster.Start(t, "--admission-control-config-file="+filepath.Join(dir, "admission.yaml"),
+	client := testcluster.Start(t, testcluster.WithAPIServerFlags("--admission-control-config-file="+filepath.Join(dir, "admission.yaml"),
 		"--enable-admission-plugins=NamespaceAutoProvision,NamespaceExists,LimitPodHardAntiAffinityTopology,PodNodeSelector,PodTolerationRestriction,"+
-			"EventRateLimit,ExtendedResourceToleration,OwnerReferencesPermissionEnforcement,DenyServiceExternalIPs,AlwaysAdmit,AlwaysPullImages,NodeRestriction").Client(t)
+			"EventRateLimit,ExtendedResourceToleration,OwnerReferencesPermissionEnforcement,DenyServiceExternalIPs,AlwaysAdmit,AlwaysPullImages,NodeRestriction")).Client(t)
 	ctx := t.Context()
 
 	// The namespace is made with its first object. It needs a ServiceAccount before a pod.
