@@ -123,7 +123,7 @@ func (o *Options) applyAuth(ctx context.Context, c *config) error {
 		return err
 	}
 	c.authz, err = o.Authorization.New(authorization.Dependencies{
-		Informers: c.informers, Serves: c.MergedResourceConfig.ResourceEnabled, Egress: egress,
+		Informers: c.informers, Serves: c.MergedResourceConfig.ResourceEnabled, Egress: egress, APIServerID: c.APIServerID,
 	})
 	if err != nil {
 		return err

@@ -29,6 +29,8 @@ import (
 // Server is an assembled API server, by the first of the chain.
 type Server struct {
 	generic *server.GenericAPIServer
+	// watches put changes of configuration files to use.
+	watches []func(context.Context)
 }
 
 // New implements component.Options.
@@ -85,11 +87,14 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 	if err := o.installOpenAPI(completed, c.services, crds, s, front); err != nil {
 		return nil, err
 	}
-	return &Server{generic: front.GenericAPIServer}, nil
+	return &Server{generic: front.GenericAPIServer, watches: []func(context.Context){c.authn.Watch, c.authz.Watch}}, nil
 }
 
 // Run implements component.Runner.
 func (s *Server) Run(ctx context.Context) error {
+	for _, watch := range s.watches {
+		go watch(ctx)
+	}
 	prepared := s.generic.PrepareRun()
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

@@ -105,6 +105,9 @@ func (c *Cluster) apiServerFlags(etcdURL string, o *options) []string {
 		"--service-account-key-file=" + c.pki.path("sa.pub"), "--service-account-signing-key-file=" + c.pki.path("sa.key"),
 		"--authorization-mode=RBAC", "--allow-privileged=true",
 	}
+	if slices.ContainsFunc(o.apiServerFlags, func(f string) bool { n, _ := flagName(f); return n == "authorization-config" }) {
+		defaults = slices.DeleteFunc(defaults, func(f string) bool { n, _ := flagName(f); return n == "authorization-mode" })
+	}
 	flags := override(defaults, o.apiServerFlags)
 	if !o.controllerManager && !mentions(o.apiServerFlags, "enable-admission-plugins", "ServiceAccount") {
 		// It would refuse all pods, for want of a service account that nobody makes.

@@ -9,7 +9,6 @@ import (
 	apiserverapi "k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
-	authenticationcel "k8s.io/apiserver/pkg/authentication/cel"
 	"k8s.io/apiserver/pkg/authentication/group"
 	"k8s.io/apiserver/pkg/authentication/request/anonymous"
 	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
@@ -61,6 +60,8 @@ type Authentication struct {
 	Issuer *serviceaccount.Issuer
 	// TokenOptions say how long these tokens live.
 	TokenOptions serviceaccount.TokenOptions
+	// Watch puts changes of the file of --authentication-config to use until its context ends.
+	Watch func(context.Context)
 
 	issuer, keySetURI string
 	keys              serviceaccount.Keys
@@ -91,11 +92,25 @@ func (o *Options) New(ctx context.Context, d Dependencies) (*Authentication, err
 	if a.Issuer, err = serviceaccount.LoadIssuer(a.issuer, o.ServiceAccount.SigningKeyFile); err != nil {
 		return nil, fmt.Errorf("--service-account-signing-key-file: %w", err)
 	}
-	config, compiler, err := o.configuration()
+	file, err := o.read()
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := o.tokens(ctx, a, config, compiler, d)
+	config, compiler, err := o.configuration(file)
+	if err != nil {
+		return nil, err
+	}
+	p := &providers{make: func(ctx context.Context, c *apiserverapi.AuthenticationConfiguration) (*jwtProviders, error) {
+		return o.jwtProviders(ctx, c, compiler, d)
+	}}
+	if err := p.use(ctx, config); err != nil {
+		return nil, err
+	}
+	a.Watch = func(context.Context) {}
+	if o.ConfigFile != "" && o.OIDC.IssuerURL == "" {
+		a.Watch = o.watch(p, file, compiler, d.APIServerID)
+	}
+	tokens, err := o.tokens(a, p, d)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +119,7 @@ func (o *Options) New(ctx context.Context, d Dependencies) (*Authentication, err
 }
 
 // tokens returns the authenticators of bearer tokens in the order in which they are asked.
-func (o *Options) tokens(ctx context.Context, a *Authentication, config *apiserverapi.AuthenticationConfiguration, compiler authenticationcel.Compiler, d Dependencies) (authenticator.Token, error) {
+func (o *Options) tokens(a *Authentication, p *providers, d Dependencies) (authenticator.Token, error) {
 	var all []authenticator.Token
 	if o.TokenFile != "" {
 		file, err := tokenfile.NewCSV(o.TokenFile)
@@ -121,12 +136,8 @@ func (o *Options) tokens(ctx context.Context, a *Authentication, config *apiserv
 	if o.BootstrapToken {
 		all = append(all, authenticator.WrapAudienceAgnosticToken(a.Audiences, bootstraptoken.New(d.Client.CoreV1())))
 	}
-	providers, err := o.jwtAuthenticators(ctx, config, compiler, d)
-	if err != nil {
-		return nil, err
-	}
-	if providers != nil {
-		all = append(all, authenticator.WrapAudienceAgnosticToken(a.Audiences, providers))
+	if o.ConfigFile != "" || o.OIDC.IssuerURL != "" {
+		all = append(all, authenticator.WrapAudienceAgnosticToken(a.Audiences, p))
 	}
 	if o.Webhook.ConfigFile != "" {
 		hook, err := o.Webhook.authenticator(a.Audiences, d.Egress)

@@ -21,12 +21,12 @@ import (
 
 // configuration merges the file of --authentication-config with the --oidc-* and
 // --anonymous-auth flags, which exclude what the file says.
-func (o *Options) configuration() (*apiserverapi.AuthenticationConfiguration, authenticationcel.Compiler, error) {
+func (o *Options) configuration(file []byte) (*apiserverapi.AuthenticationConfiguration, authenticationcel.Compiler, error) {
 	c := &apiserverapi.AuthenticationConfiguration{}
 	if o.ConfigFile != "" {
 		var err error
-		if c, err = loadConfiguration(o.ConfigFile); err != nil {
-			return nil, nil, fmt.Errorf("--authentication-config: %w", err)
+		if c, err = decodeConfiguration(file); err != nil {
+			return nil, nil, fmt.Errorf("--authentication-config: %q: %w", o.ConfigFile, err)
 		}
 	}
 	if o.OIDC.IssuerURL != "" {
@@ -58,23 +58,31 @@ func (o *Options) configuration() (*apiserverapi.AuthenticationConfiguration, au
 	return c, compiler, nil
 }
 
-func loadConfiguration(file string) (*apiserverapi.AuthenticationConfiguration, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+// read returns the content of the file of --authentication-config; nil without one.
+func (o *Options) read() ([]byte, error) {
+	if o.ConfigFile == "" {
+		return nil, nil
 	}
+	data, err := os.ReadFile(o.ConfigFile)
+	if err != nil {
+		return nil, fmt.Errorf("--authentication-config: %w", err)
+	}
+	return data, nil
+}
+
+func decodeConfiguration(data []byte) (*apiserverapi.AuthenticationConfiguration, error) {
 	if len(data) == 0 {
-		return nil, fmt.Errorf("%q is empty", file)
+		return nil, errors.New("it is empty")
 	}
 	scheme := runtime.NewScheme()
 	install.Install(scheme)
 	obj, err := runtime.Decode(serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDecoder(), data)
 	if err != nil {
-		return nil, fmt.Errorf("reading %q: %w", file, err)
+		return nil, err
 	}
 	c, ok := obj.(*apiserverapi.AuthenticationConfiguration)
 	if !ok {
-		return nil, fmt.Errorf("reading %q: expected an AuthenticationConfiguration, got %T", file, obj)
+		return nil, fmt.Errorf("expected an AuthenticationConfiguration, got %T", obj)
 	}
 	return c, nil
 }
@@ -110,14 +118,14 @@ func (o OIDCOptions) authenticator() (apiserverapi.JWTAuthenticator, error) {
 	return a, nil
 }
 
-// jwtAuthenticators returns one authenticator for all OpenID Connect providers;
-// nil if there are none. It ends with ctx.
-func (o *Options) jwtAuthenticators(ctx context.Context, c *apiserverapi.AuthenticationConfiguration, compiler authenticationcel.Compiler, d Dependencies) (authenticator.Token, error) {
+// jwtProviders returns the OpenID Connect providers of c. They end with ctx.
+func (o *Options) jwtProviders(ctx context.Context, c *apiserverapi.AuthenticationConfiguration, compiler authenticationcel.Compiler, d Dependencies) (*jwtProviders, error) {
 	algorithms := o.OIDC.SigningAlgorithms
 	if o.OIDC.IssuerURL == "" {
 		algorithms = oidc.AllValidSigningAlgorithms()
 	}
 	var all []authenticator.Token
+	p := &jwtProviders{}
 	for i, jwt := range c.JWT {
 		var ca oidc.CAContentProvider
 		if pem := jwt.Issuer.CertificateAuthority; pem != "" {
@@ -139,9 +147,10 @@ func (o *Options) jwtAuthenticators(ctx context.Context, c *apiserverapi.Authent
 			return nil, fmt.Errorf("jwt[%d]: %w", i, err)
 		}
 		all = append(all, a)
+		p.health = append(p.health, a.HealthCheck)
 	}
-	if len(all) == 0 {
-		return nil, nil
+	if len(all) > 0 {
+		p.Token = union.New(all...)
 	}
-	return union.New(all...), nil
+	return p, nil
 }

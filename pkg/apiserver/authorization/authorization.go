@@ -1,7 +1,10 @@
 package authorization
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -34,6 +37,8 @@ type Dependencies struct {
 	Serves func(schema.GroupVersionResource) bool
 	// Egress finds the way out to webhooks; may be nil.
 	Egress egressselector.Lookup
+	// APIServerID tells apart the metrics of several servers.
+	APIServerID string
 }
 
 // Authorization is the assembled chain and what goes with it.
@@ -46,6 +51,8 @@ type Authorization struct {
 	// RBAC resolves roles and bindings. It is there in every mode: they are objects
 	// that have to be guarded, even while nobody asks them.
 	RBAC *rbac.Resolver
+	// Watch puts changes of the file of --authorization-config to use until its context ends.
+	Watch func(context.Context)
 
 	settled func() // the authorizers know the bootstrap policy
 }
@@ -55,49 +62,92 @@ func (o *Options) New(d Dependencies) (*Authorization, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	var compiler authorizationcel.Compiler
-	if o.ConfigFile != "" {
-		compiler = authorizationcel.NewDefaultCompiler()
-	}
-	config, err := o.configuration(compiler)
+	file, err := o.read()
 	if err != nil {
 		return nil, err
 	}
-	a := &Authorization{}
-	var settled <-chan struct{}
-	settled, a.settled = newSettled()
+	b := &builder{options: o, egress: d.Egress}
+	if o.ConfigFile != "" {
+		b.compiler = authorizationcel.NewDefaultCompiler()
+	}
+	config, err := o.configuration(file, b.compiler)
+	if err != nil {
+		return nil, err
+	}
+	a := &Authorization{Watch: func(context.Context) {}}
+	b.settled, a.settled = newSettled()
 	if a.RBAC, err = rbac.NewResolver(d.Informers); err != nil {
 		return nil, err
 	}
+	b.rbac = a.RBAC
+	if slices.ContainsFunc(config.Authorizers, func(c apiserverapi.AuthorizerConfiguration) bool { return c.Type == ModeNode }) {
+		rules, err := bootstrap.NodeRules()
+		if err != nil {
+			return nil, err
+		}
+		if b.node, err = node.New(d.Informers, d.Serves, rules); err != nil {
+			return nil, err
+		}
+	}
 	metrics.RegisterMetrics()
+	chain, err := b.chain(config)
+	if err != nil {
+		return nil, err
+	}
+	current := &exchangeable{}
+	current.chain.Store(chain)
+	a.Authorizer, a.Rules = current, current
+	if o.ConfigFile != "" {
+		a.Watch = o.watch(current, b, file, d.APIServerID)
+	}
+	return a, nil
+}
+
+// chain asks in order.
+type chain struct {
+	authorizer.Authorizer
+	authorizer.RuleResolver
+}
+
+// builder makes chains. What reads objects is made once, before informers start.
+type builder struct {
+	options  *Options
+	rbac     *rbac.Resolver
+	node     authorizer.Authorizer // nil if the first chain had none
+	settled  <-chan struct{}
+	compiler authorizationcel.Compiler
+	egress   egressselector.Lookup
+}
+
+func (b *builder) chain(config *apiserverapi.AuthorizationConfiguration) (*chain, error) {
 	all := []union.NamedAuthorizer{{
 		AuthorizerName: "kubernetes.io/system-masters", Authorizer: authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup),
 	}}
 	var rules []authorizer.RuleResolver
 	for i, c := range config.Authorizers {
-		one, resolver, err := o.authorizer(c, a.RBAC, compiler, d)
+		one, resolver, err := b.authorizer(c)
 		if err != nil {
-			if o.ConfigFile != "" {
+			if b.options.ConfigFile != "" {
 				return nil, fmt.Errorf("--authorization-config: authorizers[%d]: %w", i, err)
 			}
 			return nil, fmt.Errorf("--authorization-mode: %s: %w", c.Type, err)
 		}
 		if t := string(c.Type); t == ModeRBAC || t == ModeNode {
-			one = patient(one, settled)
+			one = patient(one, b.settled)
 		}
 		all = append(all, union.NamedAuthorizer{AuthorizerName: c.Name, Authorizer: metrics.InstrumentedAuthorizer(string(c.Type), c.Name, one)})
 		if resolver != nil {
 			rules = append(rules, resolver)
 		}
 	}
-	if a.Authorizer, err = union.New(all...); err != nil {
+	a, err := union.New(all...)
+	if err != nil {
 		return nil, err
 	}
-	a.Rules = union.NewRuleResolvers(rules...)
-	return a, nil
+	return &chain{a, union.NewRuleResolvers(rules...)}, nil
 }
 
-func (o *Options) authorizer(c apiserverapi.AuthorizerConfiguration, r *rbac.Resolver, compiler authorizationcel.Compiler, d Dependencies) (authorizer.Authorizer, authorizer.RuleResolver, error) {
+func (b *builder) authorizer(c apiserverapi.AuthorizerConfiguration) (authorizer.Authorizer, authorizer.RuleResolver, error) {
 	switch string(c.Type) {
 	case ModeAlwaysAllow:
 		a := authorizerfactory.NewAlwaysAllowAuthorizer()
@@ -106,22 +156,20 @@ func (o *Options) authorizer(c apiserverapi.AuthorizerConfiguration, r *rbac.Res
 		a := authorizerfactory.NewAlwaysDenyAuthorizer()
 		return a, a, nil
 	case ModeABAC:
-		a, err := abac.Load(o.PolicyFile)
+		a, err := abac.Load(b.options.PolicyFile)
 		if err != nil {
 			return nil, nil, fmt.Errorf("--authorization-policy-file: %w", err)
 		}
 		return a, a, nil
 	case ModeRBAC:
-		return rbac.NewAuthorizer(r), r, nil
+		return rbac.NewAuthorizer(b.rbac), b.rbac, nil
 	case ModeNode:
-		rules, err := bootstrap.NodeRules()
-		if err != nil {
-			return nil, nil, err
+		if b.node == nil {
+			return nil, nil, errors.New("the Node authorizer cannot be added while the server runs")
 		}
-		a, err := node.New(d.Informers, d.Serves, rules)
-		return a, nil, err
+		return b.node, nil, nil
 	case ModeWebhook:
-		a, err := newWebhook(c, compiler, d.Egress)
+		a, err := newWebhook(c, b.compiler, b.egress)
 		if err != nil {
 			return nil, nil, err
 		}

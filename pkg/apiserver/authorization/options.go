@@ -17,6 +17,7 @@ package authorization
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -115,14 +116,10 @@ func (o *Options) Validate() error {
 }
 
 // configuration is what the file says, or the flags in the file's terms.
-func (o *Options) configuration(compiler authorizationcel.Compiler) (*apiserverapi.AuthorizationConfiguration, error) {
+func (o *Options) configuration(file []byte, compiler authorizationcel.Compiler) (*apiserverapi.AuthorizationConfiguration, error) {
 	if o.ConfigFile != "" {
-		c, err := load.LoadFromFile(o.ConfigFile)
+		c, err := decodeConfiguration(file, compiler)
 		if err != nil {
-			return nil, fmt.Errorf("--authorization-config: %q: %w", o.ConfigFile, err)
-		}
-		known := sets.New(modes...)
-		if err := validation.ValidateAuthorizationConfiguration(compiler, nil, c, known, sets.New(ModeWebhook)).ToAggregate(); err != nil {
 			return nil, fmt.Errorf("--authorization-config: %q: %w", o.ConfigFile, err)
 		}
 		return c, nil
@@ -152,4 +149,24 @@ func (o *Options) configuration(compiler authorizationcel.Compiler) (*apiservera
 		c.Authorizers = append(c.Authorizers, a)
 	}
 	return c, nil
+}
+
+// read returns the content of the file of --authorization-config; nil without one.
+func (o *Options) read() ([]byte, error) {
+	if o.ConfigFile == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(o.ConfigFile)
+	if err != nil {
+		return nil, fmt.Errorf("--authorization-config: %w", err)
+	}
+	return data, nil
+}
+
+func decodeConfiguration(data []byte, compiler authorizationcel.Compiler) (*apiserverapi.AuthorizationConfiguration, error) {
+	c, err := load.LoadFromData(data)
+	if err != nil {
+		return nil, err
+	}
+	return c, validation.ValidateAuthorizationConfiguration(compiler, nil, c, sets.New(modes...), sets.New(ModeWebhook)).ToAggregate()
 }
