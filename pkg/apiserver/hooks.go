@@ -48,6 +48,7 @@ func (o *Options) addHooks(c *config, s *server.GenericAPIServer) error {
 		bootstrap.Namespaces(),
 		bootstrap.PriorityClasses(),
 		bootstrap.ServiceCIDR(cidrs),
+		bootstrap.LegacyTokenTracking(),
 		bootstrap.AuthenticationInfo(c.authn.ClientCA, c.authn.RequestHeader),
 	}
 	if c.FlowControl != nil {

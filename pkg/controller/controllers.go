@@ -24,9 +24,11 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/garbagecollector"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/job"
+	"github.com/leme-k8s/leme/pkg/controller/legacytokencleaner"
 	"github.com/leme-k8s/leme/pkg/controller/namespace"
 	"github.com/leme-k8s/leme/pkg/controller/nodeipam"
 	"github.com/leme-k8s/leme/pkg/controller/nodelifecycle"
+	"github.com/leme-k8s/leme/pkg/controller/podautoscaler"
 	"github.com/leme-k8s/leme/pkg/controller/podgc"
 	"github.com/leme-k8s/leme/pkg/controller/policystatus"
 	"github.com/leme-k8s/leme/pkg/controller/pvcprotection"
@@ -35,20 +37,44 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/resourcequota"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
 	"github.com/leme-k8s/leme/pkg/controller/serviceaccount"
+	"github.com/leme-k8s/leme/pkg/controller/serviceaccounttoken"
+	"github.com/leme-k8s/leme/pkg/controller/servicecidr"
 	"github.com/leme-k8s/leme/pkg/controller/statefulset"
 	"github.com/leme-k8s/leme/pkg/controller/tainteviction"
 	"github.com/leme-k8s/leme/pkg/controller/tokencleaner"
+	"github.com/leme-k8s/leme/pkg/controller/trustbundlepublisher"
+	"github.com/leme-k8s/leme/pkg/controller/ttl"
 	"github.com/leme-k8s/leme/pkg/controller/ttlafterfinished"
 	"github.com/leme-k8s/leme/pkg/controller/vacprotection"
 )
 
 // entries are all controllers. A controller's Name is what --controllers calls it,
 // Alias its older name there, and Identity the service account that it has
-// with --use-service-account-credentials.
+// with --use-service-account-credentials; without one, it acts as the manager does.
 var entries = []entry{
 	{
 		Name: "serviceaccount-controller", Alias: "serviceaccount", Identity: "service-account-controller",
 		New: func(d *dependencies, a *access) (registrar, error) { return serviceaccount.New(a.Client), nil },
+	},
+	{
+		Name: "serviceaccount-token-controller", Alias: "serviceaccount-token", // it acts as the manager itself
+		Workers: func(w Workers) int { return w.ServiceAccountToken },
+		New: func(d *dependencies, a *access) (registrar, error) {
+			if d.serviceAccountKey == nil {
+				return nil, notConfigured("--service-account-private-key-file")
+			}
+			rootCA := d.rootCA
+			if len(rootCA) == 0 {
+				rootCA = a.Config.CAData
+			}
+			return serviceaccounttoken.New(a.Client, a.Live, d.serviceAccountKey, rootCA)
+		},
+	},
+	{
+		Name: "legacy-serviceaccount-token-cleaner-controller", Alias: "legacy-service-account-token-cleaner", Identity: "legacy-service-account-token-cleaner",
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return legacytokencleaner.New(a.Client, a.Live, d.options.LegacyTokenCleanUp), nil
+		},
 	},
 	{
 		Name: "root-ca-certificate-publisher-controller", Alias: "root-ca-cert-publisher", Identity: "root-ca-cert-publisher",
@@ -57,6 +83,15 @@ var entries = []entry{
 				return nil, notConfigured("--root-ca-file")
 			}
 			return rootca.New(a.Client, d.rootCA), nil
+		},
+	},
+	{
+		Name: "kube-apiserver-serving-clustertrustbundle-publisher-controller", Identity: "kube-apiserver-serving-clustertrustbundle-publisher",
+		New: func(d *dependencies, a *access) (registrar, error) {
+			if len(d.rootCA) == 0 {
+				return nil, notConfigured("--root-ca-file")
+			}
+			return trustbundlepublisher.New(a.Client, d.rootCA), nil
 		},
 	},
 	{
@@ -148,6 +183,17 @@ var entries = []entry{
 		},
 	},
 	{
+		Name: "horizontal-pod-autoscaler-controller", Alias: "horizontalpodautoscaling", Identity: "horizontal-pod-autoscaler",
+		Workers: func(w Workers) int { return w.Autoscaler },
+		New: func(d *dependencies, a *access) (registrar, error) {
+			metrics, err := podautoscaler.NewMetrics(a.Config, d.mgr.GetRESTMapper(), a.Clientset.Discovery())
+			if err != nil {
+				return nil, err
+			}
+			return podautoscaler.New(a.Client, a.Live, d.mgr.GetRESTMapper(), metrics, a.Events, d.options.Autoscaling), nil
+		},
+	},
+	{
 		Name: "ttl-after-finished-controller", Alias: "ttl-after-finished", Identity: "ttl-after-finished-controller",
 		Workers: func(w Workers) int { return w.TTLAfterFinished },
 		New: func(d *dependencies, a *access) (registrar, error) {
@@ -189,6 +235,10 @@ var entries = []entry{
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return endpoints.New(a.Client, a.Events, d.options.EndpointsBatchPeriod), nil
 		},
+	},
+	{
+		Name: "service-cidr-controller", Identity: "service-cidrs-controller",
+		New: func(d *dependencies, a *access) (registrar, error) { return servicecidr.New(a.Client, a.Events), nil },
 	},
 	{
 		Name: "garbage-collector-controller", Alias: "garbagecollector", Identity: "generic-garbage-collector",
@@ -240,6 +290,10 @@ var entries = []entry{
 			}
 			return nodeipam.New(a.Client, a.Events, cluster, masks, services), nil
 		},
+	},
+	{
+		Name: "ttl-controller", Alias: "ttl", Identity: "ttl-controller",
+		New: func(d *dependencies, a *access) (registrar, error) { return ttl.New(a.Client), nil },
 	},
 	{
 		Name: "clusterrole-aggregation-controller", Alias: "clusterrole-aggregation", Identity: "clusterrole-aggregation-controller",

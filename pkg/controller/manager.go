@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,7 +21,6 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
-	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
 	"k8s.io/controller-manager/pkg/clientbuilder"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -40,6 +40,8 @@ type Manager struct {
 	config  *rest.Config
 	rootCA  []byte
 	signers csrsigning.Signers
+	// serviceAccountKey signs the tokens of service accounts in Secrets.
+	serviceAccountKey crypto.Signer
 }
 
 // Run waits for the API server, becomes the leader and runs the controllers until
@@ -80,6 +82,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	return errors.Join(err, <-served)
 }
 
+// helmRelease is the type of Secrets that Helm keeps whole releases in.
+const helmRelease = "helm.sh/release.v1"
+
 func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 	le := m.options.LeaderElection
 	skipNames := true // several managers may run in one process
@@ -92,9 +97,14 @@ func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 			ByObject: map[client.Object]cache.ByObject{ // of these, nothing else is looked at
 				&corev1.ConfigMap{}:     {Field: fields.OneTermEqualSelector("metadata.name", rootca.Name)},
 				&coordinationv1.Lease{}: {Namespaces: map[string]cache.Config{corev1.NamespaceNodeLease: {}}},
-				&corev1.Secret{}: {Namespaces: map[string]cache.Config{metav1.NamespaceSystem: {
-					FieldSelector: fields.OneTermEqualSelector("type", string(bootstrapapi.SecretTypeBootstrapToken)),
-				}}},
+				&corev1.Secret{}: {Namespaces: map[string]cache.Config{
+					cache.AllNamespaces: {FieldSelector: fields.OneTermEqualSelector("type", string(corev1.SecretTypeServiceAccountToken))},
+					// Here the bootstrap tokens as well; a selector cannot say "or".
+					metav1.NamespaceSystem: {FieldSelector: fields.AndSelectors(
+						fields.OneTermNotEqualSelector("type", string(corev1.SecretTypeOpaque)), fields.OneTermNotEqualSelector("type", string(corev1.SecretTypeTLS)),
+						fields.OneTermNotEqualSelector("type", string(corev1.SecretTypeDockerConfigJson)), fields.OneTermNotEqualSelector("type", helmRelease),
+					)},
+				}},
 			},
 		},
 		Controller: ctrlconfig.Controller{
@@ -219,11 +229,14 @@ type access struct {
 	Events record.EventRecorder
 }
 
-// access builds the clients of the controller called identity.
+// access builds the clients of the controller called identity, or those of the manager itself.
 func (d *dependencies) access(identity string) (*access, error) {
-	cfg, err := d.identities.Config(identity)
-	if err != nil {
-		return nil, fmt.Errorf("credentials: %w", err)
+	cfg := d.config
+	if identity != "" {
+		var err error
+		if cfg, err = d.identities.Config(identity); err != nil {
+			return nil, fmt.Errorf("credentials: %w", err)
+		}
 	}
 	hc, err := rest.HTTPClientFor(cfg)
 	if err != nil {

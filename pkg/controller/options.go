@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"net"
@@ -24,6 +25,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
 	"github.com/leme-k8s/leme/pkg/controller/nodelifecycle"
+	"github.com/leme-k8s/leme/pkg/controller/podautoscaler"
 )
 
 // Options are the flags of kube-controller-manager.
@@ -41,6 +43,7 @@ type Options struct {
 	ClusterName                  string
 	RootCAFile                   string
 	ServiceAccountKeyFile        string
+	LegacyTokenCleanUp           time.Duration
 	FeatureGates                 map[string]bool
 
 	AllocateNodeCIDRs    bool
@@ -69,8 +72,9 @@ type Options struct {
 	NamespaceSyncPeriod     time.Duration
 	EnableHostpathProvision bool
 
-	Signing csrsigning.Options
-	Workers Workers
+	Autoscaling podautoscaler.Config
+	Signing     csrsigning.Options
+	Workers     Workers
 
 	flags *pflag.FlagSet
 }
@@ -78,16 +82,14 @@ type Options struct {
 // withoutEffect are flags that mean nothing to the controllers there are, and why. They
 // are accepted, because installers set them, and it is logged that they were.
 var withoutEffect = map[string]string{
-	"service-account-private-key-file":      "the API server makes the tokens of service accounts, and a Secret of type service-account-token gets none",
-	"node-monitor-period":                   "nodes are looked at when their heartbeat is due, not at intervals",
-	"namespace-sync-period":                 "namespaces are followed by watches, not at intervals",
-	"enable-hostpath-provisioner":           "no volume is provisioned",
-	"concurrent-serviceaccount-token-syncs": "there is no controller of tokens in Secrets",
+	"node-monitor-period":         "nodes are looked at when their heartbeat is due, not at intervals",
+	"namespace-sync-period":       "namespaces are followed by watches, not at intervals",
+	"enable-hostpath-provisioner": "no volume is provisioned",
 }
 
 // Workers says how many objects of each kind are reconciled at a time.
 type Workers struct {
-	CronJob, DaemonSet, Deployment, Endpoints, EndpointSlice, EndpointSliceMirroring, GarbageCollector, Job, Namespace,
+	Autoscaler, CronJob, DaemonSet, Deployment, Endpoints, EndpointSlice, EndpointSliceMirroring, GarbageCollector, Job, Namespace,
 	ReplicaSet, ReplicationController, ResourceQuota, StatefulSet, ServiceAccountToken, TTLAfterFinished int
 }
 
@@ -107,6 +109,8 @@ func NewOptions() *Options {
 		},
 		ClusterName: "kubernetes",
 
+		LegacyTokenCleanUp: 365 * 24 * time.Hour,
+
 		NodeMonitorPeriod:         5 * time.Second,
 		NodeMonitorGracePeriod:    50 * time.Second,
 		NodeStartupGracePeriod:    time.Minute,
@@ -122,9 +126,10 @@ func NewOptions() *Options {
 		ResourceQuotaSync:      5 * time.Minute,
 		NamespaceSyncPeriod:    5 * time.Minute,
 
-		Signing: csrsigning.DefaultOptions(),
+		Autoscaling: podautoscaler.DefaultConfig(),
+		Signing:     csrsigning.DefaultOptions(),
 		Workers: Workers{
-			CronJob: 5, DaemonSet: 2, Deployment: 5, Endpoints: 5, EndpointSlice: 5, EndpointSliceMirroring: 5, GarbageCollector: 20, Job: 5, Namespace: 10,
+			Autoscaler: 5, CronJob: 5, DaemonSet: 2, Deployment: 5, Endpoints: 5, EndpointSlice: 5, EndpointSliceMirroring: 5, GarbageCollector: 20, Job: 5, Namespace: 10,
 			ReplicaSet: 5, ReplicationController: 5, ResourceQuota: 5, StatefulSet: 5, ServiceAccountToken: 5, TTLAfterFinished: 5,
 		},
 	}
@@ -147,7 +152,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.UseServiceAccountCredentials, "use-service-account-credentials", o.UseServiceAccountCredentials, "Give each controller the identity of its own service account")
 	fs.StringVar(&o.ClusterName, "cluster-name", o.ClusterName, "Name of the cluster")
 	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "File with the certificates that pods trust the API server by; published in every namespace")
-	fs.StringVar(&o.ServiceAccountKeyFile, "service-account-private-key-file", o.ServiceAccountKeyFile, accepted("service-account-private-key-file"))
+	fs.StringVar(&o.ServiceAccountKeyFile, "service-account-private-key-file", o.ServiceAccountKeyFile, "File with the private key that signs the tokens in Secrets of type kubernetes.io/service-account-token")
+	fs.DurationVar(&o.LegacyTokenCleanUp, "legacy-service-account-token-clean-up-period", o.LegacyTokenCleanUp, "Time without use after which a token that was made for every service account is marked as invalid, and then deleted")
 	fs.Var(cliflag.NewMapStringBool(&o.FeatureGates), "feature-gates", "Feature gates as Name=true|false pairs; only the defaults of v"+component.Version+" are supported")
 
 	fs.BoolVar(&o.AllocateNodeCIDRs, "allocate-node-cidrs", o.AllocateNodeCIDRs, "Give each node a range of pod addresses out of --cluster-cidr")
@@ -170,6 +176,11 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.MaxEndpointsPerSlice, "max-endpoints-per-slice", o.MaxEndpointsPerSlice, "Endpoints that one EndpointSlice holds at most")
 	fs.DurationVar(&o.EndpointsBatchPeriod, "endpoint-updates-batch-period", o.EndpointsBatchPeriod, "Time in which changes of pods are gathered into one update of Endpoints")
 	fs.DurationVar(&o.EndpointSliceBatch, "endpointslice-updates-batch-period", o.EndpointSliceBatch, "Time in which changes of pods are gathered into one update of EndpointSlices")
+	fs.DurationVar(&o.Autoscaling.SyncPeriod, "horizontal-pod-autoscaler-sync-period", o.Autoscaling.SyncPeriod, "Interval at which autoscalers ask for metrics")
+	fs.DurationVar(&o.Autoscaling.DownscaleStabilization, "horizontal-pod-autoscaler-downscale-stabilization", o.Autoscaling.DownscaleStabilization, "Time for which a higher recommendation keeps a workload from getting smaller")
+	fs.Float64Var(&o.Autoscaling.Tolerance, "horizontal-pod-autoscaler-tolerance", o.Autoscaling.Tolerance, "How far from 1.0 the ratio of use to target must be for an autoscaler to act")
+	fs.DurationVar(&o.Autoscaling.CPUInitialization, "horizontal-pod-autoscaler-cpu-initialization-period", o.Autoscaling.CPUInitialization, "Time after the start of a pod in which its use of CPU may not count")
+	fs.DurationVar(&o.Autoscaling.InitialReadiness, "horizontal-pod-autoscaler-initial-readiness-delay", o.Autoscaling.InitialReadiness, "Time after the start of a pod in which it is starting, even if it becomes ready and unready again")
 	fs.IntVar(&o.MirroringMaxEndpoints, "mirroring-max-endpoints-per-subset", o.MirroringMaxEndpoints, "Addresses with the same ports that are copied from Endpoints to EndpointSlices at most")
 	fs.DurationVar(&o.MirroringBatch, "mirroring-endpointslice-updates-batch-period", o.MirroringBatch, "Time in which changes of copied EndpointSlices are gathered into one correction")
 	fs.DurationVar(&o.ResourceQuotaSync, "resource-quota-sync-period", o.ResourceQuotaSync, "Interval at which what is used of ResourceQuotas is checked though nothing seems to have changed")
@@ -177,6 +188,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.EnableHostpathProvision, "enable-hostpath-provisioner", o.EnableHostpathProvision, accepted("enable-hostpath-provisioner"))
 
 	for name, n := range map[string]*int{
+		"concurrent-horizontal-pod-autoscaler-syncs":  &o.Workers.Autoscaler,
 		"concurrent-resource-quota-syncs":             &o.Workers.ResourceQuota,
 		"mirroring-concurrent-service-endpoint-syncs": &o.Workers.EndpointSliceMirroring,
 		"concurrent-cron-job-syncs":                   &o.Workers.CronJob,
@@ -224,6 +236,12 @@ func (o *Options) Validate() error {
 	}
 	if o.MaxEndpointsPerSlice < 1 || o.MaxEndpointsPerSlice > 1000 {
 		errs = append(errs, fmt.Errorf("--max-endpoints-per-slice: %d is not between 1 and 1000", o.MaxEndpointsPerSlice))
+	}
+	if o.Autoscaling.SyncPeriod <= 0 {
+		errs = append(errs, fmt.Errorf("--horizontal-pod-autoscaler-sync-period: %s is not above zero", o.Autoscaling.SyncPeriod))
+	}
+	if o.LegacyTokenCleanUp <= 0 {
+		errs = append(errs, fmt.Errorf("--legacy-service-account-token-clean-up-period: %s is not above zero", o.LegacyTokenCleanUp))
 	}
 	if o.MirroringMaxEndpoints < 1 || o.MirroringMaxEndpoints > 1000 {
 		errs = append(errs, fmt.Errorf("--mirroring-max-endpoints-per-subset: %d is not between 1 and 1000", o.MirroringMaxEndpoints))
@@ -295,11 +313,6 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 			}
 		})
 	}
-	if o.ServiceAccountKeyFile != "" {
-		if _, err := keyutil.PrivateKeyFromFile(o.ServiceAccountKeyFile); err != nil {
-			return nil, fmt.Errorf("--service-account-private-key-file: %w", err)
-		}
-	}
 	cfg, err := o.restConfig()
 	if err != nil {
 		return nil, err
@@ -311,6 +324,16 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 		}
 		if _, err := cert.ParseCertsPEM(m.rootCA); err != nil {
 			return nil, fmt.Errorf("--root-ca-file: %s: %w", o.RootCAFile, err)
+		}
+	}
+	if o.ServiceAccountKeyFile != "" {
+		key, err := keyutil.PrivateKeyFromFile(o.ServiceAccountKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("--service-account-private-key-file: %w", err)
+		}
+		var ok bool
+		if m.serviceAccountKey, ok = key.(crypto.Signer); !ok {
+			return nil, fmt.Errorf("--service-account-private-key-file: a key of type %T cannot sign", key)
 		}
 	}
 	if m.signers, err = csrsigning.Load(o.Signing); err != nil {

@@ -30,7 +30,7 @@ type cluster struct {
 
 func start(t *testing.T) *cluster {
 	tc := testcluster.Start(t, testcluster.WithControllerManager("--controllers=*,bootstrapsigner,tokencleaner",
-		"--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16"))
+		"--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--horizontal-pod-autoscaler-sync-period=100ms"))
 	cs := tc.Client(t)
 	return &cluster{T: t, cfg: tc.Config, cs: cs, nodes: controllertest.StartNodes(t, cs, "n1", "n2")}
 }
@@ -69,6 +69,10 @@ func TestControllers(t *testing.T) {
 		"ResourceQuota":    testResourceQuota,
 		"Mirroring":        testMirroring,
 		"Protection":       testProtection,
+		"Autoscaling":      testAutoscaling,
+		"AccountTokens":    testAccountTokens,
+		"TrustBundle":      testTrustBundle,
+		"ServiceCIDR":      testServiceCIDR,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}

@@ -120,6 +120,28 @@ func ServiceCIDR(cidrs []string) Keeper {
 	}}
 }
 
+// LegacyTokenTracking keeps the date since which the use of tokens in Secrets is noted: before it, they may have been used.
+func LegacyTokenTracking() Keeper {
+	const name, key, format = "kube-apiserver-legacy-service-account-token-tracking", "since", "2006-01-02"
+	return Keeper{"start-legacy-token-tracking-controller", func(ctx context.Context, client kubernetes.Interface) error {
+		api := client.CoreV1().ConfigMaps(metav1.NamespaceSystem)
+		today := map[string]string{key: time.Now().UTC().Format(format)}
+		if err := ensure(ctx, api.Get, api.Create, name, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: name}, Data: today}); err != nil {
+			return err
+		}
+		cm, err := api.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if _, err := time.Parse(format, cm.Data[key]); err == nil {
+			return nil
+		}
+		cm.Data = today
+		_, err = api.Update(ctx, cm, metav1.UpdateOptions{})
+		return err
+	}}
+}
+
 // ensure creates the object unless it is there.
 func ensure[T any](ctx context.Context,
 	get func(context.Context, string, metav1.GetOptions) (T, error),

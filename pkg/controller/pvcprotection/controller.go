@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/leme-k8s/leme/pkg/api/core/podrefs"
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
@@ -50,7 +51,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		For(&corev1.PersistentVolumeClaim{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 			var reqs []reconcile.Request
-			for _, name := range index.ClaimsOf(o.(*corev1.Pod)) {
+			for _, name := range podrefs.VolumeClaims(o.(*corev1.Pod)) {
 				reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: o.GetNamespace(), Name: name}})
 			}
 			return reqs

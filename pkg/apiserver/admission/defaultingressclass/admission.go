@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/informers"
 	networkinglisters "k8s.io/client-go/listers/networking/v1"
 
-	"github.com/leme-k8s/leme/pkg/apiserver/internal/defaultclass"
+	"github.com/leme-k8s/leme/pkg/api/defaultclass"
 )
 
 // PluginName is the plugin's name in flags.

@@ -14,7 +14,7 @@ import (
 	storagelisters "k8s.io/client-go/listers/storage/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/leme-k8s/leme/pkg/apiserver/internal/defaultclass"
+	"github.com/leme-k8s/leme/pkg/api/defaultclass"
 )
 
 // PluginName is the plugin's name in flags.

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/utils/ptr"
 
-	"github.com/leme-k8s/leme/pkg/apiserver/internal/podrefs"
+	"github.com/leme-k8s/leme/pkg/api/core/podrefs"
 )
 
 func (p *Plugin) admitPod(node string, a admission.Attributes) error {

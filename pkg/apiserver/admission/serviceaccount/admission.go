@@ -25,7 +25,7 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/utils/ptr"
 
-	"github.com/leme-k8s/leme/pkg/apiserver/internal/podrefs"
+	"github.com/leme-k8s/leme/pkg/api/core/podrefs"
 )
 
 const (

@@ -11,6 +11,8 @@ import (
 	jose "gopkg.in/go-jose/go-jose.v2"
 
 	"k8s.io/apiserver/pkg/server/mux"
+
+	"github.com/leme-k8s/leme/pkg/api/authentication/signing"
 )
 
 const (
@@ -41,7 +43,7 @@ func NewDiscovery(issuer, keySetURI, externalAddress string, keys Keys) (*Discov
 	var set jose.JSONWebKeySet
 	var algorithms []string
 	for _, key := range keys {
-		alg, err := algorithm(key.Key)
+		alg, err := signing.Algorithm(key.Key)
 		if err != nil {
 			return nil, err
 		}

@@ -8,6 +8,8 @@ import (
 	"gopkg.in/go-jose/go-jose.v2/jwt"
 
 	"k8s.io/client-go/util/keyutil"
+
+	"github.com/leme-k8s/leme/pkg/api/authentication/signing"
 )
 
 // An Issuer signs tokens in the name of one issuer URL.
@@ -32,17 +34,9 @@ func LoadIssuer(name, keyFile string) (*Issuer, error) {
 // NewIssuer returns the issuer of the given name (its URL), signing with an RSA
 // or ECDSA key.
 func NewIssuer(name string, key crypto.Signer) (*Issuer, error) {
-	alg, err := algorithm(key.Public())
+	signer, err := signing.NewSigner(key)
 	if err != nil {
 		return nil, err
-	}
-	id, err := keyID(key.Public())
-	if err != nil {
-		return nil, err
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Algorithm: string(alg), Key: key, KeyID: id, Use: "sig"}}, nil)
-	if err != nil {
-		return nil, fmt.Errorf("making a signer: %w", err)
 	}
 	return &Issuer{name: name, signer: signer}, nil
 }

@@ -2,17 +2,11 @@ package serviceaccount
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 
-	jose "gopkg.in/go-jose/go-jose.v2"
-
 	"k8s.io/client-go/util/keyutil"
+
+	"github.com/leme-k8s/leme/pkg/api/authentication/signing"
 )
 
 // A PublicKey verifies the tokens whose header carries its ID.
@@ -35,7 +29,7 @@ func LoadKeys(files ...string) (Keys, error) {
 			return nil, fmt.Errorf("reading public keys from %q: %w", file, err)
 		}
 		for _, k := range found {
-			id, err := keyID(k)
+			id, err := signing.KeyID(k)
 			if err != nil {
 				return nil, fmt.Errorf("reading public keys from %q: %w", file, err)
 			}
@@ -60,33 +54,4 @@ func (k Keys) candidates(id string) Keys {
 		}
 	}
 	return nil
-}
-
-// keyID is the base64url SHA-256 of the key's DER encoding, so that it follows
-// from the key alone.
-func keyID(public crypto.PublicKey) (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return "", fmt.Errorf("encoding the public key: %w", err)
-	}
-	sum := sha256.Sum256(der)
-	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
-}
-
-func algorithm(public crypto.PublicKey) (jose.SignatureAlgorithm, error) {
-	switch k := public.(type) {
-	case *rsa.PublicKey:
-		return jose.RS256, nil
-	case *ecdsa.PublicKey:
-		switch k.Curve {
-		case elliptic.P256():
-			return jose.ES256, nil
-		case elliptic.P384():
-			return jose.ES384, nil
-		case elliptic.P521():
-			return jose.ES512, nil
-		}
-		return "", fmt.Errorf("the curve %s is not P-256, P-384 or P-521", k.Curve.Params().Name)
-	}
-	return "", fmt.Errorf("a key of type %T is neither RSA nor ECDSA", public)
 }

@@ -21,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/leme-k8s/leme/pkg/api/authentication/signing"
 )
 
 const issuerName = "https://kubernetes.default.svc"
@@ -96,7 +98,7 @@ func newKeys(t *testing.T) keyPair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := keyID(private.Public())
+	id, err := signing.KeyID(private.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +281,7 @@ func TestLegacyTokens(t *testing.T) {
 			client := fake.NewSimpleClientset(secret()) // NewClientset is slow: it knows managed fields
 			l := &legacy{lookup: !test.noLookup, objects: test.objects, secrets: client.CoreV1(), now: func() time.Time { return epoch }}
 			keys := Keys{{Key: private.Public()}}
-			if keys[0].ID, err = keyID(private.Public()); err != nil {
+			if keys[0].ID, err = signing.KeyID(private.Public()); err != nil {
 				t.Fatal(err)
 			}
 			response, ok, err := newVerifier([]string{legacyIssuer}, keys, []string{issuerName}, l.user).AuthenticateToken(t.Context(), token)

@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/leme-k8s/leme/pkg/apiserver/internal/podrefs"
+	"github.com/leme-k8s/leme/pkg/api/core/podrefs"
 )
 
 type kind byte
