@@ -7,8 +7,9 @@ import (
 	v1 "k8s.io/api/core/v1"
 	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
-	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/topology"
 )
 
 // Snapshot is the cluster as one scheduling cycle sees it. It belongs to the
@@ -17,6 +18,7 @@ type Snapshot struct {
 	byName map[string]*entry
 	list   []fwk.NodeInfo
 	lists  lists
+	index  *topology.Index
 }
 
 type entry struct {
@@ -33,10 +35,13 @@ type lists struct {
 var (
 	_ fwk.SharedLister   = &Snapshot{}
 	_ fwk.NodeInfoLister = &Snapshot{}
+	_ topology.Provider  = &Snapshot{}
 )
 
 // NewSnapshot returns an empty snapshot.
-func NewSnapshot() *Snapshot { return &Snapshot{byName: map[string]*entry{}} }
+func NewSnapshot() *Snapshot {
+	return &Snapshot{byName: map[string]*entry{}, index: topology.New()}
+}
 
 // NewSnapshotOf returns a snapshot of the given nodes and pods.
 func NewSnapshotOf(nodes []*v1.Node, pods []*v1.Pod) *Snapshot {
@@ -53,15 +58,22 @@ func NewSnapshotOf(nodes []*v1.Node, pods []*v1.Pod) *Snapshot {
 
 func (s *Snapshot) set(name string, n *NodeInfo) {
 	if e, ok := s.byName[name]; ok {
+		s.index.Update(e.info, n)
 		e.info = n
 		s.list[e.pos] = n
 		return
 	}
+	s.index.Update(nil, n)
 	s.byName[name] = &entry{info: n, pos: len(s.list)}
 	s.list = append(s.list, n)
 }
 
-func (s *Snapshot) delete(name string) { delete(s.byName, name) }
+func (s *Snapshot) delete(name string) {
+	if e, ok := s.byName[name]; ok {
+		s.index.Update(e.info, nil)
+		delete(s.byName, name)
+	}
+}
 
 func (s *Snapshot) order(names []string) {
 	s.list = make([]fwk.NodeInfo, len(names))
@@ -91,6 +103,9 @@ func (s *Snapshot) part() *lists {
 	}
 	return l
 }
+
+// Topology returns what is counted over nodes and pods.
+func (s *Snapshot) Topology() *topology.Index { return s.index }
 
 // Len returns the number of nodes.
 func (s *Snapshot) Len() int { return len(s.list) }
@@ -168,23 +183,4 @@ func (noCompositePodGroupStates) Get(_, _ string) (fwk.CompositePodGroupState, e
 }
 func (noCompositePodGroups) Get(_, _ string) (*schedulingv1alpha3.CompositePodGroup, error) {
 	return nil, errNoPodGroups
-}
-
-// AddPod and RemovePod change the snapshot for a trial of what preemption would do.
-func (s *Snapshot) AddPod(info fwk.PodInfo, node string) error {
-	e, ok := s.byName[node]
-	if !ok {
-		return fmt.Errorf("node %q is not known to the scheduler", node)
-	}
-	e.info.AddPodInfo(info)
-	return nil
-}
-
-// RemovePod is the reverse of AddPod.
-func (s *Snapshot) RemovePod(logger klog.Logger, pod *v1.Pod, node string) error {
-	e, ok := s.byName[node]
-	if !ok {
-		return fmt.Errorf("node %q is not known to the scheduler", node)
-	}
-	return e.info.RemovePod(logger, pod)
 }
