@@ -3,7 +3,6 @@ package scheduler
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/podstatus"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
 )
 
@@ -65,7 +65,7 @@ func (s *Scheduler) settled(pod *v1.Pod) bool {
 
 // noNode ends an attempt whose search failed.
 func (a *attempt) noNode(ctx context.Context, err error) {
-	var fit *FitError
+	var fit *framework.FitError
 	if !errors.As(err, &fit) {
 		a.failed(ctx, fwk.AsStatus(err), nil)
 		return
@@ -146,11 +146,11 @@ func (a *attempt) undo(ctx context.Context, placed *v1.Pod, s *fwk.Status) {
 	// Others may have been turned away because of the room that this pod gives back.
 	a.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, placed, nil)
 	if s.IsRejected() {
-		d := newDiagnosis()
-		d.byNode[placed.Spec.NodeName] = s
-		d.reject(s)
+		d := framework.NewDiagnosis()
+		d.ByNode[placed.Spec.NodeName] = s
+		d.Reject(s)
 		a.queued.UnschedulablePlugins, a.queued.PendingPlugins = d.UnschedulablePlugins, d.PendingPlugins
-		s = fwk.NewStatus(s.Code(), (&FitError{Pod: a.pod, NumAllNodes: 1, Diagnosis: d}).Error())
+		s = fwk.NewStatus(s.Code(), (&framework.FitError{Pod: a.pod, NumAllNodes: 1, Diagnosis: d}).Error())
 	}
 	a.failed(ctx, s, nil)
 }
@@ -204,15 +204,10 @@ func (s *Scheduler) tell(ctx context.Context, pod *v1.Pod, c v1.PodCondition, no
 	if nominated.Mode() == fwk.ModeOverride {
 		changed.Status.NominatedNodeName = nominated.NominatedNodeName
 	}
-	if !setCondition(&changed.Status, c, metav1.NewTime(s.now())) && changed.Status.NominatedNodeName == pod.Status.NominatedNodeName {
+	if !podstatus.SetCondition(&changed.Status, c, metav1.NewTime(s.now())) && changed.Status.NominatedNodeName == pod.Status.NominatedNodeName {
 		return nil
 	}
-	patch, err := statusPatch(pod, changed)
-	if err != nil {
-		return fmt.Errorf("making a patch: %w", err)
-	}
-	_, err = s.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, patchType, patch, metav1.PatchOptions{}, "status")
-	return err
+	return podstatus.Patch(ctx, s.client, pod, &changed.Status)
 }
 
 // truncate keeps an event's note within the 1,024 bytes that the API accepts.

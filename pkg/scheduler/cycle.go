@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
-	"slices"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -42,10 +40,10 @@ const (
 	minFeasibleNodesPercentage = 5
 )
 
-// run finds the best node, or returns a *FitError if none fits.
+// run finds the best node, or returns a *framework.FitError if none fits.
 func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed uint64) (placement, error) {
 	if c.snapshot.Len() == 0 {
-		return placement{}, &FitError{Pod: pod, Diagnosis: newDiagnosis()}
+		return placement{}, &framework.FitError{Pod: pod, Diagnosis: framework.NewDiagnosis()}
 	}
 	feasible, diagnosis, p, err := c.filter(ctx, state, pod)
 	if err != nil {
@@ -54,7 +52,7 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 	p.feasible = len(feasible)
 	switch {
 	case len(feasible) == 0:
-		return p, &FitError{Pod: pod, NumAllNodes: c.snapshot.Len(), Diagnosis: diagnosis}
+		return p, &framework.FitError{Pod: pod, NumAllNodes: c.snapshot.Len(), Diagnosis: diagnosis}
 	case len(feasible) == 1 || !c.fw.HasScore():
 		p.node = feasible[0].Node().Name
 		return p, nil
@@ -96,16 +94,16 @@ func seedOf(pod *v1.Pod, attempt int) uint64 {
 
 // filter returns nodes that fit, enough of them and not necessarily all, and says why
 // others do not.
-func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) ([]fwk.NodeInfo, *Diagnosis, placement, error) {
-	d := newDiagnosis()
+func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) ([]fwk.NodeInfo, *framework.Diagnosis, placement, error) {
+	d := framework.NewDiagnosis()
 	allowed, s, narrowing := c.fw.RunPreFilter(ctx, state, pod)
 	if !s.IsSuccess() {
 		if !s.IsRejected() {
 			return nil, d, placement{}, s.AsError()
 		}
-		d.absent = s
+		d.Absent = s
 		d.PreFilterMsg = s.Message()
-		d.reject(s)
+		d.Reject(s)
 		return nil, d, placement{}, nil
 	}
 	all, err := c.snapshot.List()
@@ -130,7 +128,7 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 				nodes = append(nodes, n)
 			}
 		}
-		d.absent = fwk.NewStatus(fwk.UnschedulableAndUnresolvable, fmt.Sprintf("node(s) didn't satisfy plugin(s) %v", sets.List(narrowing)))
+		d.Absent = fwk.NewStatus(fwk.UnschedulableAndUnresolvable, fmt.Sprintf("node(s) didn't satisfy plugin(s) %v", sets.List(narrowing)))
 		if len(nodes) < len(all) {
 			d.UnschedulablePlugins = d.UnschedulablePlugins.Union(narrowing)
 		}
@@ -140,7 +138,7 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 
 // search filters nodes in runs, each run in parallel, until enough fit. The result is
 // the same however the runs are spread over processors.
-func (c *cycle) search(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo, d *Diagnosis) ([]fwk.NodeInfo, *Diagnosis, placement, error) {
+func (c *cycle) search(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo, d *framework.Diagnosis) ([]fwk.NodeInfo, *framework.Diagnosis, placement, error) {
 	var (
 		p        placement
 		want     = feasibleNodesToFind(c.percentage, len(nodes))
@@ -166,8 +164,8 @@ func (c *cycle) search(ctx context.Context, state fwk.CycleState, pod *v1.Pod, n
 			case s.IsSuccess():
 				feasible = append(feasible, at(i))
 			case s.IsRejected():
-				d.byNode[at(i).Node().Name] = s
-				d.reject(s)
+				d.ByNode[at(i).Node().Name] = s
+				d.Reject(s)
 			default:
 				return nil, d, p, s.AsError()
 			}
@@ -186,104 +184,4 @@ func feasibleNodesToFind(percentage int32, n int) int {
 		percentage = max(int32(50-n/125), minFeasibleNodesPercentage)
 	}
 	return max(n*int(percentage)/100, minFeasibleNodes)
-}
-
-// A Diagnosis says why a pod fits on no node.
-type Diagnosis struct {
-	byNode map[string]*fwk.Status
-	// absent is the status of the nodes that were not looked at.
-	absent *fwk.Status
-
-	UnschedulablePlugins sets.Set[string]
-	PendingPlugins       sets.Set[string]
-	PreFilterMsg         string
-	PostFilterMsg        string
-}
-
-var _ fwk.NodeToStatusReader = &Diagnosis{}
-
-func newDiagnosis() *Diagnosis {
-	return &Diagnosis{
-		byNode:               map[string]*fwk.Status{},
-		absent:               fwk.NewStatus(fwk.UnschedulableAndUnresolvable),
-		UnschedulablePlugins: sets.New[string](),
-		PendingPlugins:       sets.New[string](),
-	}
-}
-
-// reject notes which plugin said no.
-func (d *Diagnosis) reject(s *fwk.Status) {
-	switch {
-	case s.Plugin() == "":
-	case s.Code() == fwk.Pending:
-		d.PendingPlugins.Insert(s.Plugin())
-	default:
-		d.UnschedulablePlugins.Insert(s.Plugin())
-	}
-}
-
-// Get returns what was said of a node.
-func (d *Diagnosis) Get(node string) *fwk.Status {
-	if s, ok := d.byNode[node]; ok {
-		return s
-	}
-	return d.absent
-}
-
-// NodesForStatusCode returns the nodes of which code was said.
-func (d *Diagnosis) NodesForStatusCode(lister fwk.NodeInfoLister, code fwk.Code) ([]fwk.NodeInfo, error) {
-	all, err := lister.List()
-	if err != nil {
-		return nil, err
-	}
-	var out []fwk.NodeInfo
-	for _, n := range all {
-		if d.Get(n.Node().Name).Code() == code {
-			out = append(out, n)
-		}
-	}
-	return out, nil
-}
-
-// FitError says that a pod fits on no node, in the words that `kubectl describe pod` shows.
-type FitError struct {
-	Pod         *v1.Pod
-	NumAllNodes int
-	Diagnosis   *Diagnosis
-}
-
-// Error counts the reasons: "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable."
-func (e *FitError) Error() string {
-	if e.NumAllNodes == 0 {
-		return "no nodes available to schedule pods"
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "0/%d nodes are available:", e.NumAllNodes)
-	if e.Diagnosis.PreFilterMsg != "" {
-		fmt.Fprintf(&b, " %s.", e.Diagnosis.PreFilterMsg)
-	} else {
-		counts := map[string]int{}
-		for _, s := range e.Diagnosis.byNode {
-			for _, reason := range s.Reasons() {
-				counts[reason]++
-			}
-		}
-		if rest := e.NumAllNodes - len(e.Diagnosis.byNode); rest > 0 {
-			for _, reason := range e.Diagnosis.absent.Reasons() {
-				counts[reason] += rest
-			}
-		}
-		lines := make([]string, 0, len(counts))
-		for reason, n := range counts {
-			lines = append(lines, fmt.Sprintf("%d %s", n, reason))
-		}
-		slices.Sort(lines)
-		if len(lines) > 0 {
-			fmt.Fprintf(&b, " %s.", strings.Join(lines, ", "))
-		}
-	}
-	if e.Diagnosis.PostFilterMsg != "" {
-		fmt.Fprintf(&b, " %s", e.Diagnosis.PostFilterMsg)
-	}
-	return b.String()
 }

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
@@ -62,6 +63,7 @@ func try(t *testing.T, pod *v1.Pod, nodes []*v1.Node, pods ...*v1.Pod) string {
 	var q *queue.Queue
 	fw, err := framework.New(ctx, config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
 		Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 4,
+		Informers: informers.NewSharedInformerFactory(nil, 0),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +71,7 @@ func try(t *testing.T, pod *v1.Pod, nodes []*v1.Node, pods ...*v1.Pod) string {
 	q = queue.New(queue.Config{Less: fw.Less})
 	c := &cycle{fw: fw, snapshot: snapshot}
 	p, err := c.run(ctx, framework.NewCycleState(false), pod, seedOf(pod, 1))
-	var fit *FitError
+	var fit *framework.FitError
 	switch {
 	case errors.As(err, &fit):
 		return fit.Error()
@@ -165,18 +167,5 @@ func TestFeasibleNodesToFind(t *testing.T) {
 		if got := feasibleNodesToFind(tc.percentage, tc.nodes); got != tc.want {
 			t.Errorf("%d %% of %d nodes: %d, want %d", tc.percentage, tc.nodes, got, tc.want)
 		}
-	}
-}
-
-func TestSetCondition(t *testing.T) {
-	then, now := metav1.Unix(1, 0), metav1.Unix(2, 0)
-	status := &v1.PodStatus{}
-	c := v1.PodCondition{Type: v1.PodScheduled, Status: v1.ConditionFalse, Reason: "Unschedulable", Message: "a"}
-	if !setCondition(status, c, then) || setCondition(status, c, now) {
-		t.Error("a condition counts as changed exactly when it is new")
-	}
-	c.Message = "b"
-	if !setCondition(status, c, now) || status.Conditions[0].LastTransitionTime != then {
-		t.Errorf("another message is a change but no transition: %v", status.Conditions)
 	}
 }

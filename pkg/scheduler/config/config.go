@@ -17,8 +17,6 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins"
-	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeaffinity"
-	"github.com/leme-k8s/leme/pkg/scheduler/plugins/noderesources"
 )
 
 // DefaultSchedulerName is the profile that pods get which ask for none.
@@ -101,45 +99,6 @@ func setValue[T comparable](field *T, v T) {
 	var zero T
 	if *field == zero {
 		*field = v
-	}
-}
-
-// setArgs gives each plugin that takes arguments those that the profile leaves out.
-func setArgs(p *configv1.KubeSchedulerProfile) {
-	for _, d := range []struct {
-		name string
-		make func() runtime.Object
-	}{
-		{nodeaffinity.Name, func() runtime.Object { return &configv1.NodeAffinityArgs{} }},
-		{noderesources.FitName, func() runtime.Object { return &configv1.NodeResourcesFitArgs{} }},
-		{noderesources.BalancedName, func() runtime.Object { return &configv1.NodeResourcesBalancedAllocationArgs{} }},
-	} {
-		i := slices.IndexFunc(p.PluginConfig, func(c configv1.PluginConfig) bool { return c.Name == d.name })
-		if i < 0 {
-			i = len(p.PluginConfig)
-			p.PluginConfig = append(p.PluginConfig, configv1.PluginConfig{Name: d.name})
-		}
-		if p.PluginConfig[i].Args.Object == nil {
-			p.PluginConfig[i].Args.Object = d.make()
-		}
-		switch args := p.PluginConfig[i].Args.Object.(type) {
-		case *configv1.NodeResourcesFitArgs:
-			if args.ScoringStrategy == nil {
-				args.ScoringStrategy = &configv1.ScoringStrategy{Type: configv1.LeastAllocated}
-			}
-			setResources(&args.ScoringStrategy.Resources)
-		case *configv1.NodeResourcesBalancedAllocationArgs:
-			setResources(&args.Resources)
-		}
-	}
-}
-
-func setResources(list *[]configv1.ResourceSpec) {
-	if len(*list) == 0 {
-		*list = []configv1.ResourceSpec{{Name: "cpu"}, {Name: "memory"}}
-	}
-	for i := range *list {
-		setValue(&(*list)[i].Weight, 1)
 	}
 }
 

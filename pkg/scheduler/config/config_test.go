@@ -41,11 +41,11 @@ func load(t *testing.T, text string) (string, error) {
 
 func TestProfiles(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
-		{"defaults", "", "TaintToleration NodeAffinity NodeResourcesFit NodeResourcesBalancedAllocation ImageLocality"},
+		{"defaults", "", "TaintToleration NodeAffinity NodeResourcesFit PodTopologySpread InterPodAffinity NodeResourcesBalancedAllocation ImageLocality"},
 		{"one score off", "profiles: [{plugins: {score: {disabled: [{name: ImageLocality}]}}}]",
-			"TaintToleration NodeAffinity NodeResourcesFit NodeResourcesBalancedAllocation"},
+			"TaintToleration NodeAffinity NodeResourcesFit PodTopologySpread InterPodAffinity NodeResourcesBalancedAllocation"},
 		{"one score first", "profiles: [{plugins: {score: {enabled: [{name: ImageLocality, weight: 9}]}}}]",
-			"ImageLocality TaintToleration NodeAffinity NodeResourcesFit NodeResourcesBalancedAllocation"},
+			"ImageLocality TaintToleration NodeAffinity NodeResourcesFit PodTopologySpread InterPodAffinity NodeResourcesBalancedAllocation"},
 		{"all off but one", "profiles: [{plugins: {multiPoint: {disabled: [{name: '*'}], enabled: [{name: PrioritySort}, {name: DefaultBinder}, {name: NodeResourcesFit, weight: 2}]}}}]",
 			"NodeResourcesFit"},
 	} {
@@ -61,13 +61,20 @@ func TestBadConfigurationNamesTheField(t *testing.T) {
 		"parallellism: 3":               `unknown field "parallellism"`,
 		"parallelism: 0":                "parallelism: Invalid value: 0: must be greater than 0",
 		"percentageOfNodesToScore: 101": "percentageOfNodesToScore: Invalid value: 101",
-		"profiles: [{schedulerName: a}, {schedulerName: a}]":                                                                                            `profiles[1].schedulerName: Duplicate value: "a"`,
-		"profiles: [{schedulerName: a}, {}]":                                                                                                            "profiles[1].schedulerName: Required value",
-		"profiles: [{plugins: {filter: {enabled: [{name: Nope}]}}}]":                                                                                    `profiles[0].plugins.filter.enabled[0].name: Unsupported value: "Nope"`,
-		"profiles: [{plugins: {score: {enabled: [{name: ImageLocality, weight: -1}]}}}]":                                                                "profiles[0].plugins.score.enabled[0].weight: Invalid value: -1",
-		"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoring: 1}}]}]":                                                                    `unknown field "scoring"`,
-		"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: Best}}}]}]":                                                 `profiles[0].pluginConfig[0].args.scoringStrategy.type: Unsupported value: "Best"`,
-		"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: MostAllocated, resources: [{name: cpu, weight: 200}]}}}]}]": "resources[0].weight: Invalid value: 200",
+		"profiles: [{schedulerName: a}, {schedulerName: a}]":                                                                                                                                                 `profiles[1].schedulerName: Duplicate value: "a"`,
+		"profiles: [{schedulerName: a}, {}]":                                                                                                                                                                 "profiles[1].schedulerName: Required value",
+		"profiles: [{plugins: {filter: {enabled: [{name: Nope}]}}}]":                                                                                                                                         `profiles[0].plugins.filter.enabled[0].name: Unsupported value: "Nope"`,
+		"profiles: [{plugins: {score: {enabled: [{name: ImageLocality, weight: -1}]}}}]":                                                                                                                     "profiles[0].plugins.score.enabled[0].weight: Invalid value: -1",
+		"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoring: 1}}]}]":                                                                                                                         `unknown field "scoring"`,
+		"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: Best}}}]}]":                                                                                                      `profiles[0].pluginConfig[0].args.scoringStrategy.type: Unsupported value: "Best"`,
+		"profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: MostAllocated, resources: [{name: cpu, weight: 200}]}}}]}]":                                                      "resources[0].weight: Invalid value: 200",
+		"profiles: [{pluginConfig: [{name: DefaultPreemption, args: {minCandidateNodesPercentage: 101}}]}]":                                                                                                  "profiles[0].pluginConfig[0].args.minCandidateNodesPercentage: Invalid value: 101",
+		"profiles: [{pluginConfig: [{name: DefaultPreemption, args: {minCandidateNodesPercentage: 0, minCandidateNodesAbsolute: 0}}]}]":                                                                      "args.minCandidateNodesPercentage: Invalid value: 0",
+		"profiles: [{pluginConfig: [{name: InterPodAffinity, args: {hardPodAffinityWeight: 101}}]}]":                                                                                                         "args.hardPodAffinityWeight: Invalid value: 101",
+		"profiles: [{pluginConfig: [{name: PodTopologySpread, args: {defaultConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]}}]}]":                                           "args.defaultingType: Invalid value",
+		"profiles: [{pluginConfig: [{name: PodTopologySpread, args: {defaultingType: List, defaultConstraints: [{maxSkew: 0, topologyKey: zone, whenUnsatisfiable: Never}]}}]}]":                                "args.defaultConstraints[0].maxSkew: Invalid value: 0",
+		"profiles: [{pluginConfig: [{name: NodeResourcesBalancedAllocation, args: {resources: [{name: cpu, weight: 2}]}}]}]":                                                                                 "args.resources[0].weight: Invalid value: 2",
+		"profiles: [{pluginConfig: [{name: NodeAffinity, args: {addedAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Near}]}]}}}}]}]": "args.addedAffinity.requiredDuringSchedulingIgnoredDuringExecution",
 	} {
 		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, err, want)

@@ -4,12 +4,15 @@ package plugins
 import (
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/defaultbinder"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/defaultpreemption"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/imagelocality"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/interpodaffinity"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeaffinity"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodename"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeports"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/noderesources"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeunschedulable"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/podtopologyspread"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/prioritysort"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/schedulinggates"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/tainttoleration"
@@ -26,12 +29,15 @@ type Default struct {
 var Defaults = []Default{
 	{schedulinggates.Name, 0},
 	{prioritysort.Name, 0},
-	{nodeunschedulable.Name, 0},
 	{nodename.Name, 0},
+	{nodeunschedulable.Name, 0},
 	{tainttoleration.Name, 3},
 	{nodeaffinity.Name, 2},
 	{nodeports.Name, 0},
 	{noderesources.FitName, 1},
+	{podtopologyspread.Name, 2},
+	{interpodaffinity.Name, 2},
+	{defaultpreemption.Name, 0},
 	{noderesources.BalancedName, 1},
 	{imagelocality.Name, 1},
 	{defaultbinder.Name, 0},
@@ -51,5 +57,8 @@ func Registry() framework.Registry {
 		noderesources.BalancedName: noderesources.NewBalancedAllocation,
 		imagelocality.Name:         imagelocality.New,
 		defaultbinder.Name:         defaultbinder.New,
+		defaultpreemption.Name:     defaultpreemption.New,
+		podtopologyspread.Name:     podtopologyspread.New,
+		interpodaffinity.Name:      interpodaffinity.New,
 	}
 }

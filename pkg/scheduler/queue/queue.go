@@ -20,7 +20,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/utils/clock"
@@ -348,7 +347,7 @@ func (q *Queue) gated(ctx context.Context, p *Pod) bool {
 	}
 	if s := q.PreEnqueue(ctx, p.Pod); !s.IsSuccess() {
 		p.GatingPlugin = s.Plugin()
-		p.UnschedulablePlugins = sets.New(s.Plugin())
+		p.UnschedulablePlugins.Insert(s.Plugin()) // those that rejected it before still count
 		return true
 	}
 	return false

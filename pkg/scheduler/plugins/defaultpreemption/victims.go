@@ -1,0 +1,192 @@
+package defaultpreemption
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
+)
+
+// candidate is a node on which a pod would fit without some of its pods, the most
+// important of them first, and how often that breaks a disruption budget.
+type candidate struct {
+	node       string
+	victims    []*v1.Pod
+	violations int
+}
+
+// trial is a node, and the state of plugins, of which pods are taken away and put back.
+type trial struct {
+	fwk.Handle
+	state fwk.CycleState
+	pod   *v1.Pod
+	node  fwk.NodeInfo
+}
+
+// selectVictims takes every pod of lower priority away from the node and then spares
+// as many as it can, first those that a budget protects, the most important first.
+// state and node are the caller's copies.
+func selectVictims(ctx context.Context, h fwk.Handle, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, budgets []*policyv1.PodDisruptionBudget) (candidate, *fwk.Status) {
+	t := &trial{h, state, pod, node}
+	c := candidate{node: node.Node().Name}
+	var lower []fwk.PodInfo
+	for _, p := range node.GetPods() {
+		if below(p.GetPod(), pod) {
+			lower = append(lower, p)
+		}
+	}
+	if len(lower) == 0 {
+		return c, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "No preemption victims found for incoming pod")
+	}
+	for _, p := range lower {
+		if s := t.remove(ctx, p); !s.IsSuccess() {
+			return c, s
+		}
+	}
+	if s := t.fits(ctx); !s.IsSuccess() {
+		return c, s
+	}
+	now := time.Now()
+	slices.SortStableFunc(lower, func(a, b fwk.PodInfo) int { return byImportance(a.GetPod(), b.GetPod(), now) })
+	protected, others := splitByBudget(lower, budgets)
+	for i, p := range slices.Concat(protected, others) {
+		spared, s := t.spare(ctx, p)
+		if !s.IsSuccess() {
+			return c, s
+		}
+		if !spared {
+			c.victims = append(c.victims, p.GetPod())
+			if i < len(protected) {
+				c.violations++
+			}
+		}
+	}
+	if len(c.victims) == 0 {
+		return c, fwk.NewStatus(fwk.Unschedulable, "No preemption victims found for incoming pod")
+	}
+	slices.SortStableFunc(c.victims, func(a, b *v1.Pod) int { return byImportance(a, b, now) })
+	return c, nil
+}
+
+func (t *trial) fits(ctx context.Context) *fwk.Status {
+	return t.RunFilterPluginsWithNominatedPods(ctx, t.state, t.pod, t.node)
+}
+
+func (t *trial) remove(ctx context.Context, p fwk.PodInfo) *fwk.Status {
+	if err := t.node.RemovePod(klog.FromContext(ctx), p.GetPod()); err != nil {
+		return fwk.AsStatus(err)
+	}
+	return t.RunPreFilterExtensionRemovePod(ctx, t.state, t.pod, p, t.node)
+}
+
+// spare puts a pod back and reports whether it can stay.
+func (t *trial) spare(ctx context.Context, p fwk.PodInfo) (bool, *fwk.Status) {
+	t.node.AddPodInfo(p)
+	if s := t.RunPreFilterExtensionAddPod(ctx, t.state, t.pod, p, t.node); !s.IsSuccess() {
+		return false, s
+	}
+	if t.fits(ctx).IsSuccess() {
+		return true, nil
+	}
+	return false, t.remove(ctx, p)
+}
+
+// byImportance orders pods by priority, then by how long they have run.
+func byImportance(a, b *v1.Pod, now time.Time) int {
+	return cmp.Or(
+		-cmp.Compare(corev1helpers.PodPriority(a), corev1helpers.PodPriority(b)),
+		startTime(a, now).Compare(startTime(b, now)),
+	)
+}
+
+// startTime is when a pod began; now for one that is on its way to its node.
+func startTime(pod *v1.Pod, now time.Time) time.Time {
+	if pod.Status.StartTime != nil {
+		return pod.Status.StartTime.Time
+	}
+	return now
+}
+
+// splitByBudget finds the pods whose eviction, together with that of those before
+// them, breaks a disruption budget.
+func splitByBudget(pods []fwk.PodInfo, budgets []*policyv1.PodDisruptionBudget) (protected, others []fwk.PodInfo) {
+	allowed := make([]int32, len(budgets))
+	for i, b := range budgets {
+		allowed[i] = b.Status.DisruptionsAllowed
+	}
+	for _, p := range pods {
+		broken := false
+		for i, b := range budgets {
+			if !covers(b, p.GetPod()) {
+				continue
+			}
+			// One that is being disrupted already has been counted.
+			if _, counted := b.Status.DisruptedPods[p.GetPod().Name]; counted {
+				continue
+			}
+			allowed[i]--
+			broken = broken || allowed[i] < 0
+		}
+		if broken {
+			protected = append(protected, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	return protected, others
+}
+
+func covers(b *policyv1.PodDisruptionBudget, pod *v1.Pod) bool {
+	if b.Namespace != pod.Namespace || len(pod.Labels) == 0 {
+		return false
+	}
+	selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+	return err == nil && !selector.Empty() && selector.Matches(labels.Set(pod.Labels))
+}
+
+// leastHarm chooses, as documented, the node where the fewest budgets break, then
+// where the most important victim is least important, then with the lowest sum of
+// priorities, then with the fewest victims, then where the most important ones
+// started last.
+func leastHarm(candidates []candidate, now time.Time) candidate {
+	return slices.MinFunc(candidates, func(a, b candidate) int {
+		if c := cmp.Compare(a.violations, b.violations); c != 0 {
+			return c
+		}
+		topA, sumA, sinceA := a.harm(now)
+		topB, sumB, sinceB := b.harm(now)
+		return cmp.Or(
+			cmp.Compare(topA, topB),
+			cmp.Compare(sumA, sumB),
+			cmp.Compare(len(a.victims), len(b.victims)),
+			-sinceA.Compare(sinceB),
+		)
+	})
+}
+
+// harm returns the highest priority of the victims, the sum of all, counted from the
+// lowest priority there is so that more victims always weigh more, and when the first
+// of those with the highest priority started.
+func (c *candidate) harm(now time.Time) (top int32, sum int64, since time.Time) {
+	top = math.MinInt32
+	for _, v := range c.victims {
+		priority, started := corev1helpers.PodPriority(v), startTime(v, now)
+		sum += int64(priority) + math.MaxInt32 + 1
+		switch {
+		case priority > top || since.IsZero():
+			top, since = priority, started
+		case priority == top && started.Before(since):
+			since = started
+		}
+	}
+	return top, sum, since
+}
