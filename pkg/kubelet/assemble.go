@@ -18,9 +18,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/component-base/metrics"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"github.com/leme-k8s/leme/pkg/component"
+	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/certificates"
 	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
 	"github.com/leme-k8s/leme/pkg/kubelet/images"
@@ -102,6 +104,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	})
 	manager.Dependencies = pods.Dependencies{
 		Client: c.main, Runtime: run, Observer: runtime.NewObserver(c.runtime), Cgroups: cgroups, Objects: store,
+		Allocated: k.sizes(ctx, allocation.AllocatedFile), Actuated: k.sizes(ctx, allocation.ActuatedFile),
 		Probes: probes.NewManager(run.Exec, recorder, manager.Wake), Status: status.NewWriter(c.main, parallel),
 		Volumes: volumes.New(volumes.Config{
 			RootDir: k.options.RootDir, Objects: store, Claims: claims, Allocatable: machine.Allocatable, HostIPs: nodes.HostIPs,
@@ -127,6 +130,15 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		rooms = append(rooms, quiet(c.certificate.Run))
 	}
 	return rooms, nil
+}
+
+// sizes opens the file of what pods have, or had. What a damaged one knew is lost, as if all pods were new.
+func (k *Kubelet) sizes(ctx context.Context, file string) *allocation.Store {
+	s, err := allocation.Open(filepath.Join(k.options.RootDir, file))
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Pods are taken to have what they ask for")
+	}
+	return s
 }
 
 // serve begins to listen for the kubelet's API.

@@ -11,6 +11,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 	"github.com/leme-k8s/leme/pkg/kubelet/status"
 )
@@ -36,6 +37,9 @@ func (w *worker) act(ctx context.Context, pod *v1.Pod, state *runtime.State, pla
 				}
 			}
 		}
+	}
+	if plan.Resize != nil && ctx.Err() == nil {
+		w.resize(ctx, pod, state, plan.Resize)
 	}
 	if plan.Sandbox != nil {
 		w.sandbox(ctx, pod, plan.Sandbox)
@@ -85,6 +89,9 @@ func (w *worker) prepare(ctx context.Context, pod *v1.Pod, attempt uint32) (*run
 	if w.cgroup == nil {
 		parent, err := w.m.Cgroups.Ensure(ctx, pod)
 		if err != nil {
+			return failed("FailedCreatePodContainer", "unable to ensure pod container exists: %v", err)
+		}
+		if err := w.setSized(pod); err != nil {
 			return failed("FailedCreatePodContainer", "unable to ensure pod container exists: %v", err)
 		}
 		w.cgroup = &parent
@@ -198,6 +205,9 @@ func (w *worker) startOne(ctx context.Context, pod *v1.Pod, state *runtime.State
 		return err
 	}
 	w.m.Recorder.Event(ref, v1.EventTypeNormal, "Created", "Container created")
+	if err := w.m.Actuated.SetContainer(pod.UID, c.Name, allocation.Effective(pod, c)); err != nil {
+		return err
+	}
 	if err := w.m.Runtime.Start(ctx, pod, c, id, count); err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (m *Manager) admit(ctx context.Context, pod *v1.Pod) *Rejection {
 	for _, w := range m.all() {
 		if w.ended() == nil {
 			w.mu.Lock()
-			others = append(others, w.pod)
+			others = append(others, m.allocated(w.pod))
 			w.mu.Unlock()
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 	"github.com/leme-k8s/leme/pkg/kubelet/status"
@@ -20,10 +21,14 @@ type Input struct {
 	Probes map[string]probes.Results
 	// Backoff is by container name.
 	Backoff map[string]Backoff
-	// Failed has what could not be done lately, by container name; "" is the sandbox.
+	// Failed has what could not be done lately, by container name; "" is the sandbox, failedResize a resize.
 	Failed map[string]Failure
 	// Restart has the containers that were stopped in order to be started again, by id.
 	Restart map[string]bool
+	// Actuated is what was last applied to the pod's containers and to the pod as a whole. Sized says that the
+	// pod's cgroup is of the pod's size.
+	Actuated allocation.Resources
+	Sized    bool
 	// End is set once the pod must not run any more.
 	End *End
 	Now time.Time
@@ -61,6 +66,9 @@ type Plan struct {
 	Charge *Start
 	// Sandbox asks for a new sandbox.
 	Sandbox *NewSandbox
+	// Resize changes what goes on running. Resizing says that something of it has another size than it should.
+	Resize   *Resize
+	Resizing bool
 	// Start has the containers to start, one after the other.
 	Start []Start
 	// Waiting says what the containers that do not run are waiting for.
@@ -106,7 +114,7 @@ type Start struct {
 
 // Idle tells whether there is nothing to do now.
 func (p *Plan) Idle() bool {
-	return len(p.Stop) == 0 && len(p.StopSandboxes) == 0 && len(p.Remove) == 0 && p.Sandbox == nil && len(p.Start) == 0
+	return len(p.Stop) == 0 && len(p.StopSandboxes) == 0 && len(p.Remove) == 0 && p.Sandbox == nil && p.Resize == nil && len(p.Start) == 0
 }
 
 func (p *Plan) wake(t time.Time) {
@@ -155,6 +163,7 @@ func Decide(in Input) Plan {
 	if in.init(&p, box) {
 		in.regular(&p, box)
 	}
+	in.resizePod(&p)
 	return p
 }
 
@@ -293,7 +302,7 @@ func (in *Input) keep(p *Plan, c *v1.Container, kind runtime.Kind, newest *runti
 		stop.Message, stop.Restart = fmt.Sprintf("Container %s failed startup probe, will be restarted", c.Name), again
 		stop.Grace = probeGrace(c.StartupProbe, stop.Grace)
 	default:
-		return c.StartupProbe == nil || results.Started
+		return !in.resize(p, c, newest) && (c.StartupProbe == nil || results.Started)
 	}
 	p.Stop = append(p.Stop, stop)
 	return false

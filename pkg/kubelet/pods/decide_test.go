@@ -14,8 +14,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 	"github.com/leme-k8s/leme/pkg/kubelet/status"
@@ -32,6 +34,8 @@ var update = flag.Bool("update", false, "write what the scenarios give into thei
 //	probe c1 started ready dead unstarted            what probes have found
 //	backoff c 10s at=5s                              a start that was granted then
 //	failed c ErrImagePull until=20s
+//	actuated c cpu=100m memory=64Mi                  limits that were applied; of every container as specified unless said; "-" is unknown
+//	resize failed until=20s | unsized                a resize failed; the pod's cgroup is not up to date
 //	end grace=30 since=10s
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -80,7 +84,9 @@ func situation(t *testing.T, pod *v1.Pod, text string) string {
 	in := Input{
 		Pod: pod, State: &runtime.State{UID: pod.UID}, Probes: map[string]probes.Results{}, Backoff: map[string]Backoff{},
 		Failed: map[string]Failure{}, Restart: map[string]bool{}, Now: epoch, Limits: BackoffLimits{10 * time.Second, 300 * time.Second},
+		Actuated: allocation.Of(pod), Sized: true,
 	}
+	runtime.EachContainer(pod, func(c *v1.Container, _ runtime.Kind) { in.Actuated.Containers[c.Name] = allocation.Effective(pod, c) })
 	at := func(s string) time.Time {
 		d, err := time.ParseDuration(s)
 		if err != nil {
@@ -138,6 +144,22 @@ func situation(t *testing.T, pod *v1.Pod, text string) string {
 			in.Backoff[words[1]] = Backoff{Delay: d, Last: at(options["at"])}
 		case "failed":
 			in.Failed[words[1]] = Failure{Waiting: status.Waiting{Reason: words[2]}, Until: at(options["until"])}
+		case "actuated":
+			if _, unknown := options["-"]; unknown {
+				delete(in.Actuated.Containers, words[1])
+				break
+			}
+			had := v1.ResourceRequirements{Requests: runtime.FindContainer(pod, words[1]).Resources.Requests, Limits: v1.ResourceList{}}
+			for _, name := range resized {
+				if q := options[string(name)]; q != "" {
+					had.Limits[name] = resource.MustParse(q)
+				}
+			}
+			in.Actuated.Containers[words[1]] = had
+		case "resize":
+			in.Failed[failedResize] = Failure{Until: at(options["until"])}
+		case "unsized":
+			in.Sized = false
 		case "end":
 			grace, _ := strconv.ParseInt(options["grace"], 10, 64)
 			in.End = &End{Grace: grace, Since: at(options["since"])}
@@ -168,6 +190,15 @@ func show(in Input, p Plan) string {
 	}
 	if p.Sandbox != nil {
 		line("new sandbox, attempt %d", p.Sandbox.Attempt)
+	}
+	if r := p.Resize; r != nil {
+		line("resize%s", map[bool]string{true: ", the runtime hears of it"}[r.Announce])
+		for _, u := range r.Update {
+			line("  update %s (%s)", u.ID, u.Name)
+		}
+	}
+	if p.Resizing {
+		line("resizing")
 	}
 	for _, s := range p.Start {
 		line("start %s (%s)", s.Name, s.Kind)

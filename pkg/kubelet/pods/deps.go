@@ -45,6 +45,12 @@ type Cgroups interface {
 	// one up to date, and returns its name as CRI's cgroup parent (empty if
 	// cgroups per QoS class are off).
 	Ensure(ctx context.Context, pod *v1.Pod) (parent string, err error)
+	// Grow raises the limits of the pod's cgroup, if there is one, that are lower than the pod's, and lowers none.
+	Grow(ctx context.Context, pod *v1.Pod) error
+	// Shrinkable tells why the pod's memory limit cannot be lowered to the pod's, if it is to be.
+	Shrinkable(ctx context.Context, pod *v1.Pod) error
+	// Actual is what the pod's cgroup enforces, as far as it does.
+	Actual(pod *v1.Pod) (v1.ResourceRequirements, error)
 	// Remove ends the processes left in the pod's cgroup and removes it. Idempotent.
 	Remove(ctx context.Context, uid types.UID) error
 	// UIDs lists the pods that have a cgroup.

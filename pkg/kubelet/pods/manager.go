@@ -11,7 +11,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/klog/v2"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/objects"
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
@@ -42,7 +44,9 @@ type Dependencies struct {
 	Objects  *objects.Cache
 	Volumes  Volumes
 	Cgroups  Cgroups
-	Images   Images
+	// Allocated is what the node has promised to its pods, Actuated what was applied of it.
+	Allocated, Actuated *allocation.Store
+	Images              Images
 	// Node returns the node as pods are admitted to it.
 	Node func(ctx context.Context) (*v1.Node, error)
 	// Handler names the runtime handler of a pod's RuntimeClass.
@@ -61,6 +65,7 @@ type Manager struct {
 
 	running sync.WaitGroup
 	again   chan struct{}   // asks the watcher to look at everything
+	resizes chan struct{}   // asks for a look at the resizes that wait
 	base    context.Context // of status writes and probes, which outlive a worker's step
 
 	admitting sync.Mutex // from the look at the pods that are there until the new one is
@@ -82,7 +87,7 @@ const (
 // told of it, so its Dependencies are set afterwards, before Run.
 func NewManager(c Config) *Manager {
 	return &Manager{
-		Config: c, again: make(chan struct{}, 1), workers: map[types.UID]*worker{},
+		Config: c, again: make(chan struct{}, 1), resizes: make(chan struct{}, 1), workers: map[types.UID]*worker{},
 		mirrors: map[types.NamespacedName]*v1.Pod{}, synced: map[string]bool{},
 	}
 }
@@ -106,6 +111,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		Listed:  func(states map[types.UID]*runtime.State, err error) { m.listed(ctx, states, err) },
 	}
 	m.running.Go(func() { watcher.Run(ctx) })
+	m.running.Go(func() { m.retryResizes(ctx) })
 	<-ctx.Done()
 	m.running.Wait()
 	return nil
@@ -152,7 +158,7 @@ func (m *Manager) set(ctx context.Context, pod *v1.Pod) {
 	w := m.workers[pod.UID]
 	m.mu.Unlock()
 	if w != nil {
-		w.update(pod)
+		m.renew(ctx, w, pod)
 		if w.ended() == nil {
 			m.Objects.SetPod(m.ctx(ctx), pod)
 		}
@@ -170,11 +176,18 @@ func (m *Manager) set(ctx context.Context, pod *v1.Pod) {
 	case pod.DeletionTimestamp != nil:
 		w.end = &End{Grace: max(Grace(pod), 1), Since: time.Now()}
 	default:
-		if rejected := m.admit(ctx, pod); rejected != nil {
+		given := m.allocated(pod)
+		if rejected := m.admit(ctx, given); rejected != nil {
 			m.Recorder.Event(pod, v1.EventTypeWarning, rejected.Reason, rejected.Message)
 			w.end = &End{Phase: v1.PodFailed, Reason: rejected.Reason, Message: "Pod was rejected: " + rejected.Message, Since: time.Now(), Rejected: true}
 		} else {
+			m.allocate(ctx, given)
 			m.Objects.SetPod(m.ctx(ctx), pod)
+		}
+		if given != pod {
+			m.pokeResizes()
+		} else {
+			w.resizing.pending = nil
 		}
 	}
 	m.begin(ctx, w)
@@ -203,13 +216,18 @@ func (m *Manager) unset(pod *v1.Pod) {
 }
 
 // forget drops a worker whose pod has no trace left.
-func (m *Manager) forget(w *worker) {
+func (m *Manager) forget(ctx context.Context, w *worker) {
 	m.mu.Lock()
 	delete(m.workers, w.uid)
 	m.mu.Unlock()
 	m.Probes.Forget(w.uid)
 	m.Objects.ForgetPod(w.uid)
 	m.Images.Forget(w.uid)
+	for _, store := range []*allocation.Store{m.Allocated, m.Actuated} {
+		if err := store.Remove(w.uid); err != nil {
+			klog.FromContext(ctx).Error(err, "Cannot forget the size of a pod that is gone", "uid", w.uid)
+		}
+	}
 }
 
 // all returns the workers in a snapshot.
@@ -231,6 +249,7 @@ func (m *Manager) sourced(source string) {
 	case m.again <- struct{}{}: // now it shows what nobody wants
 	default:
 	}
+	m.pokeResizes()
 }
 
 func (m *Manager) allSynced() bool {

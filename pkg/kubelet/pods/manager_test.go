@@ -11,10 +11,12 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	critest "k8s.io/cri-api/pkg/apis/testing"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/objects"
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
@@ -67,6 +69,12 @@ func (f *fakeCgroups) Ensure(_ context.Context, pod *v1.Pod) (string, error) {
 	return "/kubepods/pod" + string(pod.UID), nil
 }
 
+func (*fakeCgroups) Grow(context.Context, *v1.Pod) error       { return nil }
+func (*fakeCgroups) Shrinkable(context.Context, *v1.Pod) error { return nil }
+func (*fakeCgroups) Actual(*v1.Pod) (v1.ResourceRequirements, error) {
+	return v1.ResourceRequirements{}, nil
+}
+
 func (f *fakeCgroups) Remove(_ context.Context, uid types.UID) error { f.set(uid, false); return nil }
 
 type fakeImages struct{}
@@ -74,6 +82,14 @@ type fakeImages struct{}
 func (fakeImages) Forget(types.UID) {}
 
 func (fakeImages) Ensure(_ context.Context, r ImageRequest) (string, error) { return r.Image, nil }
+
+func inMemory(t *testing.T) *allocation.Store {
+	s, err := allocation.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
 
 // eventually polls until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
@@ -83,6 +99,25 @@ func eventually(t *testing.T, what string, holds func() bool) {
 			t.Fatalf("still not: %s", what)
 		}
 	}
+}
+
+// fakeManager is a manager whose rooms are fakes, or work in dir. What it tells of events is in the recorder.
+func fakeManager(t *testing.T, dir string, cri *critest.FakeRuntimeService, images *critest.FakeImageService, client kubernetes.Interface) (*Manager, *record.FakeRecorder) {
+	recorder := record.NewFakeRecorder(1000)
+	m := NewManager(Config{NodeName: "node", Limits: BackoffLimits{10 * time.Second, 300 * time.Second}, RuntimeName: "fake"})
+	run := runtime.New(runtime.Config{RootDir: filepath.Join(dir, "root"), LogDir: filepath.Join(dir, "logs"), LogLinkDir: filepath.Join(dir, "links"), MaxPods: 10, Parallel: 2}, runtime.Dependencies{
+		CRI: cri, Images: images, Services: func(string) []*v1.Service { return nil }, Recorder: recorder,
+		HostIPs: func() []string { return []string{"192.0.2.1"} }, Allocatable: func() v1.ResourceList { return nil },
+		RecursiveReadOnly: func(string) bool { return false },
+	})
+	m.Dependencies = Dependencies{
+		Runtime: run, Observer: runtime.NewObserver(cri), Probes: probes.NewManager(run.Exec, recorder, m.Wake), Status: status.NewWriter(client, 1),
+		Objects: objects.New(nil, m.Refresh), Volumes: &fakeVolumes{held{pods: map[types.UID]bool{}}}, Cgroups: &fakeCgroups{held{pods: map[types.UID]bool{}}},
+		Allocated: inMemory(t), Actuated: inMemory(t), Images: fakeImages{}, Recorder: recorder,
+		Node:    func(context.Context) (*v1.Node, error) { n := &v1.Node{}; n.Name = "node"; return n, nil },
+		Handler: func(context.Context, *v1.Pod) (string, error) { return "", nil },
+	}
+	return m, recorder
 }
 
 // TestStaticPod takes a pod from its file to its last trace, on a fake runtime, and finds a container that
@@ -107,19 +142,8 @@ func TestStaticPod(t *testing.T) {
 		}
 	}
 
-	recorder := record.NewFakeRecorder(1000)
-	m := NewManager(Config{NodeName: "node", StaticPodPath: manifests, Limits: BackoffLimits{10 * time.Second, 300 * time.Second}, RuntimeName: "fake"})
-	run := runtime.New(runtime.Config{RootDir: filepath.Join(dir, "root"), LogDir: filepath.Join(dir, "logs"), LogLinkDir: filepath.Join(dir, "links"), MaxPods: 10, Parallel: 2}, runtime.Dependencies{
-		CRI: cri, Images: images, Services: func(string) []*v1.Service { return nil }, Recorder: recorder,
-		HostIPs: func() []string { return []string{"192.0.2.1"} }, Allocatable: func() v1.ResourceList { return nil },
-		RecursiveReadOnly: func(string) bool { return false },
-	})
-	m.Dependencies = Dependencies{
-		Runtime: run, Observer: runtime.NewObserver(cri), Probes: probes.NewManager(run.Exec, recorder, m.Wake), Status: status.NewWriter(nil, 1),
-		Objects: objects.New(nil, m.Refresh), Volumes: volumes, Cgroups: cgroups, Images: fakeImages{}, Recorder: recorder,
-		Node:    func(context.Context) (*v1.Node, error) { n := &v1.Node{}; n.Name = "node"; return n, nil },
-		Handler: func(context.Context, *v1.Pod) (string, error) { return "", nil },
-	}
+	m, _ := fakeManager(t, dir, cri, images, nil)
+	m.StaticPodPath, m.Volumes, m.Cgroups = manifests, volumes, cgroups
 
 	left := filepath.Join(dir, "logs", "n_left_left")
 	if err := os.MkdirAll(left, 0o755); err != nil {

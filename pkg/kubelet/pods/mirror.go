@@ -122,4 +122,7 @@ func (m *Manager) createMirror(ctx context.Context, static *v1.Pod) {
 }
 
 // NodeChanged lets what waited for the node's object go on.
-func (m *Manager) NodeChanged(ctx context.Context) { m.reconcileMirrors(ctx) }
+func (m *Manager) NodeChanged(ctx context.Context) {
+	m.reconcileMirrors(ctx)
+	m.pokeResizes()
+}

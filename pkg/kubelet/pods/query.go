@@ -77,7 +77,7 @@ func (w *worker) desired() *v1.Pod {
 	if w.removed && w.pod.ResourceVersion == "" && !runtime.IsStatic(w.pod) {
 		return nil
 	}
-	return withStatus(w.pod, w.status.DeepCopy())
+	return withStatus(w.m.allocated(w.pod), w.status.DeepCopy())
 }
 
 func (w *worker) ended() *End {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/logs"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
@@ -90,6 +91,11 @@ func (m *Manager) sweep(ctx context.Context) {
 		}
 		if err := m.Cgroups.Remove(ctx, uid); err != nil {
 			logger.Error(err, "Cannot remove the cgroup of an earlier pod", "uid", uid)
+		}
+	}
+	for _, store := range []*allocation.Store{m.Allocated, m.Actuated} {
+		if err := store.Retain(m.known); err != nil {
+			logger.Error(err, "Cannot forget the sizes of earlier pods")
 		}
 	}
 	if err := logs.Clean(m.Runtime.LogDir, m.Runtime.LogLinkDir, m.known); err != nil {

@@ -11,6 +11,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/klog/v2"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 	"github.com/leme-k8s/leme/pkg/kubelet/status"
@@ -33,10 +34,12 @@ type worker struct {
 	cancel     context.CancelFunc
 	state      *runtime.State // last observed
 	status     v1.PodStatus   // last generated
+	resizing   resizing
 
 	// The goroutine's own.
 	mounted *Mounted
 	cgroup  *string
+	sized   *allocation.Resources // what the pod's cgroup was last made for
 	cleaned bool
 	backoff map[string]Backoff
 	failed  map[string]Failure
@@ -48,7 +51,7 @@ type worker struct {
 
 func newWorker(m *Manager, pod *v1.Pod) *worker {
 	return &worker{
-		m: m, uid: pod.UID, pod: pod, wake: make(chan struct{}, 1), status: *pod.Status.DeepCopy(), state: &runtime.State{UID: pod.UID},
+		m: m, uid: pod.UID, pod: pod, wake: make(chan struct{}, 1), status: *pod.Status.DeepCopy(), state: &runtime.State{UID: pod.UID}, resizing: resizingOf(pod),
 		backoff: map[string]Backoff{}, failed: map[string]Failure{}, failing: map[string]int{}, restart: map[string]bool{}, announced: map[string]string{},
 	}
 }
@@ -106,7 +109,7 @@ func by(e End) time.Time { return e.Since.Add(time.Duration(e.Grace) * time.Seco
 // run looks after the pod until nothing is left of it.
 func (w *worker) run(ctx context.Context) {
 	defer utilruntime.HandleCrashWithContext(ctx)
-	defer w.m.forget(w)
+	defer w.m.forget(context.WithoutCancel(ctx), w)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -151,14 +154,17 @@ func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
 		w.renewed = false
 	}
 	w.state, w.cancel = state, cancel
-	pod, end, removed, conditions := w.podWithStart(), w.end, w.removed, w.conditions
+	pod, end, removed, conditions, resizing := w.podWithStart(), w.end, w.removed, w.conditions, w.resizing
 	w.mu.Unlock()
+	pod = w.m.allocated(pod)
+	actuated, _ := w.m.Actuated.Get(w.uid)
 
 	in := Input{
 		Pod: pod, State: state, Probes: w.results(state), Backoff: w.backoff, Failed: w.failed, Restart: w.restart,
-		End: end, Now: now, Limits: w.m.Limits,
+		Actuated: actuated, Sized: w.sized != nil && w.sized.Fits(pod), End: end, Now: now, Limits: w.m.Limits,
 	}
 	plan := Decide(in)
+	w.noteResizing(pod, resizing.progress, plan.Resizing, now)
 	if plan.Phase != "" {
 		// Sidecars are asked to go like the containers of a deleted pod.
 		w.finish(End{Grace: Grace(pod), Since: now, Phase: plan.Phase}, nil)
@@ -168,7 +174,7 @@ func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
 	w.m.Probes.Sync(w.m.ctx(ctx), pod, state, ips, end != nil)
 	w.announce(pod, state, plan)
 	if !plan.Done || w.cleaned {
-		w.report(ctx, pod, end, conditions, plan, now)
+		w.report(ctx, pod, end, conditions, actuated, plan, now)
 	}
 	switch {
 	case plan.Done && !w.cleaned:
@@ -238,11 +244,19 @@ func (w *worker) announce(pod *v1.Pod, state *runtime.State, plan Plan) {
 }
 
 // report generates the pod's status and hands it on to be written.
-func (w *worker) report(ctx context.Context, pod *v1.Pod, end *End, conditions []v1.PodCondition, plan Plan, now time.Time) {
+func (w *worker) report(ctx context.Context, pod *v1.Pod, end *End, conditions []v1.PodCondition, actuated allocation.Resources, plan Plan, now time.Time) {
 	api := w.m.apiPod(pod)
 	in := status.Input{
 		Pod: pod, Last: w.status, State: w.state, Probes: w.m.Probes.Results, Waiting: plan.Waiting, Conditions: conditions,
-		RuntimeName: w.m.RuntimeName, HostIPs: w.m.Runtime.HostIPs(), Now: now, Stopped: w.cleaned,
+		RuntimeName: w.m.RuntimeName, HostIPs: w.m.Runtime.HostIPs(), Now: now, Stopped: w.cleaned, Actuated: actuated.Containers,
+	}
+	if end == nil {
+		w.mu.Lock()
+		in.Resizing = w.resizing.conditions()
+		w.mu.Unlock()
+		if actual, err := w.m.Cgroups.Actual(pod); err == nil { // else there is no cgroup yet
+			in.Actual = &actual
+		}
 	}
 	if b := w.state.ReadySandbox(); b != nil {
 		in.RecursiveReadOnly = w.m.Runtime.RecursiveReadOnly(b.RuntimeHandler)
@@ -353,7 +367,22 @@ func (w *worker) cleanUp(ctx context.Context, pod *v1.Pod) time.Time {
 	w.mu.Lock()
 	w.over = true
 	w.mu.Unlock()
+	w.m.pokeResizes()
 	return time.Now()
+}
+
+// noteResizing has the status say that a resize goes on, or no longer. was is what it said before the decision.
+func (w *worker) noteResizing(pod *v1.Pod, was *v1.PodCondition, goesOn bool, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.resizing.progress != was: // a new resize has begun since
+	case goesOn && was == nil:
+		w.resizing.progress, _ = resizeCondition(nil, v1.PodResizeInProgress, "", "", pod.Generation, now)
+	case !goesOn && was != nil:
+		w.resizing.progress = nil
+		w.m.Recorder.Event(pod, v1.EventTypeNormal, "ResizeCompleted", resizeMessage("completed", pod, was.ObservedGeneration, ""))
+	}
 }
 
 // bury removes the last traces of a pod that nobody knows any more.

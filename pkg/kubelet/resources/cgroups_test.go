@@ -114,6 +114,38 @@ func TestCgroups(t *testing.T) {
 		}
 	}
 
+	// What a pod has more of is given before its containers change, what it has less of is taken afterwards.
+	guaranteed.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: list("cpu", "800m", "memory", "32Mi"), Limits: list("cpu", "800m", "memory", "32Mi")}
+	for _, step := range []struct {
+		change      func() error
+		cpu, memory string
+	}{
+		{func() error { return c.Grow(t.Context(), guaranteed) }, "800m", "64Mi"},
+		{func() error { _, err := c.Ensure(t.Context(), guaranteed); return err }, "800m", "32Mi"},
+	} {
+		if err := step.change(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Actual(guaranteed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cpu, memory := got.Limits.Cpu().String(), got.Limits.Memory().String(); cpu != step.cpu || memory != step.memory || got.Requests.Cpu().String() != step.cpu {
+			t.Errorf("the cgroup enforces %v, want %s and %s", got, step.cpu, step.memory)
+		}
+	}
+	if err := c.Shrinkable(t.Context(), guaranteed); err != nil {
+		t.Errorf("nothing is to shrink: %v", err)
+	}
+	if got, err := c.Actual(idle); err != nil || len(got.Limits)+len(got.Requests) != 0 {
+		t.Errorf("a pod that asks for nothing: %v %v", got, err)
+	}
+	unknown := podOf(container("a", nil, nil))
+	unknown.UID = "unknown"
+	if err := c.Grow(t.Context(), unknown); err != nil {
+		t.Errorf("a pod without a cgroup: %v", err)
+	}
+
 	// Another life of the kubelet finds the pods and removes one with a process in a container's cgroup.
 	c, err = New(cfg)
 	if err != nil {

@@ -202,3 +202,40 @@ func TestParseResources(t *testing.T) {
 		}
 	}
 }
+
+func TestGrown(t *testing.T) {
+	now := values{shares: 512, quota: 50000, period: 100000, memory: 64 << 20}
+	for name, test := range map[string]struct {
+		now    values
+		want   cgroups.Resources
+		shares uint64
+		quota  int64
+		memory int64
+	}{
+		"less of everything":     {now, cgroups.Resources{CpuShares: 100, CpuQuota: 10000, CpuPeriod: 100000, Memory: 1 << 20}, 0, 0, 0},
+		"more of everything":     {now, cgroups.Resources{CpuShares: 1000, CpuQuota: 90000, CpuPeriod: 100000, Memory: 1 << 30}, 1000, 90000, 1 << 30},
+		"more CPU, less memory":  {now, cgroups.Resources{CpuShares: 1000, CpuQuota: 90000, CpuPeriod: 100000, Memory: 1 << 20}, 1000, 90000, 0},
+		"the same, other period": {now, cgroups.Resources{CpuShares: 512, CpuQuota: 5000, CpuPeriod: 10000, Memory: 64 << 20}, 0, 0, 0},
+		"the first limit":        {values{shares: 512}, cgroups.Resources{CpuShares: 512, CpuQuota: 5000, CpuPeriod: 10000, Memory: 64 << 20}, 0, 0, 0},
+		"no limit is asked for":  {now, cgroups.Resources{CpuShares: 513}, 513, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := grown(test.now, &test.want)
+			if got == nil {
+				got = &cgroups.Resources{}
+			}
+			if got.CpuShares != test.shares || got.CpuQuota != test.quota || got.Memory != test.memory {
+				t.Errorf("got %d shares, quota %d, %d bytes", got.CpuShares, got.CpuQuota, got.Memory)
+			}
+		})
+	}
+}
+
+func TestSharesOf(t *testing.T) {
+	for _, shares := range []uint64{2, 3, 20, 102, 1024, 5000, 262144} {
+		weight := cgroups.ConvertCPUSharesToCgroupV2Value(shares)
+		if got := sharesOf(weight); cgroups.ConvertCPUSharesToCgroupV2Value(got) != weight || got > shares {
+			t.Errorf("%d shares have the weight %d, which is said to be of %d", shares, weight, got)
+		}
+	}
+}

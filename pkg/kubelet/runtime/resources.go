@@ -9,6 +9,8 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/kubectl/pkg/util/qos"
+
+	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 )
 
 const (
@@ -38,7 +40,8 @@ func QOS(pod *v1.Pod) v1.PodQOSClass { return qos.GetPodQOS(pod) }
 
 // Container is the cgroup configuration of one container.
 func (l Limits) Container(pod *v1.Pod, c *v1.Container) *runtimeapi.LinuxContainerResources {
-	r := l.cgroup(c.Resources.Requests, c.Resources.Limits)
+	own := allocation.Effective(pod, c)
+	r := l.cgroup(own.Requests, own.Limits)
 	r.OomScoreAdj = OOMScoreAdj(pod, c, l.MemoryCapacity)
 	if l.GroupKill {
 		r.Unified = map[string]string{"memory.oom.group": "1"}
@@ -132,7 +135,8 @@ func OOMScoreAdj(pod *v1.Pod, c *v1.Container, capacity int64) int64 {
 	if capacity <= 0 {
 		return oomAll - 1
 	}
-	score := func(request int64) int64 { return oomAll - oomAll*request/capacity }
+	shared := unclaimed(pod)
+	score := func(request int64) int64 { return oomAll - oomAll*(request+shared)/capacity }
 	adj := score(c.Resources.Requests.Memory().Value())
 	// A sidecar outlives no regular container: it is as hard to pick as the pod's best.
 	if IsSidecar(c) {
@@ -145,6 +149,15 @@ func OOMScoreAdj(pod *v1.Pod, c *v1.Container, capacity int64) int64 {
 		return oomAll + oomCritial
 	}
 	return min(adj, oomAll-1)
+}
+
+// unclaimed is each container's part of the memory that the pod asks for as a whole beyond what its containers do.
+func unclaimed(pod *v1.Pod) int64 {
+	if !resourcehelper.IsPodLevelRequestsSet(pod) || pod.Spec.Resources.Requests.Memory().IsZero() {
+		return 0
+	}
+	claimed := resourcehelper.AggregateContainerRequests(pod, resourcehelper.PodResourcesOptions{})
+	return max(pod.Spec.Resources.Requests.Memory().Value()-claimed.Memory().Value(), 0) / int64(len(pod.Spec.Containers)+len(pod.Spec.InitContainers))
 }
 
 // IsSidecar tells whether an init container is restarted for as long as the pod runs.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
@@ -159,6 +161,43 @@ func (r *Runtime) NextRestartCount(pod *v1.Pod, name string, newest *Container, 
 		return int(restarted) + 1
 	}
 	return nextLog(filepath.Join(PodLogDir(r.LogDir, pod.Namespace, pod.Name, pod.UID), name))
+}
+
+// Update changes the resources of a running container to those that it is to have.
+func (r *Runtime) Update(ctx context.Context, pod *v1.Pod, c *v1.Container, id string) error {
+	if err := r.CRI.UpdateContainerResources(ctx, id, &runtimeapi.ContainerResources{Linux: r.Limits.Container(pod, c)}); err != nil {
+		return fmt.Errorf("changing the resources of container %q: %w", c.Name, err)
+	}
+	return nil
+}
+
+// UpdateSandbox tells the runtime which size a pod has now. Few runtimes need to know.
+func (r *Runtime) UpdateSandbox(ctx context.Context, pod *v1.Pod, id string) error {
+	req := &runtimeapi.UpdatePodSandboxResourcesRequest{PodSandboxId: id, Resources: r.Limits.Pod(pod)}
+	if pod.Spec.Overhead != nil {
+		req.Overhead = r.Limits.cgroup(nil, pod.Spec.Overhead)
+	}
+	_, err := r.CRI.UpdatePodSandboxResources(ctx, req)
+	// containerd 2.2 says so in words only.
+	if code := grpcstatus.Code(err); code == codes.Unimplemented || code == codes.Unknown && err != nil && strings.Contains(err.Error(), "not implemented") {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("telling the runtime of the pod's resources: %w", err)
+	}
+	return nil
+}
+
+// MemoryUsage is how much memory a container uses.
+func (r *Runtime) MemoryUsage(ctx context.Context, id string) (uint64, error) {
+	s, err := r.CRI.ContainerStats(ctx, id)
+	if err != nil {
+		return 0, fmt.Errorf("reading the memory usage of container %s: %w", id, err)
+	}
+	if s.GetMemory().GetUsageBytes() == nil {
+		return 0, fmt.Errorf("the memory usage of container %s is not known", id)
+	}
+	return s.Memory.UsageBytes.Value, nil
 }
 
 // Stop ends a container: it gets grace seconds to do so itself.

@@ -278,6 +278,13 @@ func (o *Observer) sandbox(ctx context.Context, listed *runtimeapi.PodSandbox) (
 	return &b, nil
 }
 
+// Forget has the status of a container asked for anew: it was changed while it runs.
+func (o *Observer) Forget(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.containers, id)
+}
+
 func (o *Observer) container(ctx context.Context, listed *runtimeapi.Container) (*Container, error) {
 	state := containerState(listed.State)
 	o.mu.Lock()

@@ -4,6 +4,7 @@ package status
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	resourcehelper "k8s.io/component-helpers/resource"
 
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
@@ -39,6 +41,11 @@ type Input struct {
 	Rejected bool
 	// Conditions are set besides those that follow from the rest (DisruptionTarget).
 	Conditions []v1.PodCondition
+	// Resizing are the conditions of a resize, as they are to be shown.
+	Resizing []v1.PodCondition
+	// Actuated is what was applied to containers, by name; Actual what the pod's cgroup enforces, nil if it has none.
+	Actuated map[string]v1.ResourceRequirements
+	Actual   *v1.ResourceRequirements
 	// Stopped says that the pod has ended: what the runtime knows nothing of has gone for good.
 	Stopped bool
 
@@ -51,7 +58,7 @@ type Input struct {
 // Owned tells whether a condition of a pod is the kubelet's to set.
 func Owned(t v1.PodConditionType) bool {
 	switch t {
-	case v1.PodScheduled, v1.PodReady, v1.PodInitialized, v1.ContainersReady, v1.PodReadyToStartContainers:
+	case v1.PodScheduled, v1.PodReady, v1.PodInitialized, v1.ContainersReady, v1.PodReadyToStartContainers, v1.PodResizePending, v1.PodResizeInProgress:
 		return true
 	}
 	return false
@@ -92,6 +99,7 @@ func Generate(in Input) v1.PodStatus {
 		}
 	})
 	s.Phase = in.phase(&s)
+	in.size(&s)
 	in.addresses(&s)
 	in.conditions(&s)
 	return s
@@ -268,8 +276,47 @@ func (in *Input) resources(st *v1.ContainerStatus, c *v1.Container, newest *runt
 			r.Limits[v1.ResourceCPU] = *resource.NewMilliQuantity(milli, resource.DecimalSI)
 		}
 	}
+	if _, ok := r.Requests[v1.ResourceCPU]; ok && actual.CpuShares > 0 {
+		const leastShares, sharesPerCPU = 2, 1024
+		if milli := (actual.CpuShares*1000 + sharesPerCPU - 1) / sharesPerCPU; milli > leastShares || r.Requests.Cpu().MilliValue() > leastShares {
+			r.Requests[v1.ResourceCPU] = *resource.NewMilliQuantity(milli, resource.DecimalSI)
+		}
+	}
+	if q, ok := in.Actuated[c.Name].Requests[v1.ResourceMemory]; ok && !q.IsZero() && r.Requests != nil {
+		r.Requests[v1.ResourceMemory] = q // of which no cgroup knows
+	}
 	if _, ok := r.Limits[v1.ResourceMemory]; ok && actual.MemoryLimitInBytes > 0 && actual.MemoryLimitInBytes != r.Limits.Memory().Value() {
 		r.Limits[v1.ResourceMemory] = *resource.NewQuantity(actual.MemoryLimitInBytes, resource.BinarySI)
+	}
+}
+
+// size is what the pod as a whole was promised and what its cgroup enforces.
+func (in *Input) size(s *v1.PodStatus) {
+	if in.Rejected {
+		return
+	}
+	opts := resourcehelper.PodResourcesOptions{}
+	s.AllocatedResources = resourcehelper.PodRequests(in.Pod, opts)
+	s.Resources = in.Pod.Spec.Resources.DeepCopy()
+	if s.Resources == nil {
+		s.Resources = &v1.ResourceRequirements{}
+	}
+	if s.Phase != v1.PodRunning || in.Actual == nil {
+		s.Resources.Requests, s.Resources.Limits = s.AllocatedResources.DeepCopy(), resourcehelper.PodLimits(in.Pod, opts)
+		return
+	}
+	enforced := func(l *v1.ResourceList, actual v1.ResourceList) {
+		if *l == nil {
+			*l = v1.ResourceList{}
+		}
+		maps.Copy(*l, actual)
+	}
+	enforced(&s.Resources.Requests, in.Actual.Requests)
+	enforced(&s.Resources.Limits, in.Actual.Limits)
+	if _, ok := s.Resources.Requests[v1.ResourceMemory]; !ok {
+		if q, ok := s.AllocatedResources[v1.ResourceMemory]; ok {
+			s.Resources.Requests[v1.ResourceMemory] = q
+		}
 	}
 }
 
@@ -348,6 +395,7 @@ func (in *Input) conditions(s *v1.PodStatus) {
 	for _, c := range in.Conditions {
 		set(c)
 	}
+	s.Conditions = append(s.Conditions, in.Resizing...)
 	set(in.readyToStart())
 	set(in.initialized(s, all))
 	containers := containersReady(in.Pod, s, all)

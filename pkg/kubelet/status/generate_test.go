@@ -281,3 +281,55 @@ func TestTransitions(t *testing.T) {
 		t.Errorf("started at %v, then %v", first.StartTime, second.StartTime)
 	}
 }
+
+// TestSize is about what is said of the resources of a container and of the pod while they change.
+func TestSize(t *testing.T) {
+	list := func(cpu, memory string) v1.ResourceList {
+		l := v1.ResourceList{}
+		if cpu != "" {
+			l[v1.ResourceCPU] = resource.MustParse(cpu)
+		}
+		if memory != "" {
+			l[v1.ResourceMemory] = resource.MustParse(memory)
+		}
+		return l
+	}
+	p := pod(func(p *v1.Pod) {
+		p.Spec.Containers[0].Resources = v1.ResourceRequirements{Requests: list("100m", "64Mi"), Limits: list("200m", "")}
+		p.Status.Conditions = []v1.PodCondition{{Type: v1.PodResizePending, Status: v1.ConditionTrue}}
+	})
+	c := runs("c1")
+	c.Resources = &runtimeapi.LinuxContainerResources{CpuShares: 51, CpuQuota: 10000, CpuPeriod: 100000}
+	s := in(p, observed(c), func(i *Input) {
+		i.Actuated = map[string]v1.ResourceRequirements{"main": {Requests: list("50m", "32Mi")}}
+		i.Actual = &v1.ResourceRequirements{Requests: list("50m", ""), Limits: list("100m", "")}
+		i.Resizing = []v1.PodCondition{{Type: v1.PodResizeInProgress, Status: v1.ConditionTrue, ObservedGeneration: 2}}
+	})
+	st := s.ContainerStatuses[0]
+	show := func(r v1.ResourceList) string { return r.Cpu().String() + " " + r.Memory().String() }
+	for what, test := range map[string]struct{ got, want string }{
+		"promised to the container": {show(st.AllocatedResources), "100m 64Mi"},
+		"requested, in force":       {show(st.Resources.Requests), "50m 32Mi"},
+		"limits, in force":          {show(st.Resources.Limits), "100m 0"},
+		"promised to the pod":       {show(s.AllocatedResources), "100m 64Mi"},
+		"of the pod, in force":      {show(s.Resources.Requests), "50m 64Mi"},
+		"its limits, in force":      {show(s.Resources.Limits), "100m 0"},
+	} {
+		if test.got != test.want {
+			t.Errorf("%s: %s, want %s", what, test.got, test.want)
+		}
+	}
+	var resize []string
+	for _, c := range s.Conditions {
+		if strings.HasPrefix(string(c.Type), "PodResize") {
+			resize = append(resize, fmt.Sprint(c.Type, c.ObservedGeneration))
+		}
+	}
+	if got := strings.Join(resize, " "); got != "PodResizeInProgress2" {
+		t.Errorf("conditions %s", got)
+	}
+	// What never ran has what it asks for.
+	if s := in(p, observed()); show(s.Resources.Requests) != "100m 64Mi" || show(s.Resources.Limits) != "200m 0" {
+		t.Errorf("before it runs: %v", s.Resources)
+	}
+}
