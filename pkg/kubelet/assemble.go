@@ -29,6 +29,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/kubelet/logs"
 	"github.com/leme-k8s/leme/pkg/kubelet/node"
 	"github.com/leme-k8s/leme/pkg/kubelet/objects"
+	"github.com/leme-k8s/leme/pkg/kubelet/podcertificates"
 	"github.com/leme-k8s/leme/pkg/kubelet/pods"
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
 	"github.com/leme-k8s/leme/pkg/kubelet/resources"
@@ -108,7 +109,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		Probes: probes.NewManager(run.Exec, recorder, manager.Wake), Status: status.NewWriter(c.main, parallel),
 		Volumes: volumes.New(volumes.Config{
 			RootDir: k.options.RootDir, Objects: store, Claims: claims, Allocatable: machine.Allocatable, HostIPs: nodes.HostIPs,
-			NodeLabels: nodes.NodeLabels, TrustBundles: trustBundles(c.main),
+			NodeLabels: nodes.NodeLabels, TrustBundles: trustBundles(c.main), PodCertificates: k.podCertificates(ctx, c.main, manager, nodes, recorder),
 		}),
 		Images: images.New(images.Config{
 			Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
@@ -251,6 +252,16 @@ func trustBundles(client kubernetes.Interface) volumes.TrustBundles {
 		return nil
 	}
 	return volumes.ClusterTrustBundles{Client: client}
+}
+
+// podCertificates are nil without an API server to ask for them.
+func (k *Kubelet) podCertificates(ctx context.Context, client kubernetes.Interface, manager *pods.Manager, nodes *node.Manager, recorder record.EventRecorder) volumes.PodCertificates {
+	if client == nil {
+		return nil
+	}
+	return podcertificates.New(ctx, podcertificates.Config{
+		Client: client, NodeName: k.nodeName, Node: nodes.Node, Changed: manager.Refresh, Recorder: recorder, Clock: clock.RealClock{},
+	})
 }
 
 // parallelPulls is how many images are pulled at the same time; 0 is no limit.

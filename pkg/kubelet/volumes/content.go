@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ func (m *Manager) content(ctx context.Context, pod *corev1.Pod, v *corev1.Volume
 		c.mode, c.user = modeOr(v.Projected.DefaultMode), v.Projected.DefaultUser
 		var errs []error
 		for i := range v.Projected.Sources {
-			errs = append(errs, c.projection(ctx, &v.Projected.Sources[i]))
+			errs = append(errs, c.projection(ctx, v.Name, i, &v.Projected.Sources[i]))
 		}
 		err = errors.Join(errs...)
 	}
@@ -83,7 +84,7 @@ func (c *collector) add(p string, data []byte, mode *int32, user *int64) {
 	c.files[path.Clean(p)] = f
 }
 
-func (c *collector) projection(ctx context.Context, s *corev1.VolumeProjection) error {
+func (c *collector) projection(ctx context.Context, volume string, index int, s *corev1.VolumeProjection) error {
 	switch {
 	case s.ConfigMap != nil:
 		return c.configMap(ctx, s.ConfigMap.Name, s.ConfigMap.Items, s.ConfigMap.Optional)
@@ -96,7 +97,7 @@ func (c *collector) projection(ctx context.Context, s *corev1.VolumeProjection) 
 	case s.ClusterTrustBundle != nil:
 		return c.trustBundle(ctx, s.ClusterTrustBundle)
 	case s.PodCertificate != nil:
-		return errors.New("this kubelet does not support podCertificate projections")
+		return c.podCertificate(ctx, volume, index, s.PodCertificate)
 	}
 	return nil
 }
@@ -195,20 +196,49 @@ func (c *collector) token(ctx context.Context, s *corev1.ServiceAccountTokenProj
 	if err != nil {
 		return fmt.Errorf("getting a token for ServiceAccount %s: %w", c.pod.Spec.ServiceAccountName, err)
 	}
-	if !renew.IsZero() && (c.refresh.IsZero() || renew.Before(c.refresh)) {
-		c.refresh = renew
+	c.refreshAt(renew)
+	c.addSecret(s.Path, []byte(token), s.User)
+	return nil
+}
+
+func (c *collector) podCertificate(ctx context.Context, volume string, index int, p *corev1.PodCertificateProjection) error {
+	if c.m.cfg.PodCertificates == nil {
+		return errors.New("this kubelet has no API server to ask for a podCertificate")
 	}
-	// Where it is known who will read the token, nobody else may.
-	mode, user := c.mode, s.User
-	runAs := commonUser(c.pod)
+	got, renew, err := c.m.cfg.PodCertificates.Credential(ctx, c.pod, volume, index, p)
+	if err != nil {
+		return err
+	}
+	c.refreshAt(renew)
+	for path, data := range map[string][]byte{
+		p.CredentialBundlePath: slices.Concat(got.Key, got.Chain), p.KeyPath: got.Key, p.CertificateChainPath: got.Chain,
+	} {
+		if path != "" {
+			c.addSecret(path, data, p.User)
+		}
+	}
+	return nil
+}
+
+func (c *collector) refreshAt(t time.Time) {
+	if !t.IsZero() && (c.refresh.IsZero() || t.Before(c.refresh)) {
+		c.refresh = t
+	}
+}
+
+// addSecret adds a file that nobody but its reader may read, where it is known who that will be.
+func (c *collector) addSecret(path string, data []byte, user *int64) {
+	mode := c.mode
 	if user == nil {
-		user = runAs
+		user = c.user
+	}
+	if user == nil {
+		user = commonUser(c.pod)
 	}
 	if user != nil || fsGroup(c.pod) != nil {
 		mode = 0o600
 	}
-	c.add(s.Path, []byte(token), &mode, user)
-	return nil
+	c.add(path, data, &mode, user)
 }
 
 func (c *collector) trustBundle(ctx context.Context, p *corev1.ClusterTrustBundleProjection) error {

@@ -22,6 +22,9 @@ func (m *Manager) Unmount(_ context.Context, uid types.UID) error {
 	if uid == "" || filepath.Base(string(uid)) != string(uid) || uid == "." || uid == ".." {
 		return fmt.Errorf("%q is no pod's UID", uid)
 	}
+	if m.cfg.PodCertificates != nil {
+		m.cfg.PodCertificates.Forget(uid)
+	}
 	dir := m.podDir(uid)
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/podcertificates"
 	"github.com/leme-k8s/leme/pkg/kubelet/pods"
 	kuberuntime "github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
@@ -51,6 +52,13 @@ type TrustBundles interface {
 	TrustBundle(ctx context.Context, p *corev1.ClusterTrustBundleProjection) ([]byte, error)
 }
 
+// PodCertificates gives the keys and certificates that sources of a pod's volumes are to hold, and when to ask for them anew.
+// Forget drops those of a pod.
+type PodCertificates interface {
+	Credential(ctx context.Context, pod *corev1.Pod, volume string, index int, p *corev1.PodCertificateProjection) (podcertificates.Credential, time.Time, error)
+	Forget(uid types.UID)
+}
+
 // Config is what volumes are made from.
 type Config struct {
 	// RootDir is the kubelet's root directory.
@@ -58,6 +66,8 @@ type Config struct {
 	Objects      Objects
 	Claims       Claims
 	TrustBundles TrustBundles
+	// PodCertificates is nil without an API server.
+	PodCertificates PodCertificates
 	// Allocatable is what the node offers: the most that a volume in memory may
 	// hold, and the limits of containers that have none.
 	Allocatable func() corev1.ResourceList

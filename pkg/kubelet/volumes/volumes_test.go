@@ -2,6 +2,7 @@ package volumes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/podcertificates"
 	kuberuntime "github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
 
@@ -30,6 +32,7 @@ type world struct {
 	volumes    map[string]*corev1.PersistentVolume
 	token      string
 	renew      time.Time
+	forgotten  []types.UID // of whom no credentials are needed any more
 }
 
 func get[T any](m map[string]*T, kind, name string) (*T, error) {
@@ -66,10 +69,19 @@ func (w *world) TrustBundle(_ context.Context, p *corev1.ClusterTrustBundleProje
 	return nil, apierrors.NewNotFound(corev1.Resource("clustertrustbundles"), "x")
 }
 
+func (w *world) Credential(_ context.Context, pod *corev1.Pod, volume string, index int, p *corev1.PodCertificateProjection) (podcertificates.Credential, time.Time, error) {
+	if p.SignerName == "slow" {
+		return podcertificates.Credential{}, time.Time{}, errors.New("not issued yet")
+	}
+	return podcertificates.Credential{Key: []byte("key "), Chain: fmt.Appendf(nil, "of %s/%s/%d", pod.Name, volume, index)}, w.renew, nil
+}
+
+func (w *world) Forget(uid types.UID) { w.forgotten = append(w.forgotten, uid) }
+
 func manager(t *testing.T, w *world) *Manager {
 	t.Helper()
 	root := t.TempDir()
-	m := New(Config{RootDir: root, Objects: w, Claims: w, TrustBundles: w,
+	m := New(Config{RootDir: root, Objects: w, Claims: w, TrustBundles: w, PodCertificates: w,
 		Allocatable: func() corev1.ResourceList {
 			return corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi"), corev1.ResourceCPU: resource.MustParse("2")}
 		},
@@ -209,6 +221,13 @@ func TestContent(t *testing.T) {
 			corev1.VolumeProjection{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Name: ptr("roots"), Path: "ca.pem"}},
 			corev1.VolumeProjection{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Name: ptr("none"), Path: "none.pem", Optional: ptr(true)}},
 		)), want: map[string]string{"s/user": "0644 0:0 me", "s/a": "0644 0:0 1", "ca.pem": "0644 0:0 PEM", "none.pem": "0644 0:0 "}},
+		{name: "certificate", pod: podWith(projected(
+			corev1.VolumeProjection{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Name: ptr("roots"), Path: "ca.pem"}},
+			corev1.VolumeProjection{PodCertificate: &corev1.PodCertificateProjection{CredentialBundlePath: "all", KeyPath: "key", CertificateChainPath: "chain"}},
+		)), want: map[string]string{"ca.pem": "0644 0:0 PEM", "all": "0644 0:0 key of pod/v/1", "key": "0644 0:0 key ", "chain": "0644 0:0 of pod/v/1"}, refresh: renew},
+		{name: "certificate for one user", pod: asUser(podWith(projected(corev1.VolumeProjection{PodCertificate: &corev1.PodCertificateProjection{CredentialBundlePath: "all"}}))),
+			want: map[string]string{"all": "0600 1000:0 key of pod/v/0"}, refresh: renew},
+		{name: "certificate to come", pod: podWith(projected(corev1.VolumeProjection{PodCertificate: &corev1.PodCertificateProjection{SignerName: "slow", KeyPath: "key"}})), err: "not issued yet"},
 		{name: "unsupported", pod: podWith(corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}),
 			err: "does not support volumes of type nfs"},
 	} {
@@ -403,6 +422,9 @@ func TestLocalVolume(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(source, "data")); err != nil {
 		t.Error(err)
+	}
+	if len(w.forgotten) != 1 || w.forgotten[0] != "uid-1" {
+		t.Errorf("the credentials of %v are forgotten", w.forgotten)
 	}
 	local.Spec.NodeAffinity = &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 		MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "kubernetes.io/hostname", Operator: corev1.NodeSelectorOpIn, Values: []string{"there"}}}}}}}
