@@ -19,16 +19,19 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
+	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 	"k8s.io/utils/clock"
 
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/certificates"
+	"github.com/leme-k8s/leme/pkg/kubelet/csi"
 	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
 	"github.com/leme-k8s/leme/pkg/kubelet/images"
 	"github.com/leme-k8s/leme/pkg/kubelet/logs"
 	"github.com/leme-k8s/leme/pkg/kubelet/node"
 	"github.com/leme-k8s/leme/pkg/kubelet/objects"
+	"github.com/leme-k8s/leme/pkg/kubelet/plugins"
 	"github.com/leme-k8s/leme/pkg/kubelet/podcertificates"
 	"github.com/leme-k8s/leme/pkg/kubelet/pods"
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
@@ -94,11 +97,14 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		},
 		Pods: manager, Stats: measure, Recorder: recorder, Clock: clock.RealClock{},
 	})
+	var drivers *csi.Manager
 	nodes := node.New(k.nodeConfig(), node.Dependencies{
 		Client: c.heartbeat, Watch: c.main, CRI: c.runtime, Machine: machine, Pressure: pressure, Recorder: recorder,
-		Images:  images.Lister{Images: c.images, Max: int(*k.config.NodeStatusMaxImages)},
-		Changed: func(ctx context.Context, _ *v1.Node) { manager.NodeChanged(ctx) },
+		Images:       images.Lister{Images: c.images, Max: int(*k.config.NodeStatusMaxImages)},
+		Changed:      func(ctx context.Context, _ *v1.Node) { manager.NodeChanged(ctx) },
+		VolumesInUse: func() []v1.UniqueVolumeName { return drivers.InUse() },
 	})
+	drivers = csi.New(csi.Config{RootDir: k.options.RootDir, NodeName: k.nodeName, Client: c.main, Node: nodes.Node})
 	run := runtime.New(k.runtimeConfig(machine, cgroups), runtime.Dependencies{
 		CRI: c.runtime, Images: c.images, Objects: store, Services: services.of, Recorder: recorder,
 		HostIPs: nodes.HostIPs, Allocatable: machine.Allocatable, RecursiveReadOnly: nodes.RecursiveReadOnly,
@@ -110,6 +116,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		Volumes: volumes.New(volumes.Config{
 			RootDir: k.options.RootDir, Objects: store, Claims: claims, Allocatable: machine.Allocatable, HostIPs: nodes.HostIPs,
 			NodeLabels: nodes.NodeLabels, TrustBundles: trustBundles(c.main), PodCertificates: k.podCertificates(ctx, c.main, manager, nodes, recorder),
+			CSI: withAPI(c.main, drivers),
 		}),
 		Images: images.New(images.Config{
 			Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
@@ -127,6 +134,12 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		return nil, err
 	}
 	rooms := append(serving, manager.Run, nodes.Run, quiet(services.run), quiet(pressure.Run), quiet(collector.Run), quiet(rotator.Run))
+	if c.main != nil {
+		registry := &plugins.Watcher{
+			Dir: filepath.Join(k.options.RootDir, "plugins_registry"), Handlers: map[string]plugins.Handler{registerapi.CSIPlugin: drivers},
+		}
+		rooms = append(rooms, quiet(drivers.Run), quiet(registry.Run))
+	}
 	if c.certificate != nil {
 		rooms = append(rooms, quiet(c.certificate.Run))
 	}
@@ -252,6 +265,14 @@ func trustBundles(client kubernetes.Interface) volumes.TrustBundles {
 		return nil
 	}
 	return volumes.ClusterTrustBundles{Client: client}
+}
+
+// withAPI are drivers that are of no use without an API server.
+func withAPI(client kubernetes.Interface, drivers *csi.Manager) volumes.CSI {
+	if client == nil {
+		return nil
+	}
+	return drivers
 }
 
 // podCertificates are nil without an API server to ask for them.

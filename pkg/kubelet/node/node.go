@@ -68,6 +68,8 @@ type Dependencies struct {
 	Images   Images
 	Pressure Pressure
 	Recorder record.EventRecorder
+	// VolumesInUse are the volumes that must not be detached from the node.
+	VolumesInUse func() []v1.UniqueVolumeName
 	// Changed is called when the API's Node has changed, from the first time on.
 	Changed func(ctx context.Context, node *v1.Node)
 }

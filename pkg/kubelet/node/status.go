@@ -24,6 +24,10 @@ func (m *Manager) status(ctx context.Context, node *v1.Node, now time.Time) (v1.
 	if !m.External || len(s.Addresses) == 0 {
 		s.Addresses = m.Addresses()
 	}
+	s.VolumesInUse = nil
+	if m.VolumesInUse != nil {
+		s.VolumesInUse = m.VolumesInUse()
+	}
 	s.DaemonEndpoints.KubeletEndpoint.Port = m.Port
 	s.NodeInfo = m.Machine.Info()
 	s.NodeInfo.OperatingSystem, s.NodeInfo.Architecture = goruntime.GOOS, goruntime.GOARCH

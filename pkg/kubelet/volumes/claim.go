@@ -6,24 +6,90 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/storage/ephemeral"
 	volumehelper "k8s.io/component-helpers/storage/volume"
+	csitranslation "k8s.io/csi-translation-lib"
+	"k8s.io/klog/v2"
+	mount "k8s.io/mount-utils"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/csi"
 	kuberuntime "github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
 
 // claim mounts the persistent volume behind a claim.
-func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (kuberuntime.Volume, error) {
-	var none kuberuntime.Volume
-	if m.cfg.Claims == nil {
-		return none, errors.New("this kubelet has no API server to get a PersistentVolumeClaim from")
+func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (kuberuntime.Volume, time.Time, error) {
+	pv, readOnly, err := m.bound(ctx, pod, v)
+	if err != nil {
+		return kuberuntime.Volume{}, time.Time{}, err
 	}
-	name, readOnly := "", false
+	// What drivers have taken over from the original is their volume under another name.
+	if translator := csitranslation.New(); pv.Spec.CSI == nil && translator.IsPVMigratable(pv) {
+		if pv, err = translator.TranslateInTreePVToCSI(klog.FromContext(ctx), pv); err != nil {
+			return kuberuntime.Volume{}, time.Time{}, fmt.Errorf("PersistentVolume %s: %w", pv.Name, err)
+		}
+	}
+	switch {
+	case pv.Spec.CSI != nil:
+		return m.csi(ctx, pod, csi.Volume{PV: pv, Name: v.Name, ReadOnly: readOnly || pv.Spec.CSI.ReadOnly})
+	case pv.Spec.HostPath != nil:
+		return kuberuntime.Volume{HostPath: pv.Spec.HostPath.Path, ReadOnly: readOnly}, time.Time{}, hostPath(pv.Spec.HostPath.Path, pv.Spec.HostPath.Type)
+	case pv.Spec.Local != nil:
+		dir, err := m.local(pod, pv, readOnly)
+		return kuberuntime.Volume{HostPath: dir, ReadOnly: readOnly, Relabel: !readOnly}, time.Time{}, err
+	case pv.Spec.NFS != nil:
+		mounted, err := m.nfs(ctx, pod, pv.Name, pv.Spec.NFS, readOnly, pv.Spec.MountOptions)
+		return mounted, time.Time{}, err
+	}
+	return kuberuntime.Volume{}, time.Time{}, fmt.Errorf("PersistentVolume %s: this kubelet does not support volumes of type %s", pv.Name, persistentType(&pv.Spec.PersistentVolumeSource))
+}
+
+// csi has a driver mount a volume.
+func (m *Manager) csi(ctx context.Context, pod *corev1.Pod, v csi.Volume) (kuberuntime.Volume, time.Time, error) {
+	if m.cfg.CSI == nil {
+		return kuberuntime.Volume{}, time.Time{}, errors.New("this kubelet has no API server, and without one no CSI drivers")
+	}
+	mounted, err := m.cfg.CSI.Mount(ctx, pod, v)
+	if err == nil && mounted.Own {
+		err = applyGroup(pod, mounted.Path)
+	}
+	return kuberuntime.Volume{HostPath: mounted.Path, ReadOnly: v.ReadOnly, Relabel: !v.ReadOnly}, mounted.Refresh, err
+}
+
+// nfs mounts a directory of a file server.
+func (m *Manager) nfs(ctx context.Context, pod *corev1.Pod, name string, source *corev1.NFSVolumeSource, readOnly bool, options []string) (kuberuntime.Volume, error) {
+	dir := m.volumeDir(pod.UID, "nfs", name)
+	v := kuberuntime.Volume{HostPath: dir, ReadOnly: readOnly || source.ReadOnly}
+	if done, err := prepared(dir); err != nil || done {
+		return v, err
+	}
+	options = slices.Clone(options)
+	if source.ReadOnly {
+		options = append(options, "ro")
+	}
+	host := source.Server
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	// The kernel needs a helper to speak to a file server: mount.nfs, of the package nfs-common.
+	if err := mount.New("").Mount(host+":"+source.Path, dir, "nfs", options); err != nil {
+		return v, errors.Join(err, os.Remove(dir))
+	}
+	return v, nil
+}
+
+// bound returns the persistent volume behind a volume of a pod, and whether the pod may only read it.
+func (m *Manager) bound(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (pv *corev1.PersistentVolume, readOnly bool, err error) {
+	if m.cfg.Claims == nil {
+		return nil, false, errors.New("this kubelet has no API server to get a PersistentVolumeClaim from")
+	}
+	name := ""
 	if v.Ephemeral != nil {
 		name = ephemeral.VolumeClaimName(pod, v)
 	} else {
@@ -31,34 +97,27 @@ func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 	}
 	pvc, err := m.cfg.Claims.Claim(ctx, pod.Namespace, name)
 	if err != nil {
-		return none, fmt.Errorf("getting PersistentVolumeClaim %s: %w", name, err)
+		return nil, false, fmt.Errorf("getting PersistentVolumeClaim %s: %w", name, err)
 	}
 	if v.Ephemeral != nil {
 		if err := ephemeral.VolumeIsForPod(pod, pvc); err != nil {
-			return none, err
+			return nil, false, err
 		}
 	}
 	if pvc.Status.Phase != corev1.ClaimBound || pvc.Spec.VolumeName == "" {
-		return none, fmt.Errorf("PersistentVolumeClaim %s is not bound", name)
+		return nil, false, fmt.Errorf("PersistentVolumeClaim %s is not bound", name)
 	}
-	pv, err := m.cfg.Claims.Volume(ctx, pvc.Spec.VolumeName)
+	pv, err = m.cfg.Claims.Volume(ctx, pvc.Spec.VolumeName)
 	if err != nil {
-		return none, fmt.Errorf("getting PersistentVolume %s: %w", pvc.Spec.VolumeName, err)
+		return nil, false, fmt.Errorf("getting PersistentVolume %s: %w", pvc.Spec.VolumeName, err)
 	}
 	if pv.Spec.ClaimRef == nil || pv.Spec.ClaimRef.UID != pvc.UID {
-		return none, fmt.Errorf("PersistentVolume %s is not bound to PersistentVolumeClaim %s", pv.Name, name)
+		return nil, false, fmt.Errorf("PersistentVolume %s is not bound to PersistentVolumeClaim %s", pv.Name, name)
 	}
 	if err := volumehelper.CheckNodeAffinity(pv, m.cfg.NodeLabels()); err != nil {
-		return none, fmt.Errorf("PersistentVolume %s is not for this node: %w", pv.Name, err)
+		return nil, false, fmt.Errorf("PersistentVolume %s is not for this node: %w", pv.Name, err)
 	}
-	switch {
-	case pv.Spec.HostPath != nil:
-		return kuberuntime.Volume{HostPath: pv.Spec.HostPath.Path, ReadOnly: readOnly}, hostPath(pv.Spec.HostPath.Path, pv.Spec.HostPath.Type)
-	case pv.Spec.Local != nil:
-		dir, err := m.local(pod, pv, readOnly)
-		return kuberuntime.Volume{HostPath: dir, ReadOnly: readOnly, Relabel: !readOnly}, err
-	}
-	return none, fmt.Errorf("PersistentVolume %s: this kubelet does not support volumes of type %s", pv.Name, persistentType(&pv.Spec.PersistentVolumeSource))
+	return pv, readOnly, nil
 }
 
 // local binds a directory or a device of the host. Binding, rather than using the

@@ -18,12 +18,17 @@ import (
 // Unmount takes down everything in the pod's directory, whoever put it there. What
 // is mounted is unmounted, never deleted: while a single mount is left, no file is
 // removed.
-func (m *Manager) Unmount(_ context.Context, uid types.UID) error {
+func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
 	if uid == "" || filepath.Base(string(uid)) != string(uid) || uid == "." || uid == ".." {
 		return fmt.Errorf("%q is no pod's UID", uid)
 	}
 	if m.cfg.PodCertificates != nil {
 		m.cfg.PodCertificates.Forget(uid)
+	}
+	if m.cfg.CSI != nil {
+		if err := m.cfg.CSI.Unmount(ctx, uid); err != nil {
+			return fmt.Errorf("unmounting the volumes of pod %s: %w", uid, err)
+		}
 	}
 	dir := m.podDir(uid)
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {

@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/csi"
 	"github.com/leme-k8s/leme/pkg/kubelet/podcertificates"
 	"github.com/leme-k8s/leme/pkg/kubelet/pods"
 	kuberuntime "github.com/leme-k8s/leme/pkg/kubelet/runtime"
@@ -59,6 +60,12 @@ type PodCertificates interface {
 	Forget(uid types.UID)
 }
 
+// CSI mounts volumes through drivers. Unmount takes down all of a pod's.
+type CSI interface {
+	Mount(ctx context.Context, pod *corev1.Pod, v csi.Volume) (csi.Mounted, error)
+	Unmount(ctx context.Context, uid types.UID) error
+}
+
 // Config is what volumes are made from.
 type Config struct {
 	// RootDir is the kubelet's root directory.
@@ -66,7 +73,8 @@ type Config struct {
 	Objects      Objects
 	Claims       Claims
 	TrustBundles TrustBundles
-	// PodCertificates is nil without an API server.
+	// CSI and PodCertificates are nil without an API server.
+	CSI             CSI
 	PodCertificates PodCertificates
 	// Allocatable is what the node offers: the most that a volume in memory may
 	// hold, and the limits of containers that have none.
@@ -132,7 +140,11 @@ func (m *Manager) mount(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 	case v.Image != nil:
 		return kuberuntime.Volume{Image: v.Image.Reference, ReadOnly: true}, none, nil
 	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
-		mounted, err := m.claim(ctx, pod, v)
+		return m.claim(ctx, pod, v)
+	case v.CSI != nil:
+		return m.csi(ctx, pod, csi.Volume{Inline: v.CSI, Name: v.Name, ReadOnly: isTrue(v.CSI.ReadOnly)})
+	case v.NFS != nil:
+		mounted, err := m.nfs(ctx, pod, v.Name, v.NFS, false, nil)
 		return mounted, none, err
 	}
 	return kuberuntime.Volume{}, none, fmt.Errorf("this kubelet does not support volumes of type %s", volumeType(&v.VolumeSource))

@@ -228,8 +228,8 @@ func TestContent(t *testing.T) {
 		{name: "certificate for one user", pod: asUser(podWith(projected(corev1.VolumeProjection{PodCertificate: &corev1.PodCertificateProjection{CredentialBundlePath: "all"}}))),
 			want: map[string]string{"all": "0600 1000:0 key of pod/v/0"}, refresh: renew},
 		{name: "certificate to come", pod: podWith(projected(corev1.VolumeProjection{PodCertificate: &corev1.PodCertificateProjection{SignerName: "slow", KeyPath: "key"}})), err: "not issued yet"},
-		{name: "unsupported", pod: podWith(corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}),
-			err: "does not support volumes of type nfs"},
+		{name: "unsupported", pod: podWith(corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{ISCSI: &corev1.ISCSIVolumeSource{}}}),
+			err: "does not support volumes of type iscsi"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := manager(t, w)
