@@ -126,7 +126,10 @@ func (a *attempt) bind(ctx context.Context, placed *v1.Pod) {
 		cancel(nil)
 	}
 	if s.IsSuccess() {
-		s = a.fw.RunBind(ctx, a.state, placed, node)
+		var bound bool
+		if bound, s = a.bindByExtender(placed); !bound {
+			s = a.fw.RunBind(ctx, a.state, placed, node)
+		}
 	}
 	if !s.IsSuccess() {
 		a.undo(ctx, placed, s)

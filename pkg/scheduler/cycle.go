@@ -49,11 +49,14 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 	if err != nil {
 		return p, err
 	}
+	if feasible, err = c.askExtenders(ctx, pod, feasible, diagnosis); err != nil {
+		return p, err
+	}
 	p.feasible = len(feasible)
 	switch {
 	case len(feasible) == 0:
 		return p, &framework.FitError{Pod: pod, NumAllNodes: c.snapshot.Len(), Diagnosis: diagnosis}
-	case len(feasible) == 1 || !c.fw.HasScore():
+	case len(feasible) == 1 || !c.fw.HasScore() && len(c.fw.Extenders()) == 0:
 		p.node = feasible[0].Node().Name
 		return p, nil
 	}
@@ -63,6 +66,9 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 	scores, s := c.fw.RunScorePlugins(ctx, state, pod, feasible)
 	if !s.IsSuccess() {
 		return p, s.AsError()
+	}
+	if err := c.addExtenderScores(ctx, pod, feasible, scores); err != nil {
+		return p, err
 	}
 	p.node = best(scores, seed)
 	return p, nil

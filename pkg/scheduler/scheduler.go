@@ -41,6 +41,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
+	"github.com/leme-k8s/leme/pkg/scheduler/extender"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
 )
@@ -150,6 +151,13 @@ func (s *Scheduler) addProfiles(ctx context.Context, c Config) error {
 		Waiting:     framework.NewWaitingPods(),
 		Parallelism: int(*c.Component.Parallelism),
 	}
+	for i, e := range c.Component.Extenders {
+		made, err := extender.New(e)
+		if err != nil {
+			return fmt.Errorf("extenders[%d]: %w", i, err)
+		}
+		deps.Extenders = append(deps.Extenders, made)
+	}
 	var sorter string
 	for i, spec := range config.Specs(c.Component) {
 		deps.Recorder = s.events.NewRecorder(clientscheme.Scheme, spec.SchedulerName)
@@ -179,6 +187,9 @@ func (s *Scheduler) addQueue(c Config) {
 	}
 	for name, fw := range s.profiles {
 		q.Hints[name] = fw.Hints()
+		if len(c.Component.Extenders) > 0 { // nobody knows what an extender waits for
+			q.Hints[name] = append(q.Hints[name], queue.Hint{Plugin: extender.Plugin, Event: fwk.ClusterEvent{Resource: fwk.WildCard, ActionType: fwk.All}})
+		}
 		q.Less = fw.Less // the same in all profiles
 	}
 	s.queue = queue.New(q)

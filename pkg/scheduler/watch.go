@@ -59,6 +59,9 @@ func (s *Scheduler) watch(ctx context.Context) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.watchOthers(ctx); err != nil {
+		return nil, err
+	}
 	return func() error {
 		s.informers.Start(ctx.Done())
 		s.informers.WaitForCacheSync(ctx.Done())
@@ -68,6 +71,41 @@ func (s *Scheduler) watch(ctx context.Context) (func() error, error) {
 		s.synced.Store(true)
 		return nil
 	}, nil
+}
+
+// watchOthers tells the queue of the other kinds of objects that plugins wait for.
+func (s *Scheduler) watchOthers(ctx context.Context) error {
+	wanted := map[fwk.EventResource]bool{}
+	for _, fw := range s.profiles {
+		for _, h := range fw.Hints() {
+			wanted[h.Event.Resource] = true
+		}
+	}
+	core, storage := s.informers.Core().V1(), s.informers.Storage().V1()
+	for resource, informer := range map[fwk.EventResource]func() cache.SharedIndexInformer{
+		fwk.PersistentVolume:      func() cache.SharedIndexInformer { return core.PersistentVolumes().Informer() },
+		fwk.PersistentVolumeClaim: func() cache.SharedIndexInformer { return core.PersistentVolumeClaims().Informer() },
+		fwk.StorageClass:          func() cache.SharedIndexInformer { return storage.StorageClasses().Informer() },
+		fwk.CSINode:               func() cache.SharedIndexInformer { return storage.CSINodes().Informer() },
+		fwk.CSIDriver:             func() cache.SharedIndexInformer { return storage.CSIDrivers().Informer() },
+		fwk.CSIStorageCapacity:    func() cache.SharedIndexInformer { return storage.CSIStorageCapacities().Informer() },
+		fwk.VolumeAttachment:      func() cache.SharedIndexInformer { return storage.VolumeAttachments().Informer() },
+	} {
+		if !wanted[resource] {
+			continue
+		}
+		event := func(action fwk.ActionType, old, obj any) {
+			s.queue.Event(ctx, fwk.ClusterEvent{Resource: resource, ActionType: action}, old, obj)
+		}
+		if _, err := informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(obj any) { event(fwk.Add, nil, obj) },
+			UpdateFunc: func(old, obj any) { event(fwk.Update, old, obj) },
+			DeleteFunc: func(obj any) { deleted(obj, func(o metav1.Object) { event(fwk.Delete, o, nil) }) },
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deleted calls f with an object that is gone, also when only its last known state is.

@@ -186,7 +186,7 @@ func (n *NodeInfo) account(p fwk.PodInfo, sign int64) {
 		}
 	}
 	for i := range pod.Spec.Volumes {
-		name, ok := claimName(pod, &pod.Spec.Volumes[i])
+		name, ok := ClaimName(pod, &pod.Spec.Volumes[i])
 		if !ok {
 			continue
 		}
@@ -198,8 +198,8 @@ func (n *NodeInfo) account(p fwk.PodInfo, sign int64) {
 	n.generation++
 }
 
-// claimName returns the claim behind a volume; an ephemeral volume has one named after pod and volume.
-func claimName(pod *v1.Pod, vol *v1.Volume) (string, bool) {
+// ClaimName returns the claim behind a volume; an ephemeral volume has one named after pod and volume.
+func ClaimName(pod *v1.Pod, vol *v1.Volume) (string, bool) {
 	switch {
 	case vol.PersistentVolumeClaim != nil:
 		return vol.PersistentVolumeClaim.ClaimName, true

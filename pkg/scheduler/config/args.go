@@ -19,6 +19,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeaffinity"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/noderesources"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/podtopologyspread"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/volumebinding"
 )
 
 // setArgs gives each plugin that takes arguments those that the profile leaves out.
@@ -32,6 +33,7 @@ func setArgs(p *configv1.KubeSchedulerProfile) {
 		{noderesources.BalancedName, func() runtime.Object { return &configv1.NodeResourcesBalancedAllocationArgs{} }},
 		{defaultpreemption.Name, func() runtime.Object { return &configv1.DefaultPreemptionArgs{} }},
 		{interpodaffinity.Name, func() runtime.Object { return &configv1.InterPodAffinityArgs{} }},
+		{volumebinding.Name, func() runtime.Object { return &configv1.VolumeBindingArgs{} }},
 		{podtopologyspread.Name, func() runtime.Object { return &configv1.PodTopologySpreadArgs{} }},
 	} {
 		i := slices.IndexFunc(p.PluginConfig, func(c configv1.PluginConfig) bool { return c.Name == d.name })
@@ -55,6 +57,11 @@ func setArgs(p *configv1.KubeSchedulerProfile) {
 			set(&args.MinCandidateNodesAbsolute, 100)
 		case *configv1.InterPodAffinityArgs:
 			set(&args.HardPodAffinityWeight, 1)
+		case *configv1.VolumeBindingArgs:
+			set(&args.BindTimeoutSeconds, 600)
+			if len(args.Shape) == 0 {
+				args.Shape = []configv1.UtilizationShapePoint{{Utilization: 0, Score: 10}, {Utilization: 100, Score: 0}}
+			}
 		case *configv1.PodTopologySpreadArgs:
 			setValue(&args.DefaultingType, configv1.SystemDefaulting)
 		}
@@ -95,6 +102,11 @@ func validateArgs(list []configv1.PluginConfig, path *field.Path, known sets.Set
 			if w := *args.HardPodAffinityWeight; w < 0 || w > 100 {
 				errs = append(errs, field.Invalid(at.Child("args", "hardPodAffinityWeight"), w, "not in valid range [0-100]"))
 			}
+		case *configv1.VolumeBindingArgs:
+			if t := *args.BindTimeoutSeconds; t < 0 {
+				errs = append(errs, field.Invalid(at.Child("args", "bindTimeoutSeconds"), t, "should not be a negative value"))
+			}
+			errs = append(errs, validateShape(args.Shape, at.Child("args", "shape"))...)
 		case *configv1.PodTopologySpreadArgs:
 			errs = append(errs, validateSpread(args, at.Child("args"))...)
 		}
@@ -244,11 +256,19 @@ func validateStrategy(s *configv1.ScoringStrategy, path *field.Path) field.Error
 			[]configv1.ScoringStrategyType{configv1.LeastAllocated, configv1.MostAllocated, configv1.RequestedToCapacityRatio}))
 	}
 	shape := path.Child("requestedToCapacityRatio", "shape")
-	if s.RequestedToCapacityRatio == nil || len(s.RequestedToCapacityRatio.Shape) == 0 {
+	if s.RequestedToCapacityRatio == nil {
 		return append(errs, field.Required(shape, "at least one point must be specified"))
 	}
+	return append(errs, validateShape(s.RequestedToCapacityRatio.Shape, shape)...)
+}
+
+func validateShape(points []configv1.UtilizationShapePoint, shape *field.Path) field.ErrorList {
+	if len(points) == 0 {
+		return field.ErrorList{field.Required(shape, "at least one point must be specified")}
+	}
+	var errs field.ErrorList
 	last := int32(-1)
-	for i, p := range s.RequestedToCapacityRatio.Shape {
+	for i, p := range points {
 		if p.Utilization < 0 || p.Utilization > 100 {
 			errs = append(errs, field.Invalid(shape.Index(i).Child("utilization"), p.Utilization, "not in valid range [0-100]"))
 		} else if p.Utilization <= last {

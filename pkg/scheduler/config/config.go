@@ -86,6 +86,11 @@ func SetDefaults(c *configv1.KubeSchedulerConfiguration) {
 	}
 	for i := range c.Extenders {
 		setValue(&c.Extenders[i].HTTPTimeout.Duration, 30*time.Second)
+		for _, r := range c.Extenders[i].ManagedResources {
+			if r.IgnoredByScheduler {
+				ignore(c.Profiles, r.Name)
+			}
+		}
 	}
 }
 
@@ -99,6 +104,17 @@ func setValue[T comparable](field *T, v T) {
 	var zero T
 	if *field == zero {
 		*field = v
+	}
+}
+
+// ignore leaves a resource that an extender counts out of what nodes are checked for.
+func ignore(profiles []configv1.KubeSchedulerProfile, resource string) {
+	for i := range profiles {
+		for _, c := range profiles[i].PluginConfig {
+			if fit, ok := c.Args.Object.(*configv1.NodeResourcesFitArgs); ok && !slices.Contains(fit.IgnoredResources, resource) {
+				fit.IgnoredResources = append(fit.IgnoredResources, resource)
+			}
+		}
 	}
 }
 

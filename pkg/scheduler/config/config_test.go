@@ -72,9 +72,14 @@ func TestBadConfigurationNamesTheField(t *testing.T) {
 		"profiles: [{pluginConfig: [{name: DefaultPreemption, args: {minCandidateNodesPercentage: 0, minCandidateNodesAbsolute: 0}}]}]":                                                                      "args.minCandidateNodesPercentage: Invalid value: 0",
 		"profiles: [{pluginConfig: [{name: InterPodAffinity, args: {hardPodAffinityWeight: 101}}]}]":                                                                                                         "args.hardPodAffinityWeight: Invalid value: 101",
 		"profiles: [{pluginConfig: [{name: PodTopologySpread, args: {defaultConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]}}]}]":                                           "args.defaultingType: Invalid value",
-		"profiles: [{pluginConfig: [{name: PodTopologySpread, args: {defaultingType: List, defaultConstraints: [{maxSkew: 0, topologyKey: zone, whenUnsatisfiable: Never}]}}]}]":                                "args.defaultConstraints[0].maxSkew: Invalid value: 0",
+		"profiles: [{pluginConfig: [{name: PodTopologySpread, args: {defaultingType: List, defaultConstraints: [{maxSkew: 0, topologyKey: zone, whenUnsatisfiable: Never}]}}]}]":                             "args.defaultConstraints[0].maxSkew: Invalid value: 0",
 		"profiles: [{pluginConfig: [{name: NodeResourcesBalancedAllocation, args: {resources: [{name: cpu, weight: 2}]}}]}]":                                                                                 "args.resources[0].weight: Invalid value: 2",
 		"profiles: [{pluginConfig: [{name: NodeAffinity, args: {addedAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Near}]}]}}}}]}]": "args.addedAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+		"extenders: [{filterVerb: filter}]":                                                       "extenders[0].urlPrefix: Required value",
+		"extenders: [{urlPrefix: 'http://x', prioritizeVerb: p}]":                                 "extenders[0].weight: Invalid value: 0",
+		"extenders: [{urlPrefix: 'http://x', bindVerb: b}, {urlPrefix: 'http://y', bindVerb: b}]": "extenders[1].bindVerb: Invalid value",
+		"extenders: [{urlPrefix: 'http://x', managedResources: [{name: cpu}]}]":                   "extenders[0].managedResources[0].name: Invalid value",
+		"profiles: [{pluginConfig: [{name: VolumeBinding, args: {bindTimeoutSeconds: -1}}]}]":     "args.bindTimeoutSeconds: Invalid value: -1",
 	} {
 		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, err, want)

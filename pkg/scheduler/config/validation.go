@@ -3,8 +3,10 @@ package config
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/sets"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -29,9 +31,7 @@ func Validate(c *configv1.KubeSchedulerConfiguration, known sets.Set[string]) fi
 		errs = append(errs, field.Invalid(field.NewPath("podMaxBackoffSeconds"), *c.PodMaxBackoffSeconds, "must be greater than or equal to PodInitialBackoffSeconds"))
 	}
 	percentage(c.PercentageOfNodesToScore, field.NewPath("percentageOfNodesToScore"))
-	if len(c.Extenders) > 0 {
-		errs = append(errs, field.Forbidden(field.NewPath("extenders"), "this scheduler calls no extenders; use a plugin"))
-	}
+	errs = append(errs, validateExtenders(c.Extenders)...)
 	names := sets.New[string]()
 	for i := range c.Profiles {
 		p, path := &c.Profiles[i], field.NewPath("profiles").Index(i)
@@ -73,6 +73,40 @@ func validatePlugins(p *configv1.Plugins, path *field.Path, known sets.Set[strin
 	for name, set := range map[string]configv1.PluginSet{"placementGenerate": p.PlacementGenerate, "placementScore": p.PlacementScore, "podGroupPostFilter": p.PodGroupPostFilter} {
 		if len(set.Enabled) > 0 {
 			errs = append(errs, field.Forbidden(path.Child(name), "needs the GenericWorkload feature gate, which is off"))
+		}
+	}
+	return errs
+}
+
+func validateExtenders(list []configv1.Extender) field.ErrorList {
+	var errs field.ErrorList
+	binders := 0
+	managed := sets.New[string]()
+	for i, e := range list {
+		path := field.NewPath("extenders").Index(i)
+		if e.URLPrefix == "" {
+			errs = append(errs, field.Required(path.Child("urlPrefix"), ""))
+		}
+		if e.PrioritizeVerb != "" && (e.Weight <= 0 || e.Weight > math.MaxInt32/fwk.MaxNodeScore) {
+			errs = append(errs, field.Invalid(path.Child("weight"), e.Weight, "must have a positive weight applied to it"))
+		}
+		if e.BindVerb != "" {
+			if binders++; binders > 1 {
+				errs = append(errs, field.Invalid(path.Child("bindVerb"), e.BindVerb, "only one extender can implement bind"))
+			}
+		}
+		for j, r := range e.ManagedResources {
+			at := path.Child("managedResources").Index(j).Child("name")
+			if !strings.Contains(r.Name, "/") || strings.HasPrefix(r.Name, "requests.") {
+				errs = append(errs, field.Invalid(at, r.Name, "must be an extended resource name"))
+			}
+			for _, msg := range utilvalidation.IsQualifiedName(r.Name) {
+				errs = append(errs, field.Invalid(at, r.Name, msg))
+			}
+			if managed.Has(r.Name) {
+				errs = append(errs, field.Duplicate(at, r.Name))
+			}
+			managed.Insert(r.Name)
 		}
 	}
 	return errs

@@ -8,14 +8,19 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/imagelocality"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/interpodaffinity"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeaffinity"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodedeclaredfeatures"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodename"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeports"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/noderesources"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeunschedulable"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodevolumelimits"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/podtopologyspread"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/prioritysort"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/schedulinggates"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/tainttoleration"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/volumebinding"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/volumerestrictions"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/volumezone"
 )
 
 // A Default is a plugin that every profile runs unless it is disabled, and the weight
@@ -35,12 +40,17 @@ var Defaults = []Default{
 	{nodeaffinity.Name, 2},
 	{nodeports.Name, 0},
 	{noderesources.FitName, 1},
+	{volumerestrictions.Name, 0},
+	{nodevolumelimits.Name, 0},
+	{volumebinding.Name, 0},
+	{volumezone.Name, 0},
 	{podtopologyspread.Name, 2},
 	{interpodaffinity.Name, 2},
 	{defaultpreemption.Name, 0},
 	{noderesources.BalancedName, 1},
 	{imagelocality.Name, 1},
 	{defaultbinder.Name, 0},
+	{nodedeclaredfeatures.Name, 0},
 }
 
 // Registry returns the factories of all plugins.
@@ -60,5 +70,10 @@ func Registry() framework.Registry {
 		defaultpreemption.Name:     defaultpreemption.New,
 		podtopologyspread.Name:     podtopologyspread.New,
 		interpodaffinity.Name:      interpodaffinity.New,
+		volumerestrictions.Name:    volumerestrictions.New,
+		nodevolumelimits.Name:      nodevolumelimits.New,
+		volumebinding.Name:         volumebinding.New,
+		volumezone.Name:            volumezone.New,
+		nodedeclaredfeatures.Name:  nodedeclaredfeatures.New,
 	}
 }
