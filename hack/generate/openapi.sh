@@ -39,5 +39,6 @@ go tool -modfile=hack/tools/go.mod openapi-gen \
   k8s.io/api/scheduling/v1 \
   k8s.io/api/scheduling/v1alpha3 \
   k8s.io/api/storage/v1 \
+  k8s.io/api/storagemigration/v1 \
   k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1 \
   k8s.io/kube-aggregator/pkg/apis/apiregistration/v1

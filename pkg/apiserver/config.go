@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -198,13 +197,9 @@ func (c *config) applyOpenAPI() error {
 	return nil
 }
 
-// defaultAPIs are what --runtime-config starts from: all stable versions, but for
-// resources that their packages define and this server does not have.
+// defaultAPIs are what --runtime-config starts from: all stable versions.
 func defaultAPIs(s *runtime.Scheme) *serverstorage.ResourceConfig {
 	c := serverstorage.NewResourceConfig()
 	c.EnableVersions(s.PrioritizedVersionsAllGroups()...)
-	c.DisableResources(
-		certificatesv1.SchemeGroupVersion.WithResource("podcertificaterequests"),
-	)
 	return c
 }

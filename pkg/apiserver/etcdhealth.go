@@ -38,6 +38,17 @@ func (e *etcdClients) addEtcdChecks(c *server.Config, storage storagebackend.Con
 	}
 }
 
+// healthChecks ask the etcd of all resources and those of the overrides, in this order.
+func (e *etcdClients) healthChecks(storage storagebackend.Config, overrides []genericoptions.EtcdServerOverride) []func(*http.Request) error {
+	all := []func(*http.Request) error{e.check(storage, storage.HealthcheckTimeout, storagebackend.DefaultHealthcheckTimeout)}
+	for _, o := range overrides {
+		s := storage
+		s.Transport.ServerList = o.Servers
+		all = append(all, e.check(s, s.HealthcheckTimeout, storagebackend.DefaultHealthcheckTimeout))
+	}
+	return all
+}
+
 // check reads a key that nobody writes. Probes that come at the same time share one
 // request.
 func (e *etcdClients) check(s storagebackend.Config, timeout, otherwise time.Duration) func(*http.Request) error {

@@ -75,7 +75,7 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 		return nil, err
 	}
 	if d := c.authn.Discovery(ctx, c.ExternalAddress); d != nil {
-		d.Install(s.Handler.NonGoRestfulMux)
+		d.Install(s.Handler.GoRestfulContainer)
 	}
 	if err := o.addHooks(c, s); err != nil {
 		return nil, err
@@ -193,6 +193,7 @@ func (o *Options) registryConfig(c *config, storage generic.Options) (registry.C
 		Authorization:  c.authz,
 		Client:         c.client,
 		EventTTL:       o.EventTTL,
+		StoreChecks:    c.stores.checks,
 		Kubelet: kubelet.Config{
 			AddressTypes: types,
 			Port:         int(o.Kubelet.Port),

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"fmt"
+	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -73,7 +74,7 @@ func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs 
 		size, ok := cacheSizes[r]
 		return etcd.EnableWatchCache && (!ok || size > 0)
 	}
-	s := &stores{options: etcd, clients: clients, cached: cached}
+	s := &stores{options: etcd, clients: clients, cached: cached, checks: clients.healthChecks(etcd.StorageConfig, overrides)}
 	c.RESTOptionsGetter = hubOptions{s.share(c.RESTOptionsGetter)}
 	return s, nil
 }
@@ -83,6 +84,8 @@ type stores struct {
 	options genericoptions.EtcdOptions
 	clients *etcdClients
 	cached  func(schema.GroupResource) bool
+	// checks ask each etcd how it is.
+	checks []func(*http.Request) error
 }
 
 // share returns the options of g on the shared connections.

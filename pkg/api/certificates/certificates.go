@@ -1,6 +1,6 @@
 // Package certificates knows what is true of the kinds of certificates.k8s.io/v1
-// wherever they are handled: the field selectors that they take ([AddFieldLabels])
-// and what makes them invalid (the Validate functions). They have no defaults.
+// wherever they are handled: their defaults ([AddDefaults]), the field selectors that
+// they take ([AddFieldLabels]) and what makes them invalid (the Validate functions).
 package certificates
 
 import (
@@ -31,14 +31,21 @@ var (
 	conditionsPath = field.NewPath("status", "conditions")
 )
 
-// AddDefaults registers nothing: kinds of the group have no defaults.
-func AddDefaults(*runtime.Scheme) error { return nil }
+// AddDefaults registers the defaults of every kind of the group.
+func AddDefaults(s *runtime.Scheme) error {
+	rules.Default(s, setPodCertificateRequest)
+	return nil
+}
 
 // AddFieldLabels registers the field selectors that kinds of the group take
 // besides those that every kind takes.
 func AddFieldLabels(s *runtime.Scheme) error {
-	for _, kind := range []string{"CertificateSigningRequest", "ClusterTrustBundle"} {
-		if err := rules.FieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind(kind), "spec.signerName"); err != nil {
+	for kind, labels := range map[string][]string{
+		"CertificateSigningRequest": {"spec.signerName"},
+		"ClusterTrustBundle":        {"spec.signerName"},
+		"PodCertificateRequest":     {"spec.signerName", "spec.podName", "spec.nodeName"},
+	} {
+		if err := rules.FieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind(kind), labels...); err != nil {
 			return err
 		}
 	}

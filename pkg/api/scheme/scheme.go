@@ -30,6 +30,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	migrationv1 "k8s.io/api/storagemigration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -54,6 +55,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/api/resource"
 	"github.com/leme-k8s/leme/pkg/api/scheduling"
 	"github.com/leme-k8s/leme/pkg/api/storage"
+	"github.com/leme-k8s/leme/pkg/api/storagemigration"
 )
 
 type register func(*runtime.Scheme) error
@@ -92,6 +94,35 @@ var versions = []version{
 	{resourcev1.SchemeGroupVersion, resourcev1.AddToScheme, resource.AddDefaults, resource.AddFieldLabels, nil},
 	{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme, scheduling.AddDefaults, scheduling.AddFieldLabels, nil},
 	{storagev1.SchemeGroupVersion, storagev1.AddToScheme, storage.AddDefaults, storage.AddFieldLabels, nil},
+	{migrationv1.SchemeGroupVersion, migrationv1.AddToScheme, storagemigration.AddDefaults, storagemigration.AddFieldLabels, nil},
+}
+
+// unserved are versions that are not served here. Options and events of watches exist
+// in them too, and API documentation says so.
+var unserved = []string{
+	"admission.k8s.io/v1", "admission.k8s.io/v1beta1",
+	"admissionregistration.k8s.io/v1alpha1", "admissionregistration.k8s.io/v1beta1",
+	"apps/v1beta1", "apps/v1beta2",
+	"authentication.k8s.io/v1alpha1", "authentication.k8s.io/v1beta1",
+	"authorization.k8s.io/v1beta1",
+	"batch/v1beta1",
+	"certificates.k8s.io/v1alpha1", "certificates.k8s.io/v1beta1",
+	"coordination.k8s.io/v1alpha2", "coordination.k8s.io/v1beta1",
+	"discovery.k8s.io/v1beta1",
+	"events.k8s.io/v1beta1",
+	"extensions/v1beta1",
+	"flowcontrol.apiserver.k8s.io/v1beta1", "flowcontrol.apiserver.k8s.io/v1beta2", "flowcontrol.apiserver.k8s.io/v1beta3",
+	"imagepolicy.k8s.io/v1alpha1",
+	"internal.apiserver.k8s.io/v1alpha1",
+	"lifecycle.k8s.io/v1alpha1",
+	"networking.k8s.io/v1beta1",
+	"node.k8s.io/v1alpha1", "node.k8s.io/v1beta1",
+	"policy/v1beta1",
+	"rbac.authorization.k8s.io/v1alpha1", "rbac.authorization.k8s.io/v1beta1",
+	"resource.k8s.io/v1alpha3", "resource.k8s.io/v1beta1", "resource.k8s.io/v1beta2",
+	"scheduling.k8s.io/v1alpha3", "scheduling.k8s.io/v1beta1",
+	"storage.k8s.io/v1alpha1", "storage.k8s.io/v1beta1",
+	"storagemigration.k8s.io/v1beta1",
 }
 
 // New returns a scheme of all built-in kinds.
@@ -134,6 +165,13 @@ func NewExternal() (*runtime.Scheme, error) {
 		if err := v.types(s); err != nil {
 			return nil, fmt.Errorf("registering %s: %w", v, err)
 		}
+	}
+	for _, v := range unserved {
+		gv, err := schema.ParseGroupVersion(v)
+		if err != nil {
+			return nil, err
+		}
+		metav1.AddToGroupVersion(s, gv)
 	}
 	return s, nil
 }

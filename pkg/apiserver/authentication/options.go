@@ -12,7 +12,7 @@
 //	  storage["serviceaccounts/token"] = serviceaccount.NewTokenREST(authn.Issuer, authn.Audiences, authn.TokenOptions, serviceaccount.Storage{…})
 //	}
 //	if d := authn.Discovery(ctx, config.ExternalAddress); d != nil {
-//	  d.Install(server.Handler.NonGoRestfulMux)       // OpenID documents
+//	  d.Install(server.Handler.GoRestfulContainer)    // OpenID documents
 //	}
 //	// the REST of authentication.k8s.io: package authentication/review
 package authentication

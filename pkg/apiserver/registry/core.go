@@ -39,6 +39,8 @@ type Config struct {
 	NodePorts     *service.NodePorts
 	// EventTTL is how long events are kept.
 	EventTTL time.Duration
+	// StoreChecks ask each etcd how it is.
+	StoreChecks []func(*http.Request) error
 	// Kubelet says how kubelets are reached.
 	Kubelet kubelet.Config
 	// Proxy is the way to the addresses of nodes, pods and services.

@@ -24,6 +24,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	migrationv1 "k8s.io/api/storagemigration/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	authenticationreview "github.com/leme-k8s/leme/pkg/apiserver/authentication/review"
@@ -46,7 +47,9 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/batch/job"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/certificates/certificatesigningrequest"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/certificates/clustertrustbundle"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/certificates/podcertificaterequest"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/coordination/lease"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/componentstatus"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/configmap"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/endpoints"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/event"
@@ -85,6 +88,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/storageclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/volumeattachment"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/volumeattributesclass"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/storagemigration/storageversionmigration"
 )
 
 // Group is one version of an API group and the resources in it.
@@ -101,6 +105,9 @@ func Groups(c Config) []Group {
 	autoscalers := shared(horizontalpodautoscaler.Storage)
 	return []Group{
 		{corev1.SchemeGroupVersion, []Resource{
+			func(generic.Options) (generic.Storage, error) {
+				return componentstatus.Storage(componentstatus.Components(c.StoreChecks)), nil
+			},
 			configmap.Storage,
 			endpoints.Storage,
 			c.events,
@@ -151,6 +158,7 @@ func Groups(c Config) []Group {
 		{certificatesv1.SchemeGroupVersion, []Resource{
 			certificatesigningrequest.Storage,
 			clustertrustbundle.Storage,
+			c.podCertificates,
 		}},
 		{coordinationv1.SchemeGroupVersion, []Resource{
 			lease.Storage,
@@ -202,6 +210,9 @@ func Groups(c Config) []Group {
 			volumeattachment.Storage,
 			volumeattributesclass.Storage,
 		}},
+		{migrationv1.SchemeGroupVersion, []Resource{
+			storageversionmigration.Storage,
+		}},
 	}
 }
 
@@ -235,6 +246,10 @@ func (c Config) accessed(storage func(generic.Options, *access.Guard) (generic.S
 	return func(o generic.Options) (generic.Storage, error) {
 		return storage(o, access.NewGuard(c.Authorization.Authorizer, c.Client))
 	}
+}
+
+func (c Config) podCertificates(o generic.Options) (generic.Storage, error) {
+	return podcertificaterequest.Storage(o, c.Authorization.Authorizer)
 }
 
 func (c Config) events(o generic.Options) (generic.Storage, error) {

@@ -79,7 +79,8 @@ var noGenerations = map[string]bool{
 	"ControllerRevision": true, "Lease": true, "Role": true, "ClusterRole": true, "RoleBinding": true, "ClusterRoleBinding": true,
 	"CertificateSigningRequest": true, "StorageClass": true, "CSINode": true, "CSIDriver": true, "VolumeAttachment": true,
 	"CSIStorageCapacity": true, "VolumeAttributesClass": true, "ServiceCIDR": true, "IPAddress": true, "RuntimeClass": true,
-	"ResourceClaim": true, "ResourceClaimTemplate": true,
+	"ResourceClaim": true, "ResourceClaimTemplate": true, "PodCertificateRequest": true,
+	"StorageVersionMigration": true,
 }
 
 // lifeCycle creates an object, writes its status and applies a label to it. None of

@@ -8,9 +8,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/emicklei/go-restful/v3"
 	jose "gopkg.in/go-jose/go-jose.v2"
-
-	"k8s.io/apiserver/pkg/server/mux"
 
 	"github.com/leme-k8s/leme/pkg/api/authentication/signing"
 )
@@ -71,19 +70,18 @@ func NewDiscovery(issuer, keySetURI, externalAddress string, keys Keys) (*Discov
 }
 
 // Install serves the documents. Who may read them is for authorization to say.
-func (d *Discovery) Install(m *mux.PathRecorderMux) {
-	serve := func(path, contentType string, document []byte) {
-		m.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodGet {
-				w.Header().Set("Allow", http.MethodGet)
-				http.Error(w, "only GET is allowed", http.StatusMethodNotAllowed)
-				return
-			}
+func (d *Discovery) Install(c *restful.Container) {
+	serve := func(path, contentType, operation, doc string, document []byte) {
+		s := new(restful.WebService).Path(path).Produces(contentType)
+		s.Route(s.GET("").Doc(doc).Operation(operation).Returns(http.StatusOK, "OK", "").To(func(_ *restful.Request, w *restful.Response) {
 			w.Header().Set("Content-Type", contentType)
 			w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(maxAgeSeconds))
 			_, _ = w.Write(document) // the client has gone: nobody to tell
-		})
+		}))
+		c.Add(s)
 	}
-	serve(configurationPath, "application/json", d.configuration)
-	serve(keySetPath, "application/jwk-set+json", d.keySet)
+	serve(configurationPath, "application/json", "getServiceAccountIssuerOpenIDConfiguration",
+		"get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'", d.configuration)
+	serve(keySetPath, "application/jwk-set+json", "getServiceAccountIssuerOpenIDKeyset",
+		"get service account issuer OpenID JSON Web Key Set (contains public token verification keys)", d.keySet)
 }

@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emicklei/go-restful/v3"
 	"gopkg.in/go-jose/go-jose.v2/jwt"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
-	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/utils/ptr"
 )
 
@@ -145,7 +145,7 @@ func TestDiscovery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := mux.NewPathRecorderMux("test")
+	m := restful.NewContainer()
 	d.Install(m)
 	for path, want := range map[string]string{
 		"/.well-known/openid-configuration": `{"issuer":"https://kubernetes.default.svc","jwks_uri":"https://10.0.0.1:6443/openid/v1/jwks","response_types_supported":["id_token"],"subject_types_supported":["public"],"id_token_signing_alg_values_supported":["ES256"]}`,

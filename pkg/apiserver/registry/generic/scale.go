@@ -93,7 +93,7 @@ func (s *ScaleStore[T]) ConvertToTable(ctx context.Context, obj, options runtime
 	return scaleTable.ConvertToTable(ctx, obj, options)
 }
 
-var scaleTable = newTableConvertor(&Resource[*autoscalingv1.Scale]{
+var scaleTable = NewTableConvertor(&Resource[*autoscalingv1.Scale]{
 	GroupVersion: autoscalingv1.SchemeGroupVersion,
 	Columns: []metav1.TableColumnDefinition{
 		NameColumn,

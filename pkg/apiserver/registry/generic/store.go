@@ -47,7 +47,7 @@ func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
 		DeleteStrategy:            s,
 		ResetFieldsStrategy:       newResetFields(r.resetVersions(), reset),
 		ReturnDeletedObject:       r.ReturnDeleted,
-		TableConvertor:            newTableConvertor(&r),
+		TableConvertor:            NewTableConvertor(&r),
 	}
 	if r.DeleteGracefully != nil {
 		store.DeleteStrategy = gracefulStrategy[T]{s}

@@ -45,7 +45,8 @@ func Age(t metav1.Time) string {
 // tableConvertor prints a resource as Columns and Cells say.
 type tableConvertor[T Object] struct{ r *Resource[T] }
 
-func newTableConvertor[T Object](r *Resource[T]) rest.TableConvertor {
+// NewTableConvertor prints objects as r says.
+func NewTableConvertor[T Object](r *Resource[T]) rest.TableConvertor {
 	if r.Columns == nil {
 		return rest.NewDefaultTableConvertor(schema.GroupResource{Group: r.Group, Resource: r.Name})
 	}

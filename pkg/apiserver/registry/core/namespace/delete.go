@@ -44,9 +44,6 @@ type namespaces struct {
 
 func newStorage(s *store) *namespaces { return &namespaces{methods: s, store: s} }
 
-// DeleteReturnsDeletedObject implements rest.MayReturnFullObjectDeleter.
-func (n *namespaces) DeleteReturnsDeletedObject() bool { return true }
-
 // Delete implements rest.GracefulDeleter.
 func (n *namespaces) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
 	obj, err := n.Get(ctx, name, &metav1.GetOptions{})

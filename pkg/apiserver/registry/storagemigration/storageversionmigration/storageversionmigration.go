@@ -1,0 +1,66 @@
+// Package storageversionmigration serves storagemigration.k8s.io/v1 StorageVersionMigration.
+package storageversionmigration
+
+import (
+	"context"
+	"slices"
+
+	migrationv1 "k8s.io/api/storagemigration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/storagemigration"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of storageversionmigrations and storageversionmigrations/status.
+func Storage(o generic.Options) (generic.Storage, error) {
+	s, err := generic.NewStore(resource, o)
+	if err != nil {
+		return nil, err
+	}
+	return generic.Storage{
+		"storageversionmigrations": s,
+		"storageversionmigrations/status": s.Status(generic.Update[*migrationv1.StorageVersionMigration]{
+			Prepare: func(_ context.Context, m, old *migrationv1.StorageVersionMigration) {
+				metav1.ResetObjectMetaForStatus(&m.ObjectMeta, &old.ObjectMeta)
+			},
+			ResetFields: []string{"metadata"},
+			Validate:    generic.CheckUpdate(storagemigration.ValidateStorageVersionMigrationStatusUpdate),
+		}),
+	}, nil
+}
+
+var resource = generic.Resource[*migrationv1.StorageVersionMigration]{
+	GroupVersion:  migrationv1.SchemeGroupVersion,
+	Name:          "storageversionmigrations",
+	Singular:      "storageversionmigration",
+	ClusterScoped: true,
+	New:           func() *migrationv1.StorageVersionMigration { return &migrationv1.StorageVersionMigration{} },
+	NewList:       func() runtime.Object { return &migrationv1.StorageVersionMigrationList{} },
+
+	HasStatus:              true,
+	RequireResourceVersion: true,
+	Validate:               generic.Check(storagemigration.ValidateStorageVersionMigration),
+	ValidateUpdate:         generic.CheckUpdate(storagemigration.ValidateStorageVersionMigrationUpdate),
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.Column("Name", "string", generic.NameColumn.Description),
+		generic.Column("Resource", "string", "GroupResource to migrate"),
+		generic.Column("Status", "string", "Status of the migration"),
+	},
+	Cells: func(m *migrationv1.StorageVersionMigration) []any {
+		return []any{m.Name, m.Spec.Resource.String(), state(m.Status.Conditions)}
+	},
+}
+
+// state is the last of the conditions that hold.
+func state(conditions []metav1.Condition) string {
+	known := []migrationv1.MigrationConditionType{migrationv1.MigrationRunning, migrationv1.MigrationFailed, migrationv1.MigrationSucceeded}
+	for _, c := range slices.Backward(conditions) {
+		if c.Status == metav1.ConditionTrue && slices.Contains(known, migrationv1.MigrationConditionType(c.Type)) {
+			return c.Type
+		}
+	}
+	return "Unknown"
+}
