@@ -44,7 +44,7 @@ swap: build runtime conformance-images suite originals ## Run the swap matrix: e
 
 # make differential ONLY='^discovery' SEED=1 ORIGINAL=path: ONLY is a regexp of groups and requests.
 .PHONY: differential
-differential: $(BIN)/kube-apiserver runtime $(if $(ORIGINAL),,$(ORIGINALS)/kube-apiserver) ## Compare the answers of the original kube-apiserver and Leme's (ONLY, SEED)
+differential: $(BIN)/kube-apiserver $(RUNTIME)/.etcd $(if $(ORIGINAL),,$(ORIGINALS)/kube-apiserver) ## Compare the answers of the original kube-apiserver and Leme's (ONLY, SEED)
 	go -C test/conformance build -mod=readonly -o $(CURDIR)/bin/differential/run ./differential
 	bin/differential/run -original $(or $(ORIGINAL),$(ORIGINALS)/kube-apiserver) -leme $(BIN)/kube-apiserver -etcd bin/runtime/etcd \
 		-objects pkg/apiserver/testdata/resources.yaml,test/conformance/differential/testdata/examples.yaml \

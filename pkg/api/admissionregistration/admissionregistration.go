@@ -113,7 +113,7 @@ var specPath = field.NewPath("spec")
 // validateMeta checks the metadata of a new object. Some names belong to objects that
 // the server reads from files.
 func validateMeta(m *metav1.ObjectMeta) field.ErrorList {
-	errs := rules.ClusterScoped(m, apivalidation.NameIsDNSSubdomain)
+	errs := apivalidation.ValidateObjectMeta(m, false, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata")) // any finalizer
 	if strings.HasSuffix(m.Name, manifest.StaticConfigSuffix) {
 		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), m.Name,
 			fmt.Sprintf("names ending with %q are reserved for static manifest-based configurations and cannot be managed via the API", manifest.StaticConfigSuffix)))

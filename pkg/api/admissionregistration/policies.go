@@ -290,12 +290,14 @@ func validateParamRef(r *admissionregistrationv1.ParamRef, p *field.Path) field.
 	case r.Name != "" && r.Selector != nil:
 		const both = "name and selector are mutually exclusive"
 		errs = append(errs, field.Forbidden(p.Child("name"), both), field.Forbidden(p.Child("selector"), both))
-	case r.Name != "":
-		errs = append(errs, rules.Messages(p.Child("name"), r.Name, path.IsValidPathSegmentName(r.Name))...)
-	case r.Selector != nil:
-		errs = append(errs, rules.LabelSelector(r.Selector, p.Child("selector"))...)
-	default:
+	case r.Name == "" && r.Selector == nil:
 		errs = append(errs, field.Required(p, "one of name or selector must be specified"))
+	}
+	if r.Name != "" {
+		errs = append(errs, rules.Messages(p.Child("name"), r.Name, path.IsValidPathSegmentName(r.Name))...)
+	}
+	if r.Selector != nil {
+		errs = append(errs, rules.LabelSelector(r.Selector, p.Child("selector"))...)
 	}
 	at := p.Child("parameterNotFoundAction")
 	if r.ParameterNotFoundAction == nil || *r.ParameterNotFoundAction == "" {

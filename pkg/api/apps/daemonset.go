@@ -1,6 +1,8 @@
 package apps
 
 import (
+	"maps"
+
 	appsv1 "k8s.io/api/apps/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,6 +14,12 @@ import (
 )
 
 func setDaemonSet(d *appsv1.DaemonSet) {
+	// Whoever creates a DaemonSet owns the annotation, by which early clients count changes of the template.
+	if _, ok := d.Annotations[appsv1.DeprecatedTemplateGeneration]; !ok {
+		annotations := map[string]string{appsv1.DeprecatedTemplateGeneration: "0"}
+		maps.Copy(annotations, d.Annotations)
+		d.Annotations = annotations
+	}
 	setPtr(&d.Spec.RevisionHistoryLimit, 10)
 	strategy := &d.Spec.UpdateStrategy
 	if strategy.Type == "" {

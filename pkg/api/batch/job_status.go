@@ -89,19 +89,18 @@ func validateStatusIndexes(j, old *batchv1.Job) field.ErrorList {
 	failed, failedErr := parseIndexes(ptr.Deref(s.FailedIndexes, ""), limit)
 
 	var errs field.ErrorList
-	switch {
-	case !completedChanged:
-	case !isIndexed(&j.Spec) && s.CompletedIndexes != "":
-		errs = append(errs, field.Invalid(completedPath, s.CompletedIndexes, "cannot set non-empty completedIndexes when non-indexed completion mode"))
-	case isIndexed(&j.Spec) && completedErr != nil:
+	if completedChanged && completedErr != nil && j.Spec.Completions != nil {
 		errs = append(errs, field.Invalid(completedPath, s.CompletedIndexes, fmt.Sprintf("error parsing completedIndexes: %v", completedErr)))
+	}
+	if completedChanged && s.CompletedIndexes != "" && !isIndexed(&j.Spec) {
+		errs = append(errs, field.Invalid(completedPath, s.CompletedIndexes, "cannot set non-empty completedIndexes when non-indexed completion mode"))
 	}
 	switch {
 	case !failedChanged || s.FailedIndexes == nil:
 		failed = nil
 	case j.Spec.BackoffLimitPerIndex == nil:
 		errs = append(errs, field.Invalid(failedPath, *s.FailedIndexes, "cannot set non-null failedIndexes when backoffLimitPerIndex is null"))
-	case failedErr != nil:
+	case failedErr != nil && j.Spec.Completions != nil:
 		errs = append(errs, field.Invalid(failedPath, *s.FailedIndexes, fmt.Sprintf("error parsing failedIndexes: %v", failedErr)))
 	}
 	if (completedChanged || failedChanged) && completedErr == nil && failedErr == nil {

@@ -12,6 +12,8 @@ import (
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
+var metadata = field.NewPath("metadata")
+
 // AddDefaults registers nothing: kinds of the group have no defaults.
 func AddDefaults(*runtime.Scheme) error { return nil }
 
@@ -21,13 +23,13 @@ func AddFieldLabels(*runtime.Scheme) error { return nil }
 
 // ValidateLease says what is wrong with a new Lease.
 func ValidateLease(l *coordinationv1.Lease) field.ErrorList {
-	errs := rules.Namespaced(&l.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+	errs := apivalidation.ValidateObjectMeta(&l.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, metadata) // any finalizer
 	return append(errs, validateLeaseSpec(&l.Spec)...)
 }
 
 // ValidateLeaseUpdate says what is wrong with an update of a Lease.
 func ValidateLeaseUpdate(l, old *coordinationv1.Lease) field.ErrorList {
-	errs := rules.MetaUpdate(&l.ObjectMeta, &old.ObjectMeta)
+	errs := apivalidation.ValidateObjectMetaUpdate(&l.ObjectMeta, &old.ObjectMeta, metadata)
 	return append(errs, validateLeaseSpec(&l.Spec)...)
 }
 

@@ -61,13 +61,16 @@ func (r *report) node(node, old *corev1.Node) {
 	if old != nil {
 		stored = old.Spec.PodCIDRs
 	}
-	at, valid := specPath.Child("podCIDRs"), true
+	at := specPath.Child("podCIDRs")
 	for i, cidr := range node.Spec.PodCIDRs {
-		valid = r.merge(validation.IsValidCIDRForLegacyField(at.Index(i), cidr, true, stored)) && valid
+		r.merge(validation.IsValidCIDRForLegacyField(at.Index(i), cidr, true, stored))
 	}
-	if valid && len(node.Spec.PodCIDRs) > 1 {
+	if len(node.Spec.PodCIDRs) > 1 {
 		dual, err := netutils.IsDualStackCIDRStrings(node.Spec.PodCIDRs)
-		r.invalidIf(err != nil || !dual || len(node.Spec.PodCIDRs) > 2, at, node.Spec.PodCIDRs, "may specify no more than one CIDR for each IP family")
+		if err != nil {
+			r.add(field.InternalError(at, fmt.Errorf("invalid PodCIDRs. failed to check with dual stack with error:%w", err)))
+		}
+		r.invalidIf(!dual || len(node.Spec.PodCIDRs) > 2, at, node.Spec.PodCIDRs, "may specify no more than one CIDR for each IP family")
 	}
 }
 

@@ -42,14 +42,14 @@ func (r *report) volumeSpec(spec *corev1.PersistentVolumeSpec) {
 	}
 	for n, q := range ordered(spec.Capacity) {
 		r.validQuantity(q, capacity.Key(string(n)))
-		r.invalidIf(n == corev1.ResourceStorage && q.Sign() <= 0, capacity.Key(string(n)), q.String(), "must be greater than zero")
+		r.invalidIf(q.Sign() <= 0, capacity.Key(string(n)), q.String(), "must be greater than zero")
 	}
 
 	if spec.PersistentVolumeReclaimPolicy != "" {
 		oneOf(r, spec.PersistentVolumeReclaimPolicy, p.Child("persistentVolumeReclaimPolicy"),
 			corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRecycle, corev1.PersistentVolumeReclaimRetain)
 	}
-	if !r.oneSource(r.persistentVolumeSources(&spec.PersistentVolumeSource), p) {
+	if !r.oneSource(r.persistentVolumeSources(spec), p) {
 		r.add(field.Required(p, "must specify a volume type"))
 	}
 	r.forbidIf(spec.HostPath != nil && path.Clean(spec.HostPath.Path) == "/" && spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle,
@@ -69,8 +69,6 @@ func (r *report) volumeSpec(spec *corev1.PersistentVolumeSpec) {
 		r.nodeSelector(spec.NodeAffinity.Required, affinity.Child("required"))
 	case spec.NodeAffinity != nil:
 		r.add(field.Required(affinity.Child("required"), "must specify required node constraints"))
-	default:
-		r.requireIf(spec.Local != nil, affinity, "Local volume requires node affinity")
 	}
 }
 
@@ -79,7 +77,8 @@ func (r *report) validQuantity(q resource.Quantity, p *field.Path) {
 	r.invalidIf(q.Sign() < 0, p, q.Value(), "must be a valid resource quantity")
 }
 
-func (r *report) persistentVolumeSources(v *corev1.PersistentVolumeSource) []volumeSource {
+func (r *report) persistentVolumeSources(spec *corev1.PersistentVolumeSpec) []volumeSource {
+	v := &spec.PersistentVolumeSource
 	shared := &corev1.VolumeSource{
 		HostPath: v.HostPath, GCEPersistentDisk: v.GCEPersistentDisk, AWSElasticBlockStore: v.AWSElasticBlockStore, NFS: v.NFS, FC: v.FC,
 		Flocker: v.Flocker, VsphereVolume: v.VsphereVolume, Quobyte: v.Quobyte, AzureDisk: v.AzureDisk,
@@ -112,7 +111,7 @@ func (r *report) persistentVolumeSources(v *corev1.PersistentVolumeSource) []vol
 			r.required(v.Cinder.VolumeID, p.Child("volumeID"))
 			r.secretRef(v.Cinder.SecretRef, p.Child("secretRef"))
 		}},
-		{name: "cephfs", set: v.CephFS != nil, check: func(p *field.Path) { r.requireIf(len(v.CephFS.Monitors) == 0, p.Child("monitors"), "") }},
+		{name: "cephFS", at: "cephfs", set: v.CephFS != nil, check: func(p *field.Path) { r.requireIf(len(v.CephFS.Monitors) == 0, p.Child("monitors"), "") }},
 		{name: "azureFile", set: v.AzureFile != nil, check: func(p *field.Path) {
 			r.required(v.AzureFile.SecretName, p.Child("secretName"))
 			r.required(v.AzureFile.ShareName, p.Child("shareName"))
@@ -127,11 +126,12 @@ func (r *report) persistentVolumeSources(v *corev1.PersistentVolumeSource) []vol
 				r.secretRef(&corev1.SecretReference{Name: s.Name, Namespace: s.Namespace}, p.Child("secretRef"))
 			}
 		}},
-		{name: "flexVolume", set: v.FlexVolume != nil, check: func(p *field.Path) { r.flexVolume(v.FlexVolume.Driver, v.FlexVolume.Options, p) }},
+		{name: "flexVolume", besides: true, set: v.FlexVolume != nil, check: func(p *field.Path) { r.flexVolume(v.FlexVolume.Driver, v.FlexVolume.Options, p) }},
 		{name: "local", set: v.Local != nil, check: func(p *field.Path) {
 			if r.required(v.Local.Path, p.Child("path")) {
 				r.noBacksteps(v.Local.Path, p.Child("path"))
 			}
+			r.requireIf(spec.NodeAffinity == nil, specPath.Child("nodeAffinity"), "Local volume requires node affinity")
 		}},
 		{name: "csi", set: v.CSI != nil, check: func(p *field.Path) {
 			r.csiDriver(v.CSI.Driver, p.Child("driver"))

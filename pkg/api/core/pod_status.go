@@ -36,9 +36,25 @@ func ValidatePodStatusUpdate(pod, old *corev1.Pod) field.ErrorList {
 	r.claimStatuses(pod, p.Child("resourceClaimStatuses"))
 	r.extendedClaimStatus(pod, p.Child("extendedResourceClaimStatus"))
 	containers := containersByName(&pod.Spec)
-	r.containerStatuses(pod, pod.Status.ContainerStatuses, containers, p.Child("containerStatuses"))
-	r.containerStatuses(pod, pod.Status.InitContainerStatuses, containers, p.Child("initContainerStatuses"))
-	r.containerStatuses(pod, pod.Status.EphemeralContainerStatuses, containers, p.Child("ephemeralContainerStatuses"))
+	for _, of := range []struct {
+		field     string
+		list      []corev1.ContainerStatus
+		allocated bool // they may say what resources are allocated
+	}{
+		{"containerStatuses", pod.Status.ContainerStatuses, true},
+		{"initContainerStatuses", pod.Status.InitContainerStatuses, true},
+		{"ephemeralContainerStatuses", pod.Status.EphemeralContainerStatuses, false},
+	} {
+		at := p.Child(of.field)
+		r.containerUsers(pod, of.list, at)
+		if of.allocated {
+			r.allocatedResources(of.list, containers, at)
+			continue
+		}
+		for i, s := range of.list {
+			r.forbidIf(len(s.AllocatedResourcesStatus) > 0, at.Index(i).Child("allocatedResourcesStatus"), "must not be specified in container status")
+		}
+	}
 	return r.errs
 }
 
@@ -153,8 +169,8 @@ func (r *report) extendedClaimStatus(pod *corev1.Pod, p *field.Path) {
 	}
 }
 
-// containerStatuses validates what the kubelet says of containers.
-func (r *report) containerStatuses(pod *corev1.Pod, list []corev1.ContainerStatus, containers map[string]*corev1.Container, p *field.Path) {
+// containerUsers validates whom the kubelet says that containers run as.
+func (r *report) containerUsers(pod *corev1.Pod, list []corev1.ContainerStatus, p *field.Path) {
 	windows := pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows
 	for i, s := range list {
 		at := p.Index(i)
@@ -168,7 +184,13 @@ func (r *report) containerStatuses(pod *corev1.Pod, list []corev1.ContainerStatu
 				}
 			}
 		}
-		c := containers[s.Name]
+	}
+}
+
+// allocatedResources validates what the kubelet says that containers have been given.
+func (r *report) allocatedResources(list []corev1.ContainerStatus, containers map[string]*corev1.Container, p *field.Path) {
+	for i, s := range list {
+		at, c := p.Index(i), containers[s.Name]
 		for j, allocated := range s.AllocatedResourcesStatus {
 			status := at.Child("allocatedResourcesStatus").Index(j)
 			if c != nil {

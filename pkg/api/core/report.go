@@ -2,12 +2,12 @@ package core
 
 import (
 	"slices"
-	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 // report collects what is wrong with an object. Its methods tell whether they
@@ -132,11 +132,7 @@ func (r *report) finalizers(names []string, p *field.Path) {
 }
 
 func (r *report) finalizer(name string, p *field.Path) {
-	switch name {
-	case string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents:
-	default:
-		r.invalidIf(!strings.Contains(name, "/"), p, name, "name is neither a standard finalizer name nor is it fully qualified")
-	}
+	r.merge(rules.Finalizer(name, p))
 }
 
 func (r *report) objectMeta(o metav1.Object, namespaced bool, name apivalidation.ValidateNameFunc, p *field.Path) bool {

@@ -17,14 +17,16 @@ import (
 type volumeSource struct {
 	name, at string
 	set      bool
-	check    func(p *field.Path)
+	// besides says that the source is validated even where another one is there.
+	besides bool
+	check   func(p *field.Path)
 }
 
 // sourceOrder is which of several sources of a volume is taken for the one that
 // was meant. The others follow.
 var sourceOrder = []string{
 	"emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "glusterfs", "flocker", "nfs", "rbd", "quobyte",
-	"cephfs", "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk",
+	"cephfs", "cephFS", "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk",
 	"scaleIO", "local", "storageos", "csi",
 }
 
@@ -47,7 +49,7 @@ func (r *report) oneSource(sources []volumeSource, p *field.Path) bool {
 		if !s.set {
 			continue
 		}
-		if r.forbidIf(found, p.Child(s.name), "may not specify more than 1 volume type") {
+		if s.besides || r.forbidIf(found, p.Child(s.name), "may not specify more than 1 volume type") {
 			at := s.at
 			if at == "" {
 				at = s.name

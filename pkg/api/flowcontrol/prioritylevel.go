@@ -48,6 +48,9 @@ func validateLevel(c *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList 
 	if (limited || exempt) && exempt != (c.Name == flowcontrolv1.PriorityLevelConfigurationNameExempt) {
 		errs = append(errs, field.Invalid(p, spec.Type, "must be 'Exempt' if and only if `name` is 'exempt'"))
 	}
+	if spec.Limited != nil {
+		errs = append(errs, validateResponse(&spec.Limited.LimitResponse, specPath.Child("limited", "limitResponse"))...)
+	}
 	switch p := specPath.Child("limited"); {
 	case limited && spec.Limited == nil:
 		errs = append(errs, field.Required(p, ""))
@@ -101,20 +104,27 @@ func validateLimited(l *flowcontrolv1.LimitedPriorityLevelConfiguration, p *fiel
 		errs = append(errs, field.Invalid(p.Child("borrowingLimitPercent"), *b, "if specified, must be a non-negative integer"))
 	}
 	r, p := &l.LimitResponse, p.Child("limitResponse")
+	if r.Type != "" {
+		errs = append(errs, rules.OneOf(r.Type, p.Child("type"), flowcontrolv1.LimitResponseTypeQueue, flowcontrolv1.LimitResponseTypeReject)...)
+	}
+	if r.Queuing != nil && r.Type == flowcontrolv1.LimitResponseTypeQueue {
+		errs = append(errs, validateQueuing(r.Queuing, p.Child("queuing"))...)
+	}
+	return errs
+}
+
+// validateResponse says that queues are described where, and only where, requests are
+// queued: even at a level that is not limited.
+func validateResponse(r *flowcontrolv1.LimitResponse, p *field.Path) field.ErrorList {
 	queue := r.Type == flowcontrolv1.LimitResponseTypeQueue
+	var errs field.ErrorList
 	switch {
 	case r.Type == "":
 		errs = append(errs, field.Required(p.Child("type"), ""))
 	case queue && r.Queuing == nil:
 		errs = append(errs, field.Required(p.Child("queuing"), ""))
-	default:
-		errs = append(errs, rules.OneOf(r.Type, p.Child("type"), flowcontrolv1.LimitResponseTypeQueue, flowcontrolv1.LimitResponseTypeReject)...)
 	}
-	switch {
-	case r.Queuing == nil:
-	case queue:
-		errs = append(errs, validateQueuing(r.Queuing, p.Child("queuing"))...)
-	default:
+	if r.Queuing != nil && !queue {
 		errs = append(errs, field.Forbidden(p.Child("queuing"), ""))
 	}
 	return errs

@@ -19,6 +19,8 @@ import (
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
+var metadata = field.NewPath("metadata")
+
 // AddDefaults registers nothing: kinds of the group have no defaults.
 func AddDefaults(*runtime.Scheme) error { return nil }
 
@@ -28,7 +30,7 @@ func AddFieldLabels(*runtime.Scheme) error { return nil }
 
 // ValidateRuntimeClass says what is wrong with a new RuntimeClass.
 func ValidateRuntimeClass(c *nodev1.RuntimeClass) field.ErrorList {
-	errs := rules.ClusterScoped(&c.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+	errs := apivalidation.ValidateObjectMeta(&c.ObjectMeta, false, apivalidation.NameIsDNSSubdomain, metadata) // any finalizer
 	p := field.NewPath("handler")
 	if c.Handler == "" {
 		errs = append(errs, field.Required(p, ""))
@@ -65,7 +67,7 @@ func validateScheduling(s *nodev1.Scheduling, p *field.Path) field.ErrorList {
 
 // ValidateRuntimeClassUpdate says what is wrong with an update of a RuntimeClass.
 func ValidateRuntimeClassUpdate(c, old *nodev1.RuntimeClass) field.ErrorList {
-	errs := rules.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
+	errs := apivalidation.ValidateObjectMetaUpdate(&c.ObjectMeta, &old.ObjectMeta, metadata)
 	return append(errs, rules.Fixed(c.Handler, old.Handler, field.NewPath("handler"))...)
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
@@ -44,17 +45,38 @@ var metadata = field.NewPath("metadata")
 
 // Namespaced checks the metadata of a new object that lives in a namespace.
 func Namespaced(m *metav1.ObjectMeta, name apivalidation.ValidateNameFunc) field.ErrorList {
-	return apivalidation.ValidateObjectMeta(m, true, name, metadata)
+	return append(apivalidation.ValidateObjectMeta(m, true, name, metadata), finalizers(m)...)
 }
 
 // ClusterScoped checks the metadata of a new object that lives in no namespace.
 func ClusterScoped(m *metav1.ObjectMeta, name apivalidation.ValidateNameFunc) field.ErrorList {
-	return apivalidation.ValidateObjectMeta(m, false, name, metadata)
+	return append(apivalidation.ValidateObjectMeta(m, false, name, metadata), finalizers(m)...)
 }
 
 // MetaUpdate checks an update of an object's metadata.
 func MetaUpdate(m, old *metav1.ObjectMeta) field.ErrorList {
-	return apivalidation.ValidateObjectMetaUpdate(m, old, metadata)
+	return append(apivalidation.ValidateObjectMetaUpdate(m, old, metadata), finalizers(m)...)
+}
+
+// finalizers says that a finalizer is one of Kubernetes' own, or has a domain.
+func finalizers(m *metav1.ObjectMeta) field.ErrorList {
+	var errs field.ErrorList
+	for i, name := range m.Finalizers {
+		errs = append(errs, Finalizer(name, metadata.Child("finalizers").Index(i))...)
+	}
+	return errs
+}
+
+// Finalizer says that a finalizer is one of Kubernetes' own, or has a domain.
+func Finalizer(name string, p *field.Path) field.ErrorList {
+	switch name {
+	case string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents:
+		return nil
+	}
+	if strings.Contains(name, "/") {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(p, name, "name is neither a standard finalizer name nor is it fully qualified")}
 }
 
 // PathSegment checks names that are only asked to fit into a URL path.
@@ -101,7 +123,8 @@ func LowerQualifiedName(value string, p *field.Path) field.ErrorList {
 	if value == "" {
 		return field.ErrorList{field.Required(p, "")}
 	}
-	return Messages(p, value, validation.IsQualifiedName(strings.ToLower(value)))
+	lower := strings.ToLower(value)
+	return Messages(p, lower, validation.IsQualifiedName(lower))
 }
 
 // OneOf refuses a value that is not among the supported ones.

@@ -73,7 +73,11 @@ func ValidatePriorityClass(c *schedulingv1.PriorityClass) field.ErrorList {
 	case c.Value > HighestUserPriority:
 		errs = append(errs, field.Forbidden(field.NewPath("value"), fmt.Sprintf("maximum allowed value of a user defined priority is %v", HighestUserPriority)))
 	}
-	if c.PreemptionPolicy != nil {
+	switch {
+	case c.PreemptionPolicy == nil:
+	case *c.PreemptionPolicy == "":
+		errs = append(errs, field.Required(field.NewPath("preemptionPolicy"), ""))
+	default:
 		errs = append(errs, rules.OneOf(*c.PreemptionPolicy, field.NewPath("preemptionPolicy"), corev1.PreemptLowerPriority, corev1.PreemptNever)...)
 	}
 	return errs

@@ -17,7 +17,7 @@ import (
 
 const (
 	maxDriverName          = 63
-	maxNodeID              = 192
+	maxNodeID              = 256
 	minTokenSeconds        = 10 * 60
 	maxTokenSeconds        = 1 << 32
 	minUpdatePeriodSeconds = 10
@@ -66,11 +66,17 @@ func validateCSIDriverSpec(spec *storagev1.CSIDriverSpec) field.ErrorList {
 		errs = append(errs, rules.OneOf(*spec.FSGroupPolicy, specPath.Child("fsGroupPolicy"),
 			storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)...)
 	}
-	for _, mode := range spec.VolumeLifecycleModes {
+	for i, mode := range spec.VolumeLifecycleModes {
+		if slices.Contains(spec.VolumeLifecycleModes[:i], mode) {
+			continue // said once
+		}
 		errs = append(errs, rules.OneOf(mode, specPath.Child("volumeLifecycleModes"), storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
 	}
 	if period := spec.NodeAllocatableUpdatePeriodSeconds; period != nil && *period < minUpdatePeriodSeconds {
 		errs = append(errs, field.Invalid(specPath.Child("nodeAllocatableUpdatePeriodSeconds"), *period, "must be greater than or equal to 10 seconds"))
+	}
+	if in := spec.ServiceAccountTokenInSecrets; in != nil && len(spec.TokenRequests) == 0 {
+		errs = append(errs, field.Invalid(specPath.Child("serviceAccountTokenInSecrets"), *in, "serviceAccountTokenInSecrets is set but no tokenRequests are specified"))
 	}
 	return append(errs, validateTokenRequests(spec.TokenRequests)...)
 }
@@ -134,7 +140,7 @@ func validateCSINodeSpec(spec *storagev1.CSINodeSpec) field.ErrorList {
 		case driver.NodeID == "":
 			errs = append(errs, field.Required(p.Child("nodeID"), ""))
 		case len(driver.NodeID) > maxNodeID:
-			errs = append(errs, field.Invalid(p.Child("nodeID"), driver.NodeID, "must be 192 characters or less"))
+			errs = append(errs, field.Invalid(p.Child("nodeID"), driver.NodeID, "must be 256 characters or less"))
 		}
 		if driver.Allocatable != nil {
 			errs = append(errs, rules.NonNegativePtr(driver.Allocatable.Count, p.Child("allocatable", "count"))...)
@@ -201,8 +207,9 @@ func WarningsCSIStorageCapacity(c, _ *storagev1.CSIStorageCapacity) []string {
 }
 
 // WarningsCSIDriver are what the author of a CSIDriver should know. old is nil on creation.
-func WarningsCSIDriver(d, _ *storagev1.CSIDriver) []string {
-	if len(d.Spec.TokenRequests) > 0 && d.Spec.ServiceAccountTokenInSecrets == nil {
+func WarningsCSIDriver(d, old *storagev1.CSIDriver) []string {
+	changed := old == nil || !equality.Semantic.DeepEqual(d.Spec.TokenRequests, old.Spec.TokenRequests)
+	if changed && len(d.Spec.TokenRequests) > 0 && d.Spec.ServiceAccountTokenInSecrets == nil {
 		return []string{"spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes"}
 	}
 	return nil

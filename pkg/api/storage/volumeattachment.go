@@ -29,12 +29,16 @@ func ValidateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 	switch {
 	case a.Spec.Attacher == "":
 		errs = append(errs, field.Required(p, ""))
-	case len(a.Spec.Attacher) > maxDriverName:
-		errs = append(errs, field.TooLongCharacters(p, a.Spec.Attacher, maxDriverName))
 	default:
+		if len(a.Spec.Attacher) > maxDriverName {
+			errs = append(errs, field.TooLongCharacters(p, a.Spec.Attacher, maxDriverName))
+		}
 		errs = append(errs, validate.LongNameCaseless(context.Background(), operation.Operation{}, p, &a.Spec.Attacher, nil)...)
 	}
 	errs = append(errs, validateAttachmentSource(&a.Spec.Source)...)
+	if name := a.Spec.Source.PersistentVolumeName; name != nil {
+		errs = append(errs, rules.Messages(sourcePath.Child("persistentVolumeName"), *name, apivalidation.NameIsDNSSubdomain(*name, false))...)
+	}
 	errs = append(errs, rules.Messages(specPath.Child("nodeName"), a.Spec.NodeName, apivalidation.NameIsDNSSubdomain(a.Spec.NodeName, false))...)
 	return append(errs, validateAttachmentStatus(&a.Status)...)
 }
@@ -42,8 +46,8 @@ func ValidateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 // ValidateVolumeAttachmentUpdate says what is wrong with an update of a VolumeAttachment.
 func ValidateVolumeAttachmentUpdate(a, old *storagev1.VolumeAttachment) field.ErrorList {
 	errs := rules.MetaUpdate(&a.ObjectMeta, &old.ObjectMeta)
-	errs = append(errs, rules.Fixed(a.Spec, old.Spec, specPath)...)
-	return append(errs, validateAttachmentStatus(&a.Status)...)
+	errs = append(errs, ValidateVolumeAttachment(a)...)
+	return append(errs, rules.Fixed(a.Spec, old.Spec, specPath)...)
 }
 
 // ValidateVolumeAttachmentStatusUpdate says what is wrong with an update of the status of a VolumeAttachment.
@@ -61,12 +65,10 @@ func validateAttachmentSource(s *storagev1.VolumeAttachmentSource) field.ErrorLi
 	case s.InlineVolumeSpec != nil:
 		return validateInlineVolume(s.InlineVolumeSpec, sourcePath.Child("inlineVolumeSpec"))
 	}
-	p := sourcePath.Child("persistentVolumeName")
-	var errs field.ErrorList
 	if *s.PersistentVolumeName == "" {
-		errs = append(errs, field.Required(p, "must specify non empty persistentVolumeName"))
+		return field.ErrorList{field.Required(sourcePath.Child("persistentVolumeName"), "must specify non empty persistentVolumeName")}
 	}
-	return append(errs, rules.Messages(p, *s.PersistentVolumeName, apivalidation.NameIsDNSSubdomain(*s.PersistentVolumeName, false))...)
+	return nil
 }
 
 // validateInlineVolume checks a volume that stands in a pod: what an in-tree volume

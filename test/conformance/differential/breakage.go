@@ -10,17 +10,19 @@ import (
 const maxDepth = 12
 
 // breakages returns each field of a schema broken in each way, as changes of an
-// object: what it has is changed, what it has not is added.
-func (s *Schemas) breakages(schema *Schema, object any, path ...any) []Change {
-	w := walk{schemas: s, object: object}
-	w.value(schema, path, nil)
+// object: what it has is changed, what it has not is added, unless only what is
+// present is wanted.
+func (s *Schemas) breakages(schema *Schema, object any, onlyPresent bool) []Change {
+	w := walk{schemas: s, object: object, onlyPresent: onlyPresent}
+	w.value(schema, nil, nil)
 	return w.changes
 }
 
 type walk struct {
-	schemas *Schemas
-	object  any
-	changes []Change
+	schemas     *Schemas
+	object      any
+	onlyPresent bool
+	changes     []Change
 }
 
 // value breaks one value, and what is in it. within are the schemas around it.
@@ -29,8 +31,11 @@ func (w *walk) value(schema *Schema, path []any, within []*Schema) {
 	if len(path) > maxDepth || slices.Contains(within, schema) {
 		return
 	}
-	within = append(within[:len(within):len(within)], schema)
 	current, present := lookup(w.object, path...)
+	if w.onlyPresent && !present {
+		return
+	}
+	within = append(within[:len(within):len(within)], schema)
 	if present && len(path) > 0 {
 		w.changes = append(w.changes, Change{Path: path, Remove: true})
 	}

@@ -26,8 +26,13 @@ func TestBreakages(t *testing.T) {
 	}
 	object := decode([]byte(`{"apiVersion":"example.com/v1","kind":"Thing","spec":{"size":3}}`))
 	var all []string
-	for _, c := range s.breakages(s.kinds[kindOf(object)], object) {
+	for _, c := range s.breakages(s.kinds[kindOf(object)], object, false) {
 		all = append(all, c.String())
+	}
+	for _, c := range s.breakages(s.kinds[kindOf(object)], object, true) {
+		if pathString(c.Path) != "spec" && pathString(c.Path) != "spec.size" {
+			t.Errorf("%v changes what is not there", c)
+		}
 	}
 	for _, want := range []string{
 		"spec removed", "spec.size removed", "spec.size: -1", `spec.size: "1"`, "spec.size: null", `spec.mode: "Bogus"`, `spec.mode: "Slow"`,

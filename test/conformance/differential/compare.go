@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -135,15 +136,19 @@ func toAny(list []string) []any {
 	return all
 }
 
+// long is what makes names too long in the corpus.
+var long = regexp.MustCompile(`(aaaa|bbbb)[ab]{40,}`)
+
 // short prints a value, and of a long one what it starts with.
 func short(v any) string {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Sprint(v)
 	}
-	const most = 300
-	if len(data) > most {
-		return string(data[:most]) + "…"
+	const most = 400
+	text := long.ReplaceAllString(string(data), "$1…")
+	if len(text) > most {
+		return text[:most] + "…"
 	}
-	return string(data)
+	return text
 }

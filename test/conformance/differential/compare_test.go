@@ -48,13 +48,15 @@ func TestCompare(t *testing.T) {
 func TestNormaliseText(t *testing.T) {
 	n := normaliser{port: "41234", today: []string{"2026-02-03"}}
 	for in, want := range map[string]string{
-		"2026-02-03T04:05:06Z":              "now",
-		"2026-02-03T04:05:06.123456Z":       "now",
-		"2026-02-03T04:05:06Z and more":     "2026-02-03T04:05:06Z and more",
-		"2026-01-01T00:00:00Z":              "2026-01-01T00:00:00Z",
-		"/openapi/v3/api/v1?hash=0A1B":      "/openapi/v3/api/v1",
-		"https://192.0.2.1:41234/openid":    "https://192.0.2.1:the server's port/openid",
-		`pods "gen-x7k2p" already exists`:   `pods "gen-…" already exists`,
+		"2026-02-03T04:05:06Z":                        "now",
+		"2026-02-03T04:05:06.123456Z":                 "now",
+		"2026-02-03T04:05:06Z and more":               "2026-02-03T04:05:06Z and more",
+		"2026-01-01T00:00:00Z":                        "2026-01-01T00:00:00Z",
+		"/openapi/v3/api/v1?hash=0A1B":                "/openapi/v3/api/v1",
+		"https://192.0.2.1:41234/openid":              "https://192.0.2.1:the server's port/openid",
+		`pods "gen-x7k2p" already exists`:             `pods "gen-…" already exists`,
+		`Invalid value: {"Path":"/a"}: must be empty`: "Invalid value: {…}: must be empty",
+		"Forbidden: pod updates may not change fields other than `x`\n  core.PodSpec{…}": "Forbidden: pod updates may not change fields other than `x`",
 		"kube-api-access-abcde":             "kube-api-access-…",
 		"80:31234/TCP,53:30001/UDP,443/TCP": "80:a node port/TCP,53:a node port/UDP,443/TCP",
 	} {

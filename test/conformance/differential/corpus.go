@@ -91,6 +91,7 @@ func (c *corpus) setup() []Request {
 // creates send each example again, under another name and with each field broken, as dry runs.
 func (c *corpus) creates() []Request {
 	var all []Request
+	seen := map[kind]bool{}
 	for _, e := range c.examples {
 		if _, served := c.of(e); !served {
 			continue
@@ -103,7 +104,8 @@ func (c *corpus) creates() []Request {
 		add("", "", object)
 		add("strict", "&fieldValidation=Strict", Change{Path: []any{"noSuchField"}, Value: 1}.apply(object))
 		add("warn", "&fieldValidation=Warn", Change{Path: []any{"metadata", "noSuchField"}, Value: 1}.apply(object))
-		changes := c.schemas.breakages(schema, object)
+		changes := c.schemas.breakages(schema, object, seen[kindOf(object)])
+		seen[kindOf(object)] = true
 		for _, f := range c.fixtures {
 			if kindOf(f.object) == kindOf(object) {
 				changes = append(changes, subtrees(f.object)...)
@@ -123,11 +125,13 @@ func (c *corpus) creates() []Request {
 // share is how many changes of a field of an object there are for each one that is
 // tried: what all objects have is tried often anyway.
 func share(path []any) uint32 {
-	if path[0] == "metadata" {
+	switch i := slices.Index(path, any("template")); {
+	case path[0] == "metadata":
 		return 4
-	}
-	if i := slices.Index(path, any("template")); i >= 0 && len(path) > i+2 {
+	case i >= 0 && len(path) > i+2:
 		return 24
+	case slices.Contains(path, any("initContainers")) || slices.Contains(path, any("ephemeralContainers")):
+		return 4 // like containers
 	}
 	return 1
 }
@@ -164,18 +168,18 @@ func subtrees(fixture map[string]any) []Change {
 // updates change each stored example in each field, as dry runs by all the ways to change an object.
 func (c *corpus) updates() []Request {
 	var all []Request
+	seen := map[kind]bool{}
 	for _, e := range c.examples {
 		r, served := c.of(e)
 		if !served || e.Transient || !r.has("update") {
 			continue
 		}
 		schema := c.schemas.kinds[kindOf(e.Manifest)]
-		for i, change := range c.schemas.breakages(schema, e.Manifest) {
+		changes := c.schemas.breakages(schema, e.Manifest, seen[kindOf(e.Manifest)])
+		seen[kindOf(e.Manifest)] = true
+		for i, change := range changes {
 			what := change.String()
 			n := 2 * share(change.Path)
-			if r.name == "pods" && !inStatus(change.Path) {
-				n *= 2
-			}
 			switch {
 			case inStatus(change.Path) && !r.hasSubresource("status"):
 			case !c.keep(n, "update"+c.path(e)+what):
@@ -401,13 +405,15 @@ func (c *corpus) wrongs() []Request {
 		add("force", http.MethodPatch, item+dryRun+"&force=true", mergePatch, []byte("{}"))
 		add("", http.MethodDelete, item+dryRun, "", nil)
 		add("missing", http.MethodDelete, item+"x"+dryRun, "", nil)
+		// Options in the body hide those of the query.
 		for _, options := range []string{
-			`{"propagationPolicy":"Bogus"}`, `{"propagationPolicy":"Foreground"}`, `{"propagationPolicy":"Orphan"}`, `{"orphanDependents":true}`, `{"orphanDependents":true,"propagationPolicy":"Orphan"}`,
-			`{"gracePeriodSeconds":-1}`, `{"gracePeriodSeconds":0}`, `{"gracePeriodSeconds":5}`, `{"preconditions":{"uid":"x"}}`, `{"preconditions":{"resourceVersion":"1"}}`, `{"kind":"Bogus"}`,
-			`{"dryRun":["Some"]}`, `{"ignoreStoreReadErrorWithClusterBreakingPotential":true}`,
+			`"propagationPolicy":"Bogus"`, `"propagationPolicy":"Foreground"`, `"propagationPolicy":"Orphan"`, `"orphanDependents":true`, `"orphanDependents":true,"propagationPolicy":"Orphan"`,
+			`"gracePeriodSeconds":-1`, `"gracePeriodSeconds":0`, `"gracePeriodSeconds":5`, `"preconditions":{"uid":"x"}`, `"preconditions":{"resourceVersion":"1"}`, `"kind":"Bogus"`,
+			`"ignoreStoreReadErrorWithClusterBreakingPotential":true`,
 		} {
-			add(options, http.MethodDelete, item+dryRun, "", []byte(options))
+			add(options, http.MethodDelete, item, "", []byte(`{"dryRun":["All"],`+options+`}`))
 		}
+		add("dry run", http.MethodDelete, item, "", []byte(`{"dryRun":["Some"]}`))
 		add("", http.MethodDelete, list+dryRun, "", nil)
 		add("selected", http.MethodDelete, list+dryRun+"&labelSelector=app%3Da", "", nil)
 		add("none", http.MethodDelete, list+dryRun+"&fieldSelector=metadata.name%3Dnosuch", "", nil)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -72,6 +74,9 @@ func (s *server) send(ctx context.Context, r Request) (Answer, error) {
 		}
 	}
 	resp, err := s.client.Do(req)
+	if errors.Is(err, io.EOF) { // the handler panicked
+		return Answer{Body: "the connection was closed"}, nil
+	}
 	if err != nil {
 		return Answer{}, fmt.Errorf("%s: %v: %w", s.name, r, err)
 	}

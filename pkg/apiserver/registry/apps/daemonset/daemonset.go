@@ -27,6 +27,7 @@ func Storage(o generic.Options) (generic.Storage, error) {
 	return generic.Storage{
 		"daemonsets": s,
 		"daemonsets/status": s.Status(generic.Update[*appsv1.DaemonSet]{
+			Prepare:  func(_ context.Context, d, old *appsv1.DaemonSet) { setTemplateGeneration(d, templateGeneration(old)) },
 			Validate: generic.CheckUpdate(apps.ValidateDaemonSetStatusUpdate),
 		}),
 	}, nil
@@ -50,7 +51,7 @@ var resource = generic.Resource[*appsv1.DaemonSet]{
 	HasStatus:  true,
 	Generation: generic.SpecChanged[*appsv1.DaemonSet],
 	PrepareForCreate: func(_ context.Context, d *appsv1.DaemonSet) {
-		setTemplateGeneration(d, 1)
+		setTemplateGeneration(d, max(templateGeneration(d), 1))
 	},
 	PrepareForUpdate: func(_ context.Context, d, old *appsv1.DaemonSet) {
 		generation := templateGeneration(old)

@@ -10,12 +10,14 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/batch"
@@ -29,11 +31,33 @@ func Storage(o generic.Options) (generic.Storage, error) {
 		return nil, err
 	}
 	return generic.Storage{
-		"jobs": s,
+		"jobs": jobs{s},
 		"jobs/status": s.Status(generic.Update[*batchv1.Job]{
 			Validate: generic.CheckUpdate(batch.ValidateJobStatusUpdate),
 		}),
 	}, nil
+}
+
+// jobs warns who deletes one without saying what becomes of its pods.
+type jobs struct{ *generic.Store[*batchv1.Job] }
+
+// Delete implements rest.GracefulDeleter.
+func (j jobs) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	warnOfOrphans(ctx, options)
+	return j.Store.Delete(ctx, name, validate, options)
+}
+
+// DeleteCollection implements rest.CollectionDeleter.
+func (j jobs) DeleteCollection(ctx context.Context, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions, list *internalversion.ListOptions) (runtime.Object, error) {
+	warnOfOrphans(ctx, options)
+	return j.Store.DeleteCollection(ctx, validate, options, list)
+}
+
+func warnOfOrphans(ctx context.Context, options *metav1.DeleteOptions) {
+	if options != nil && options.PropagationPolicy == nil && options.OrphanDependents == nil {
+		warning.AddWarning(ctx, "", "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them "+
+			"or set propagationPolicy=Orphan to suppress this warning")
+	}
 }
 
 var (

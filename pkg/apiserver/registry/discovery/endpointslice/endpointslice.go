@@ -32,7 +32,7 @@ var resource = generic.Resource[*discoveryv1.EndpointSlice]{
 	NewList:      func() runtime.Object { return &discoveryv1.EndpointSliceList{} },
 
 	Generation: func(s, old *discoveryv1.EndpointSlice) bool {
-		return s.AddressType != old.AddressType ||
+		return s.AddressType != old.AddressType || !equality.Semantic.DeepEqual(s.Labels, old.Labels) ||
 			!equality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) || !equality.Semantic.DeepEqual(s.Ports, old.Ports)
 	},
 	PrepareForCreate: func(_ context.Context, s *discoveryv1.EndpointSlice) { dropTopology(s) },
