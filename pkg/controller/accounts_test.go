@@ -3,7 +3,6 @@ package controller_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"testing"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -49,8 +48,7 @@ func testAccountTokens(t *testing.T, shared *cluster) {
 func testTrustBundle(t *testing.T, shared *cluster) {
 	c := shared.in(t)
 	bundles := c.cs.CertificatesV1().ClusterTrustBundles()
-	ca, err := os.ReadFile(c.cfg.CAFile)
-	c.must(err)
+	ca := c.cfg.CAData
 	published := func(what string) *certificatesv1.ClusterTrustBundle {
 		t.Helper()
 		var found *certificatesv1.ClusterTrustBundle
@@ -65,7 +63,7 @@ func testTrustBundle(t *testing.T, shared *cluster) {
 		return found
 	}
 	b := published("a bundle")
-	_, err = bundles.Create(t.Context(), &certificatesv1.ClusterTrustBundle{
+	_, err := bundles.Create(t.Context(), &certificatesv1.ClusterTrustBundle{
 		ObjectMeta: metav1.ObjectMeta{Name: "kubernetes.io:kube-apiserver-serving:old"}, Spec: certificatesv1.ClusterTrustBundleSpec{SignerName: b.Spec.SignerName, TrustBundle: string(ca)},
 	}, metav1.CreateOptions{})
 	c.must(err)

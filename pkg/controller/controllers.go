@@ -9,6 +9,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 
+	"github.com/leme-k8s/leme/pkg/controller/attachdetach"
 	"github.com/leme-k8s/leme/pkg/controller/bootstrapsigner"
 	"github.com/leme-k8s/leme/pkg/controller/clusterroleaggregation"
 	"github.com/leme-k8s/leme/pkg/controller/cronjob"
@@ -17,10 +18,12 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
 	"github.com/leme-k8s/leme/pkg/controller/daemonset"
 	"github.com/leme-k8s/leme/pkg/controller/deployment"
+	"github.com/leme-k8s/leme/pkg/controller/devicetainteviction"
 	"github.com/leme-k8s/leme/pkg/controller/disruption"
 	"github.com/leme-k8s/leme/pkg/controller/endpoints"
 	"github.com/leme-k8s/leme/pkg/controller/endpointslice"
 	"github.com/leme-k8s/leme/pkg/controller/endpointslicemirroring"
+	"github.com/leme-k8s/leme/pkg/controller/ephemeralvolume"
 	"github.com/leme-k8s/leme/pkg/controller/garbagecollector"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/job"
@@ -31,9 +34,11 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/podautoscaler"
 	"github.com/leme-k8s/leme/pkg/controller/podgc"
 	"github.com/leme-k8s/leme/pkg/controller/policystatus"
+	"github.com/leme-k8s/leme/pkg/controller/pvbinder"
 	"github.com/leme-k8s/leme/pkg/controller/pvcprotection"
 	"github.com/leme-k8s/leme/pkg/controller/pvprotection"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
+	"github.com/leme-k8s/leme/pkg/controller/resourceclaim"
 	"github.com/leme-k8s/leme/pkg/controller/resourcequota"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
 	"github.com/leme-k8s/leme/pkg/controller/serviceaccount"
@@ -46,6 +51,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/ttl"
 	"github.com/leme-k8s/leme/pkg/controller/ttlafterfinished"
 	"github.com/leme-k8s/leme/pkg/controller/vacprotection"
+	"github.com/leme-k8s/leme/pkg/controller/volumeexpand"
 )
 
 // entries are all controllers. A controller's Name is what --controllers calls it,
@@ -201,6 +207,33 @@ var entries = []entry{
 		},
 	},
 	{
+		Name: "persistentvolume-binder-controller", Alias: "persistentvolume-binder", Identity: "persistent-volume-binder",
+		Indexes: []index.Index{index.PodsByClaim()},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return pvbinder.New(a.Client, a.Live, a.Events, d.options.EnableDynamicProvision), nil
+		},
+	},
+	{
+		Name: "persistentvolume-attach-detach-controller", Alias: "attachdetach", Identity: "attachdetach-controller",
+		Workers: func(Workers) int { return 5 },
+		Indexes: []index.Index{index.PodsByClaim(), index.PodsByNode()},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return attachdetach.New(a.Client, a.Events, !d.options.DisableForceDetach), nil
+		},
+	},
+	{
+		Name: "persistentvolume-expander-controller", Alias: "persistentvolume-expander", Identity: "expand-controller",
+		New: func(d *dependencies, a *access) (registrar, error) { return volumeexpand.New(a.Client, a.Events), nil },
+	},
+	{
+		Name: "ephemeral-volume-controller", Alias: "ephemeral-volume", Identity: "ephemeral-volume-controller",
+		Workers: func(w Workers) int { return w.EphemeralVolume },
+		Indexes: []index.Index{index.PodsByClaim()},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return ephemeralvolume.New(a.Client, a.Events), nil
+		},
+	},
+	{
 		Name: "persistentvolumeclaim-protection-controller", Alias: "pvc-protection", Identity: "pvc-protection-controller",
 		Indexes: []index.Index{index.PodsByClaim()},
 		New: func(d *dependencies, a *access) (registrar, error) {
@@ -276,6 +309,22 @@ var entries = []entry{
 		Indexes: []index.Index{index.PodsByNode()},
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return tainteviction.New(a.Client, a.Events), nil
+		},
+	},
+	{
+		Name: "device-taint-eviction-controller", Identity: "device-taint-eviction-controller",
+		Workers: func(w Workers) int { return w.DeviceTaintEviction },
+		Indexes: []index.Index{index.PodsByResourceClaim()},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return devicetainteviction.New(a.Client, a.Events), nil
+		},
+	},
+	{
+		Name: "resourceclaim-controller", Alias: "resource-claim-controller", Identity: "resource-claim-controller",
+		Workers: func(w Workers) int { return w.ResourceClaim },
+		Indexes: []index.Index{index.PodsByResourceClaim()},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return resourceclaim.New(a.Client, a.Live, a.Events), nil
 		},
 	},
 	{

@@ -71,6 +71,8 @@ type Options struct {
 	ResourceQuotaSync       time.Duration
 	NamespaceSyncPeriod     time.Duration
 	EnableHostpathProvision bool
+	EnableDynamicProvision  bool
+	DisableForceDetach      bool
 
 	Autoscaling podautoscaler.Config
 	Signing     csrsigning.Options
@@ -82,15 +84,18 @@ type Options struct {
 // withoutEffect are flags that mean nothing to the controllers there are, and why. They
 // are accepted, because installers set them, and it is logged that they were.
 var withoutEffect = map[string]string{
-	"node-monitor-period":         "nodes are looked at when their heartbeat is due, not at intervals",
-	"namespace-sync-period":       "namespaces are followed by watches, not at intervals",
-	"enable-hostpath-provisioner": "no volume is provisioned",
+	"node-monitor-period":                  "nodes are looked at when their heartbeat is due, not at intervals",
+	"namespace-sync-period":                "namespaces are followed by watches, not at intervals",
+	"pvclaimbinder-sync-period":            "volumes and claims are followed by watches, not at intervals",
+	"attach-detach-reconcile-sync-period":  "attachments are followed by watches, not at intervals",
+	"disable-attach-detach-reconcile-sync": "attachments are followed by watches, not at intervals",
+	"enable-hostpath-provisioner":          "volumes are made by the provisioners of storage classes alone",
 }
 
 // Workers says how many objects of each kind are reconciled at a time.
 type Workers struct {
-	Autoscaler, CronJob, DaemonSet, Deployment, Endpoints, EndpointSlice, EndpointSliceMirroring, GarbageCollector, Job, Namespace,
-	ReplicaSet, ReplicationController, ResourceQuota, StatefulSet, ServiceAccountToken, TTLAfterFinished int
+	Autoscaler, CronJob, DaemonSet, Deployment, DeviceTaintEviction, Endpoints, EndpointSlice, EndpointSliceMirroring, EphemeralVolume, GarbageCollector, Job, Namespace,
+	ReplicaSet, ReplicationController, ResourceClaim, ResourceQuota, StatefulSet, ServiceAccountToken, TTLAfterFinished int
 }
 
 // NewOptions returns the defaults.
@@ -120,6 +125,7 @@ func NewOptions() *Options {
 		UnhealthyZoneThreshold:    0.55,
 
 		EnableGarbageCollector: true,
+		EnableDynamicProvision: true,
 		TerminatedPodThreshold: 12500,
 		MaxEndpointsPerSlice:   100,
 		MirroringMaxEndpoints:  1000,
@@ -129,8 +135,8 @@ func NewOptions() *Options {
 		Autoscaling: podautoscaler.DefaultConfig(),
 		Signing:     csrsigning.DefaultOptions(),
 		Workers: Workers{
-			Autoscaler: 5, CronJob: 5, DaemonSet: 2, Deployment: 5, Endpoints: 5, EndpointSlice: 5, EndpointSliceMirroring: 5, GarbageCollector: 20, Job: 5, Namespace: 10,
-			ReplicaSet: 5, ReplicationController: 5, ResourceQuota: 5, StatefulSet: 5, ServiceAccountToken: 5, TTLAfterFinished: 5,
+			Autoscaler: 5, CronJob: 5, DaemonSet: 2, Deployment: 5, DeviceTaintEviction: 8, Endpoints: 5, EndpointSlice: 5, EndpointSliceMirroring: 5, EphemeralVolume: 5, GarbageCollector: 20, Job: 5, Namespace: 10,
+			ReplicaSet: 5, ReplicationController: 5, ResourceClaim: 50, ResourceQuota: 5, StatefulSet: 5, ServiceAccountToken: 5, TTLAfterFinished: 5,
 		},
 	}
 }
@@ -185,9 +191,17 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.MirroringBatch, "mirroring-endpointslice-updates-batch-period", o.MirroringBatch, "Time in which changes of copied EndpointSlices are gathered into one correction")
 	fs.DurationVar(&o.ResourceQuotaSync, "resource-quota-sync-period", o.ResourceQuotaSync, "Interval at which what is used of ResourceQuotas is checked though nothing seems to have changed")
 	fs.DurationVar(&o.NamespaceSyncPeriod, "namespace-sync-period", o.NamespaceSyncPeriod, accepted("namespace-sync-period"))
+	fs.BoolVar(&o.EnableDynamicProvision, "enable-dynamic-provisioning", o.EnableDynamicProvision, "Ask the provisioners of storage classes for volumes")
+	fs.BoolVar(&o.DisableForceDetach, "disable-force-detach-on-timeout", o.DisableForceDetach, "Take no volume by force from a node that is not ready and has not unmounted it for six minutes")
+	fs.Duration("pvclaimbinder-sync-period", 15*time.Second, accepted("pvclaimbinder-sync-period"))
+	fs.Duration("attach-detach-reconcile-sync-period", time.Minute, accepted("attach-detach-reconcile-sync-period"))
+	fs.Bool("disable-attach-detach-reconcile-sync", false, accepted("disable-attach-detach-reconcile-sync"))
 	fs.BoolVar(&o.EnableHostpathProvision, "enable-hostpath-provisioner", o.EnableHostpathProvision, accepted("enable-hostpath-provisioner"))
 
 	for name, n := range map[string]*int{
+		"concurrent-ephemeralvolume-syncs":            &o.Workers.EphemeralVolume,
+		"concurrent-device-taint-eviction-syncs":      &o.Workers.DeviceTaintEviction,
+		"concurrent-resourceclaim-syncs":              &o.Workers.ResourceClaim,
 		"concurrent-horizontal-pod-autoscaler-syncs":  &o.Workers.Autoscaler,
 		"concurrent-resource-quota-syncs":             &o.Workers.ResourceQuota,
 		"mirroring-concurrent-service-endpoint-syncs": &o.Workers.EndpointSliceMirroring,

@@ -73,6 +73,10 @@ func TestControllers(t *testing.T) {
 		"AccountTokens":    testAccountTokens,
 		"TrustBundle":      testTrustBundle,
 		"ServiceCIDR":      testServiceCIDR,
+		"Binding":          testBinding,
+		"Provisioning":     testProvisioning,
+		"Attachment":       testAttachment,
+		"Devices":          testDevices,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}

@@ -9,8 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/component-helpers/storage/ephemeral"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/leme-k8s/leme/pkg/api/core/podrefs"
 )
 
 // An Index is kept for the objects of one kind.
@@ -27,6 +28,7 @@ const (
 	controllerField = "controllerUID"
 	nodeField       = "spec.nodeName"
 	claimField      = "claims"
+	deviceField     = "resourceClaims"
 )
 
 // ByController finds the objects of o's kind by the object that controls them.
@@ -48,27 +50,33 @@ func PodsByNode() Index {
 
 // PodsByClaim finds pods by the claims that they use.
 func PodsByClaim() Index {
-	return Index{&corev1.Pod{}, claimField, func(o client.Object) []string { return ClaimsOf(o.(*corev1.Pod)) }}
-}
-
-// ClaimsOf returns the names of the claims that a pod uses, those that are made for it included.
-func ClaimsOf(pod *corev1.Pod) []string {
-	var names []string
-	for i := range pod.Spec.Volumes {
-		switch v := &pod.Spec.Volumes[i]; {
-		case v.PersistentVolumeClaim != nil:
-			names = append(names, v.PersistentVolumeClaim.ClaimName)
-		case v.Ephemeral != nil:
-			names = append(names, ephemeral.VolumeClaimName(pod, v))
-		}
-	}
-	return names
+	return Index{&corev1.Pod{}, claimField, func(o client.Object) []string { return podrefs.VolumeClaims(o.(*corev1.Pod)) }}
 }
 
 // WithClaim lists the pods that use a claim.
-func WithClaim(ctx context.Context, r client.Reader, namespace, claim string) (*corev1.PodList, error) {
+func WithClaim(ctx context.Context, r client.Reader, namespace, claim string, opts ...client.ListOption) (*corev1.PodList, error) {
 	list := &corev1.PodList{}
-	return list, r.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{claimField: claim})
+	return list, r.List(ctx, list, append(opts, client.InNamespace(namespace), client.MatchingFields{claimField: claim})...)
+}
+
+// PodsByResourceClaim finds pods by the ResourceClaims that have been found or made for them, and
+// by "" those that ask for any.
+func PodsByResourceClaim() Index {
+	return Index{&corev1.Pod{}, deviceField, func(o client.Object) []string {
+		pod := o.(*corev1.Pod)
+		names := podrefs.ResourceClaims(pod)
+		if len(pod.Spec.ResourceClaims) > 0 || len(names) > 0 {
+			names = append(names, "")
+		}
+		return names
+	}}
+}
+
+// WithResourceClaim lists the pods of a namespace, or of all, that use a ResourceClaim. An empty name
+// lists those that ask for any.
+func WithResourceClaim(ctx context.Context, r client.Reader, namespace, claim string, opts ...client.ListOption) (*corev1.PodList, error) {
+	list := &corev1.PodList{}
+	return list, r.List(ctx, list, append(opts, client.InNamespace(namespace), client.MatchingFields{deviceField: claim})...)
 }
 
 // Controlled lists the objects in namespace that the owner with uid controls. An
