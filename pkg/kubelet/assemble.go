@@ -26,6 +26,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/certificates"
 	"github.com/leme-k8s/leme/pkg/kubelet/csi"
+	"github.com/leme-k8s/leme/pkg/kubelet/dra"
 	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
 	"github.com/leme-k8s/leme/pkg/kubelet/images"
 	"github.com/leme-k8s/leme/pkg/kubelet/logs"
@@ -105,6 +106,10 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		VolumesInUse: func() []v1.UniqueVolumeName { return drivers.InUse() },
 	})
 	drivers = csi.New(csi.Config{RootDir: k.options.RootDir, NodeName: k.nodeName, Client: c.main, Node: nodes.Node})
+	claimed, err := dra.New(dra.Config{Client: c.main, NodeName: k.nodeName, StateFile: filepath.Join(k.options.RootDir, dra.StateFile)})
+	if err != nil {
+		return nil, err
+	}
 	run := runtime.New(k.runtimeConfig(machine, cgroups), runtime.Dependencies{
 		CRI: c.runtime, Images: c.images, Objects: store, Services: services.of, Recorder: recorder,
 		HostIPs: nodes.HostIPs, Allocatable: machine.Allocatable, RecursiveReadOnly: nodes.RecursiveReadOnly,
@@ -122,7 +127,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 			Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
 			QPS: float32(*k.config.RegistryPullQPS), Burst: int(k.config.RegistryBurst),
 		}),
-		Node: nodes.Node, Handler: claims.handler, Recorder: recorder, Pressure: pressure.Admit, Ready: services.synced,
+		Node: nodes.Node, Handler: claims.handler, Devices: []pods.Devices{claimed}, Recorder: recorder, Pressure: pressure.Admit, Ready: services.synced,
 	}
 	policy, err := logs.ParsePolicy(k.config.ContainerLogMaxSize, *k.config.ContainerLogMaxFiles, *k.config.ContainerLogMaxWorkers, k.config.ContainerLogMonitorInterval.Duration)
 	if err != nil {
@@ -136,9 +141,9 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	rooms := append(serving, manager.Run, nodes.Run, quiet(services.run), quiet(pressure.Run), quiet(collector.Run), quiet(rotator.Run))
 	if c.main != nil {
 		registry := &plugins.Watcher{
-			Dir: filepath.Join(k.options.RootDir, "plugins_registry"), Handlers: map[string]plugins.Handler{registerapi.CSIPlugin: drivers},
+			Dir: filepath.Join(k.options.RootDir, "plugins_registry"), Handlers: map[string]plugins.Handler{registerapi.CSIPlugin: drivers, registerapi.DRAPlugin: claimed},
 		}
-		rooms = append(rooms, quiet(drivers.Run), quiet(registry.Run))
+		rooms = append(rooms, quiet(drivers.Run), quiet(claimed.Run), quiet(registry.Run))
 	}
 	if c.certificate != nil {
 		rooms = append(rooms, quiet(c.certificate.Run))

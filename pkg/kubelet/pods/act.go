@@ -96,6 +96,11 @@ func (w *worker) prepare(ctx context.Context, pod *v1.Pod, attempt uint32) (*run
 		}
 		w.cgroup = &parent
 	}
+	for _, d := range w.m.Devices {
+		if err := d.Prepare(ctx, pod); err != nil {
+			return failed("FailedPrepareDynamicResources", "Failed to prepare dynamic resources: %v", err)
+		}
+	}
 	if w.mounted == nil {
 		if err := w.mount(ctx, pod); err != nil {
 			return failed("FailedMount", "%v", err)
@@ -190,6 +195,13 @@ func (w *worker) startOne(ctx context.Context, pod *v1.Pod, state *runtime.State
 			return w.m.Volumes.SubPath(ctx, pod, c, index, v, subPath)
 		},
 		ImageVolume: func(ctx context.Context, name string) (string, error) { return w.imageVolume(ctx, pod, config, name) },
+	}
+	for _, d := range w.m.Devices {
+		given, err := d.Of(pod, c)
+		if err != nil {
+			return runtime.NewError(runtime.ReasonContainerConfig, err)
+		}
+		req.Devices.Add(given)
 	}
 	for i := range pod.Spec.EphemeralContainers {
 		if e := &pod.Spec.EphemeralContainers[i]; e.Name == c.Name && e.TargetContainerName != "" {

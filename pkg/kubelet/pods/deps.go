@@ -57,6 +57,16 @@ type Cgroups interface {
 	UIDs() ([]types.UID, error)
 }
 
+// Devices gives containers what there is on the machine besides CPU and memory.
+type Devices interface {
+	// Prepare makes ready what the pod's containers will be given. It is idempotent, and does not retry.
+	Prepare(ctx context.Context, pod *v1.Pod) error
+	// Of returns what a container of a prepared pod is given.
+	Of(pod *v1.Pod, container *v1.Container) (runtime.Devices, error)
+	// Release takes back what the pod's containers had. Idempotent.
+	Release(ctx context.Context, uid types.UID) error
+}
+
 // Images makes images present on the node. The events Pulling, Pulled, Failed and
 // BackOff are its own to send.
 type Images interface {

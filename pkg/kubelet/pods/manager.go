@@ -47,6 +47,7 @@ type Dependencies struct {
 	// Allocated is what the node has promised to its pods, Actuated what was applied of it.
 	Allocated, Actuated *allocation.Store
 	Images              Images
+	Devices             []Devices
 	// Node returns the node as pods are admitted to it.
 	Node func(ctx context.Context) (*v1.Node, error)
 	// Handler names the runtime handler of a pod's RuntimeClass.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
+	criapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	critest "k8s.io/cri-api/pkg/apis/testing"
 
@@ -102,7 +103,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 // fakeManager is a manager whose rooms are fakes, or work in dir. What it tells of events is in the recorder.
-func fakeManager(t *testing.T, dir string, cri *critest.FakeRuntimeService, images *critest.FakeImageService, client kubernetes.Interface) (*Manager, *record.FakeRecorder) {
+func fakeManager(t *testing.T, dir string, cri criapi.RuntimeService, images *critest.FakeImageService, client kubernetes.Interface) (*Manager, *record.FakeRecorder) {
 	recorder := record.NewFakeRecorder(1000)
 	m := NewManager(Config{NodeName: "node", Limits: BackoffLimits{10 * time.Second, 300 * time.Second}, RuntimeName: "fake"})
 	run := runtime.New(runtime.Config{RootDir: filepath.Join(dir, "root"), LogDir: filepath.Join(dir, "logs"), LogLinkDir: filepath.Join(dir, "links"), MaxPods: 10, Parallel: 2}, runtime.Dependencies{

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -352,7 +353,13 @@ func (w *worker) collect(ctx context.Context, state *runtime.State) {
 // cleanUp gives back what a pod that has ended held on the node. Its containers stay, for their logs.
 func (w *worker) cleanUp(ctx context.Context, pod *v1.Pod) time.Time {
 	w.m.Probes.Forget(w.uid)
-	err := w.m.Volumes.Unmount(ctx, w.uid)
+	var err error
+	for _, d := range w.m.Devices {
+		err = errors.Join(err, d.Release(ctx, w.uid))
+	}
+	if err == nil {
+		err = w.m.Volumes.Unmount(ctx, w.uid)
+	}
 	if err == nil {
 		err = w.m.Cgroups.Remove(ctx, w.uid)
 	}

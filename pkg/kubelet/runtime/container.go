@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,8 +31,34 @@ type ContainerRequest struct {
 	Volumes map[string]Volume
 	// SubPath makes a path below a volume safe to mount.
 	SubPath func(ctx context.Context, index int, volume Volume, subPath string) (string, error)
+	// Devices are what of the machine the container is given.
+	Devices Devices
 	// ImageVolume makes the image of a volume present and returns CRI's reference to it.
 	ImageVolume func(ctx context.Context, volume string) (string, error)
+}
+
+// Devices are what of the machine a container is given besides CPU and memory, in each of the ways in which that can be done.
+type Devices struct {
+	// CDI are names of devices of the Container Device Interface.
+	CDI         []string
+	Nodes       []*runtimeapi.Device
+	Mounts      []*runtimeapi.Mount
+	Envs        map[string]string
+	Annotations map[string]string
+}
+
+// Add adds others.
+func (d *Devices) Add(o Devices) {
+	d.CDI, d.Nodes, d.Mounts = append(d.CDI, o.CDI...), append(d.Nodes, o.Nodes...), append(d.Mounts, o.Mounts...)
+	for _, pair := range []struct {
+		into *map[string]string
+		from map[string]string
+	}{{&d.Envs, o.Envs}, {&d.Annotations, o.Annotations}} {
+		if *pair.into == nil {
+			*pair.into = map[string]string{}
+		}
+		maps.Copy(*pair.into, pair.from)
+	}
 }
 
 // containerConfig generates the configuration of a container; it writes the pod's hosts
@@ -80,6 +108,16 @@ func (r *Runtime) containerConfig(ctx context.Context, req ContainerRequest) (*r
 	if err != nil {
 		return nil, err
 	}
+	for _, name := range slices.Sorted(maps.Keys(req.Devices.Envs)) {
+		if _, own := values[name]; !own {
+			envs = append(envs, &runtimeapi.KeyValue{Key: name, Value: []byte(req.Devices.Envs[name])})
+		}
+	}
+	maps.Copy(annotations, req.Devices.Annotations)
+	var cdi []*runtimeapi.CDIDevice
+	for _, name := range req.Devices.CDI {
+		cdi = append(cdi, &runtimeapi.CDIDevice{Name: name})
+	}
 	config := &runtimeapi.ContainerConfig{
 		Metadata:    &runtimeapi.ContainerMetadata{Name: c.Name, Attempt: uint32(req.RestartCount)},
 		Image:       &runtimeapi.ImageSpec{Image: req.Image, UserSpecifiedImage: c.Image},
@@ -87,8 +125,9 @@ func (r *Runtime) containerConfig(ctx context.Context, req ContainerRequest) (*r
 		Args:        expandAll(c.Args, lookup),
 		WorkingDir:  c.WorkingDir,
 		Envs:        envs,
-		Mounts:      mounts,
-		Devices:     devices,
+		Mounts:      append(mounts, req.Devices.Mounts...),
+		Devices:     append(devices, req.Devices.Nodes...),
+		CDIDevices:  cdi,
 		Labels:      containerLabels(pod, c),
 		Annotations: annotations,
 		LogPath:     containerLogPath(c.Name, req.RestartCount),
