@@ -12,6 +12,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
+	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/podstatus"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
@@ -25,6 +26,7 @@ type attempt struct {
 	queued  *queue.Pod
 	pod     *v1.Pod
 	started time.Time
+	why     explain.Attempt
 }
 
 // scheduleOne takes the next pod and finds it a node. Binding it goes on by itself,
@@ -46,11 +48,17 @@ func (s *Scheduler) scheduleOne(ctx context.Context) bool {
 	s.cache.UpdateSnapshot(s.snapshot)
 	c := &cycle{fw: fw, snapshot: s.snapshot, percentage: s.percentage(pod.Spec.SchedulerName), start: s.nextStart}
 	p, err := c.run(ctx, a.state, pod, seedOf(pod, queued.Attempts))
+	a.why = explain.Attempt{
+		Number: queued.Attempts, Time: a.started, Took: s.now().Sub(a.started),
+		Nodes: s.snapshot.Len(), Evaluated: p.evaluated, Feasible: p.feasible,
+	}
 	if err != nil {
 		a.noNode(ctx, err)
 		return true
 	}
 	s.nextStart = p.next
+	a.why.Node, a.why.Scores, a.why.Refusals = p.node, explain.Scores(p.scores), explain.Refusals(p.diagnosis, 0, false)
+	s.why.Add(pod, a.why)
 	if placed := a.place(ctx, p.node); placed != nil {
 		s.binding.Go(func() { a.bind(ctx, placed) })
 	}
@@ -71,12 +79,18 @@ func (a *attempt) noNode(ctx context.Context, err error) {
 		return
 	}
 	var nominated *fwk.NominatingInfo
+	a.why.Refusals = explain.Refusals(fit.Diagnosis, fit.NumAllNodes-len(fit.Diagnosis.ByNode), true)
 	if a.fw.HasPostFilter() {
 		result, s := a.fw.RunPostFilter(ctx, a.state, a.pod, fit.Diagnosis)
 		if s.Code() == fwk.Error {
 			klog.FromContext(ctx).Error(s.AsError(), "Looking for pods to preempt")
 		}
 		fit.Diagnosis.PostFilterMsg = s.Message()
+		a.why.Preemption = &explain.Preemption{}
+		if considered, err := a.state.Read(explain.PreemptionKey); err == nil {
+			*a.why.Preemption = *considered.(*explain.Preemption)
+		}
+		a.why.Preemption.Message = s.Message()
 		if result != nil {
 			nominated = result.NominatingInfo
 		}
@@ -190,6 +204,8 @@ func (a *attempt) failed(ctx context.Context, s *fwk.Status, nominated *fwk.Nomi
 	a.queue.Return(ctx, a.queued)
 
 	msg := s.Message()
+	a.why.Node, a.why.Message = "", msg
+	a.Scheduler.why.Add(a.pod, a.why)
 	a.binding.Go(func() {
 		a.fw.EventRecorder().Eventf(current, nil, v1.EventTypeWarning, "FailedScheduling", "Scheduling", "%s", truncate(msg))
 		err := a.tell(ctx, current, v1.PodCondition{

@@ -31,6 +31,8 @@ type placement struct {
 	node      string
 	evaluated int // nodes looked at
 	feasible  int // nodes that fit
+	diagnosis *framework.Diagnosis
+	scores    []fwk.NodePluginScores
 	next      int // where the next cycle begins
 }
 
@@ -52,7 +54,7 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 	if feasible, err = c.askExtenders(ctx, pod, feasible, diagnosis); err != nil {
 		return p, err
 	}
-	p.feasible = len(feasible)
+	p.feasible, p.diagnosis = len(feasible), diagnosis
 	switch {
 	case len(feasible) == 0:
 		return p, &framework.FitError{Pod: pod, NumAllNodes: c.snapshot.Len(), Diagnosis: diagnosis}
@@ -70,7 +72,7 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 	if err := c.addExtenderScores(ctx, pod, feasible, scores); err != nil {
 		return p, err
 	}
-	p.node = best(scores, seed)
+	p.node, p.scores = best(scores, seed), scores
 	return p, nil
 }
 

@@ -26,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/server/healthz"
+	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
@@ -41,6 +42,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
+	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/extender"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
@@ -73,6 +75,7 @@ type Scheduler struct {
 	pods      corelisters.PodLister
 	now       func() time.Time
 	metrics   *recorder
+	why       *explain.Book
 
 	profiles map[string]*framework.Framework
 	cache    *cache.Cache
@@ -102,6 +105,7 @@ func New(ctx context.Context, c Config) (*Scheduler, error) {
 		informers: newInformers(client),
 		now:       c.Now,
 		metrics:   sharedRecorder(),
+		why:       explain.NewBook(),
 		profiles:  map[string]*framework.Framework{},
 		cache:     cache.New(),
 		snapshot:  cache.NewSnapshot(),
@@ -134,7 +138,9 @@ func New(ctx context.Context, c Config) (*Scheduler, error) {
 		if c.Serving.Profiling && *c.Component.EnableContentionProfiling {
 			runtime.SetBlockProfileRate(1)
 		}
-		if s.server, err = c.Serving.New(checks, nil); err != nil {
+		if s.server, err = c.Serving.New(checks, func(m *mux.PathRecorderMux) {
+			m.HandlePrefix(explain.Path, s.why.Handler(s.queue.Describe))
+		}); err != nil {
 			return nil, err
 		}
 	}

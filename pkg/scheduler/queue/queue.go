@@ -15,11 +15,14 @@ package queue
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/utils/clock"
@@ -301,6 +304,29 @@ func (q *Queue) Event(ctx context.Context, e fwk.ClusterEvent, oldObj, newObj an
 			q.requeue(ctx, p, how)
 		}
 	}
+}
+
+// Describe says, for people, where a pod is; nothing if it is not here.
+func (q *Queue) Describe(namespace, name string) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	is := func(p *Pod) bool { return p.Pod.Namespace == namespace && p.Pod.Name == name }
+	if slices.ContainsFunc(q.active.pods, is) {
+		return "about to be tried"
+	}
+	if i := slices.IndexFunc(q.backingOff.pods, is); i >= 0 {
+		return "tried again at " + q.backingOff.pods[i].BackoffExpiration.Format(time.RFC3339) + " at the latest"
+	}
+	for _, p := range q.unschedulable {
+		switch {
+		case !is(p):
+		case p.GatingPlugin != "":
+			return "held back by " + p.GatingPlugin
+		default:
+			return "waits until something happens that " + strings.Join(sets.List(p.rejectors()), " or ") + " could let it pass for"
+		}
+	}
+	return ""
 }
 
 // Counts returns the number of pods in each place, for metrics.

@@ -25,6 +25,7 @@ import (
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
@@ -125,10 +126,28 @@ func (p *Plugin) preempt(ctx context.Context, state fwk.CycleState, pod *v1.Pod,
 		return nil, fwk.NewStatus(fwk.Unschedulable, "no candidate node for preemption")
 	}
 	chosen := leastHarm(candidates, time.Now())
+	state.Write(explain.PreemptionKey, considered(candidates, chosen.node))
 	klog.FromContext(ctx).V(2).Info("Preempting", "node", chosen.node, "victims", len(chosen.victims))
 	p.evictions.start(pod, chosen)
 	return nominate(chosen.node), fwk.NewStatus(fwk.Success,
 		fmt.Sprintf("found a potential placement for pod on node %v, preempting %d victims", chosen.node, len(chosen.victims)))
+}
+
+// considered tells people what there was to choose from.
+func considered(candidates []candidate, chosen string) *explain.Preemption {
+	const most = 10
+	p := &explain.Preemption{Chosen: chosen}
+	for _, c := range candidates {
+		if len(p.Candidates) >= most && c.node != chosen {
+			continue
+		}
+		told := explain.Candidate{Node: c.node, Violations: c.violations}
+		for _, v := range c.victims {
+			told.Victims = append(told.Victims, v.Namespace+"/"+v.Name)
+		}
+		p.Candidates = append(p.Candidates, told)
+	}
+	return p
 }
 
 func nominate(node string) *fwk.PostFilterResult {

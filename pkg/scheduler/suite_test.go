@@ -1,0 +1,126 @@
+package scheduler_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/testcluster"
+)
+
+// makeReady creates a node with two CPUs that pods can run on.
+func makeReady(t *testing.T, client kubernetes.Interface, name string) {
+	t.Helper()
+	node, err := client.CoreV1().Nodes().Create(t.Context(), &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1.LabelHostname: name}}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node.Status.Conditions = []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
+	node.Status.Allocatable = v1.ResourceList{v1.ResourceCPU: resource.MustParse("2"), v1.ResourceMemory: resource.MustParse("4Gi"), v1.ResourcePods: resource.MustParse("10")}
+	node.Status.Capacity = node.Status.Allocatable
+	if _, err := client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newPod(name, class, cpu string, labels map[string]string) *v1.Pod {
+	return &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: labels},
+		Spec: v1.PodSpec{
+			PriorityClassName:             class,
+			TerminationGracePeriodSeconds: ptr.To[int64](30),
+			Containers: []v1.Container{{Name: "c", Image: "registry.example.com/c", Resources: v1.ResourceRequirements{
+				Requests: v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu)},
+			}}},
+		},
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() (bool, string)) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		done, state := ok()
+		if done {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s: %s", what, state)
+		}
+	}
+}
+
+// A pod of high priority takes the place of one of low priority, which is told why; a
+// pod that must not preempt stays pending.
+func TestPreemptionOnACluster(t *testing.T) {
+	c := testcluster.Start(t, testcluster.WithControllerManager(), testcluster.WithScheduler())
+	client, ctx := c.Client(t), t.Context()
+	for name, p := range map[string]int32{"high": 1000, "low": 1} {
+		if _, err := client.SchedulingV1().PriorityClasses().Create(ctx, &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Value: p}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	polite := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: "polite"}, Value: 500, PreemptionPolicy: ptr.To(v1.PreemptNever)}
+	if _, err := client.SchedulingV1().PriorityClasses().Create(ctx, polite, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	makeReady(t, client, "n")
+	pods := client.CoreV1().Pods("default")
+	create := func(p *v1.Pod) {
+		t.Helper()
+		eventually(t, "the service account", func() (bool, string) {
+			_, err := pods.Create(ctx, p, metav1.CreateOptions{})
+			return err == nil, fmt.Sprint(err)
+		})
+	}
+	get := func(name string) *v1.Pod {
+		p, err := pods.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return &v1.Pod{}
+		}
+		return p
+	}
+
+	create(newPod("victim", "low", "1500m", nil))
+	eventually(t, "the first pod to be placed", func() (bool, string) { return get("victim").Spec.NodeName == "n", fmt.Sprint(get("victim").Status) })
+	create(newPod("polite", "polite", "1500m", nil))
+	eventually(t, "a pod that must not preempt to be told so", func() (bool, string) {
+		for _, cond := range get("polite").Status.Conditions {
+			if cond.Type == v1.PodScheduled {
+				want := "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
+				return cond.Message == want, cond.Message
+			}
+		}
+		return false, ""
+	})
+	if get("victim").DeletionTimestamp != nil {
+		t.Fatal("a pod that must not preempt did")
+	}
+
+	create(newPod("high", "high", "1500m", nil))
+	eventually(t, "the victim to go", func() (bool, string) { p := get("victim"); return p.DeletionTimestamp != nil, fmt.Sprint(p.Status) })
+	told := false
+	for _, cond := range get("victim").Status.Conditions {
+		told = told || cond.Type == v1.DisruptionTarget && cond.Status == v1.ConditionTrue && cond.Reason == v1.PodReasonPreemptionByScheduler
+	}
+	if !told {
+		t.Errorf("the victim was not told why it goes: %v", get("victim").Status.Conditions)
+	}
+	eventually(t, "the node to be promised", func() (bool, string) {
+		return get("high").Status.NominatedNodeName == "n", fmt.Sprint(get("high").Status)
+	})
+	if err := pods.Delete(ctx, "victim", metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}); err != nil { // as its kubelet does
+		t.Fatal(err)
+	}
+	eventually(t, "the pod to take its place", func() (bool, string) { return get("high").Spec.NodeName == "n", fmt.Sprint(get("high").Status) })
+	eventually(t, "the event", func() (bool, string) {
+		list, err := client.CoreV1().Events("default").List(ctx, metav1.ListOptions{FieldSelector: "reason=Preempted"})
+		return err == nil && len(list.Items) == 1 && list.Items[0].Message == fmt.Sprintf("Preempted by pod %s on node n", get("high").UID), fmt.Sprint(list, err)
+	})
+}
