@@ -32,7 +32,7 @@ func ValidateValidatingAdmissionPolicy(p *admissionregistrationv1.ValidatingAdmi
 
 // ValidateValidatingAdmissionPolicyUpdate says what is wrong with an update of a ValidatingAdmissionPolicy.
 func ValidateValidatingAdmissionPolicyUpdate(p, old *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
-	return validateValidating(p, old)
+	return append(validateMeta(&p.ObjectMeta), validateValidating(p, old)...)
 }
 
 func validateValidating(p, old *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
@@ -131,7 +131,7 @@ func ValidateMutatingAdmissionPolicy(p *admissionregistrationv1.MutatingAdmissio
 
 // ValidateMutatingAdmissionPolicyUpdate says what is wrong with an update of a MutatingAdmissionPolicy.
 func ValidateMutatingAdmissionPolicyUpdate(p, old *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
-	return validateMutating(p, old)
+	return append(validateMeta(&p.ObjectMeta), validateMutating(p, old)...)
 }
 
 func validateMutating(p, old *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
@@ -226,7 +226,7 @@ func ValidateValidatingAdmissionPolicyBinding(b *admissionregistrationv1.Validat
 
 // ValidateValidatingAdmissionPolicyBindingUpdate says what is wrong with an update of a ValidatingAdmissionPolicyBinding.
 func ValidateValidatingAdmissionPolicyBindingUpdate(b, _ *admissionregistrationv1.ValidatingAdmissionPolicyBinding) field.ErrorList {
-	return validateValidatingBinding(b)
+	return append(validateMeta(&b.ObjectMeta), validateValidatingBinding(b)...)
 }
 
 func validateValidatingBinding(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) field.ErrorList {
@@ -256,7 +256,7 @@ func ValidateMutatingAdmissionPolicyBinding(b *admissionregistrationv1.MutatingA
 
 // ValidateMutatingAdmissionPolicyBindingUpdate says what is wrong with an update of a MutatingAdmissionPolicyBinding.
 func ValidateMutatingAdmissionPolicyBindingUpdate(b, _ *admissionregistrationv1.MutatingAdmissionPolicyBinding) field.ErrorList {
-	return validateMutatingBinding(b)
+	return append(validateMeta(&b.ObjectMeta), validateMutatingBinding(b)...)
 }
 
 func validateMutatingBinding(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) field.ErrorList {

@@ -45,7 +45,7 @@ func ValidateValidatingWebhookConfiguration(c *admissionregistrationv1.Validatin
 
 // ValidateValidatingWebhookConfigurationUpdate says what is wrong with an update of a ValidatingWebhookConfiguration.
 func ValidateValidatingWebhookConfigurationUpdate(c, old *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
-	return validateHooks(validatingHooks(c), validatingHooks(old))
+	return append(validateMeta(&c.ObjectMeta), validateHooks(validatingHooks(c), validatingHooks(old))...)
 }
 
 // ValidateMutatingWebhookConfiguration says what is wrong with a new MutatingWebhookConfiguration.
@@ -56,7 +56,8 @@ func ValidateMutatingWebhookConfiguration(c *admissionregistrationv1.MutatingWeb
 
 // ValidateMutatingWebhookConfigurationUpdate says what is wrong with an update of a MutatingWebhookConfiguration.
 func ValidateMutatingWebhookConfigurationUpdate(c, old *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
-	return append(validateHooks(mutatingHooks(c), mutatingHooks(old)), validateReinvocation(c)...)
+	errs := append(validateMeta(&c.ObjectMeta), validateHooks(mutatingHooks(c), mutatingHooks(old))...)
+	return append(errs, validateReinvocation(c)...)
 }
 
 func validateReinvocation(c *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {

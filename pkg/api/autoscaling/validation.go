@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
@@ -165,6 +166,9 @@ func validateMetric(m *autoscalingv2.MetricSpec, p *field.Path) field.ErrorList 
 	if r := m.ContainerResource; r != nil {
 		at := p.Child("containerResource")
 		errs = append(errs, validateResource(string(r.Name), &r.Target, at)...)
+		if r.Name != "" {
+			errs = append(errs, core.ValidateContainerResourceName(r.Name, at.Child("name"))...)
+		}
 		if r.Container == "" {
 			errs = append(errs, field.Required(at.Child("container"), "must specify a container"))
 		} else {

@@ -4,6 +4,8 @@
 package batch
 
 import (
+	"fmt"
+
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -22,7 +24,13 @@ func AddDefaults(s *runtime.Scheme) error {
 // AddFieldLabels registers the field selectors that kinds of the group take
 // besides those that every kind takes.
 func AddFieldLabels(s *runtime.Scheme) error {
-	return rules.FieldLabels(s, batchv1.SchemeGroupVersion.WithKind("Job"), "status.successful")
+	return s.AddFieldLabelConversionFunc(batchv1.SchemeGroupVersion.WithKind("Job"), func(label, value string) (string, string, error) {
+		switch label {
+		case "metadata.name", "metadata.namespace", "status.successful":
+			return label, value, nil
+		}
+		return "", "", fmt.Errorf("field label %q not supported for Job", label)
+	})
 }
 
 var (

@@ -40,16 +40,12 @@ func AddDefaults(s *runtime.Scheme) error {
 // AddFieldLabels registers the field selectors that kinds of the group take
 // besides those that every kind takes.
 func AddFieldLabels(s *runtime.Scheme) error {
-	for kind, labels := range map[string][]string{
-		"CertificateSigningRequest": {"spec.signerName"},
-		"ClusterTrustBundle":        {"spec.signerName"},
-		"PodCertificateRequest":     {"spec.signerName", "spec.podName", "spec.nodeName"},
-	} {
-		if err := rules.FieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind(kind), labels...); err != nil {
+	for _, kind := range []string{"CertificateSigningRequest", "ClusterTrustBundle"} {
+		if err := rules.ClusterFieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind(kind), "spec.signerName"); err != nil {
 			return err
 		}
 	}
-	return nil
+	return rules.FieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind("PodCertificateRequest"), "spec.signerName", "spec.podName", "spec.nodeName")
 }
 
 // ParseRequest reads the PEM-encoded PKCS#10 request of a CertificateSigningRequest.

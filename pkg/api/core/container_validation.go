@@ -100,14 +100,15 @@ func (r *report) ephemeralContainers(list []corev1.EphemeralContainer, s *podSco
 
 // container validates what all kinds of containers have in common.
 func (r *report) container(c *corev1.Container, s *podScope, p *field.Path) {
-	if r.required(c.Name, p.Child("name")) && r.invalid(p.Child("name"), c.Name, validation.IsDNS1123Label(c.Name)...) {
+	if r.required(c.Name, p.Child("name")) {
+		r.invalid(p.Child("name"), c.Name, validation.IsDNS1123Label(c.Name)...)
 		s.names.check(r, c.Name, p.Child("name"))
 	}
 	r.image(c.Image, p.Child("image"))
 	requiredOneOf(r, c.TerminationMessagePolicy, p.Child("terminationMessagePolicy"),
 		corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)
 	requiredOneOf(r, c.ImagePullPolicy, p.Child("imagePullPolicy"), corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
-	r.ports(c.Ports, s, p.Child("ports"))
+	r.ports(c.Ports, p.Child("ports"))
 	r.env(c.Env, p.Child("env"))
 	r.envFiles(c.Env, s, p.Child("env"))
 	r.envFrom(c.EnvFrom, p.Child("envFrom"))
@@ -143,7 +144,22 @@ func (r *report) probesAndHooks(c *corev1.Container, s *podScope, p *field.Path)
 	}
 }
 
-func (r *report) ports(ports []corev1.ContainerPort, s *podScope, p *field.Path) {
+// hostNetworkPorts says that ports of containers in the network of the host are its ports. In a
+// template they may be left out: a pod gets them.
+func (r *report) hostNetworkPorts(spec *corev1.PodSpec, isPod bool, p *field.Path) {
+	if !spec.HostNetwork {
+		return
+	}
+	for i, c := range spec.Containers {
+		for j, port := range c.Ports {
+			left := port.HostPort == 0 && !isPod
+			r.invalidIf(!left && port.HostPort != port.ContainerPort, p.Index(i).Child("ports").Index(j).Child("hostPort"), port.HostPort,
+				"must match `containerPort` when `hostNetwork` is true")
+		}
+	}
+}
+
+func (r *report) ports(ports []corev1.ContainerPort, p *field.Path) {
 	names := duplicates[string]{}
 	for i, port := range ports {
 		at := p.Index(i)
@@ -153,8 +169,8 @@ func (r *report) ports(ports []corev1.ContainerPort, s *podScope, p *field.Path)
 		if r.requireIf(port.ContainerPort == 0, at.Child("containerPort"), "") {
 			r.portNumber(port.ContainerPort, at.Child("containerPort"))
 		}
-		if port.HostPort != 0 && r.portNumber(port.HostPort, at.Child("hostPort")) && s.spec.HostNetwork {
-			r.invalidIf(port.HostPort != port.ContainerPort, at.Child("hostPort"), port.HostPort, "must match `containerPort` when `hostNetwork` is true")
+		if port.HostPort != 0 {
+			r.portNumber(port.HostPort, at.Child("hostPort"))
 		}
 		r.protocol(port.Protocol, at.Child("protocol"))
 	}

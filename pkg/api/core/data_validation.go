@@ -124,6 +124,7 @@ func ValidateServiceAccount(sa *corev1.ServiceAccount) field.ErrorList {
 func ValidateServiceAccountUpdate(sa, old *corev1.ServiceAccount) field.ErrorList {
 	var r report
 	r.objectMetaUpdate(sa, old, metaPath)
+	r.merge(ValidateServiceAccount(sa))
 	return r.errs
 }
 

@@ -58,7 +58,9 @@ func (r *report) envSource(v *corev1.EnvVar, p *field.Path) {
 		if r.required(s.Key, at.Child("key")) {
 			r.invalid(at.Child("key"), s.Key, validation.IsRelaxedEnvVarName(s.Key)...)
 		}
-		r.required(s.VolumeName, at.Child("volumeName"))
+		if r.required(s.VolumeName, at.Child("volumeName")) {
+			r.invalid(at.Child("volumeName"), s.VolumeName, validation.IsDNS1123Label(s.VolumeName)...)
+		}
 		if r.required(s.Path, at.Child("path")) {
 			r.noBacksteps(s.Path, at.Child("path"))
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -59,6 +60,9 @@ func ValidateEventsV1Event(event *corev1.Event) field.ErrorList {
 func (r *report) eventNamespace(event *corev1.Event) {
 	kept, about := event.Namespace, event.InvolvedObject.Namespace
 	same := kept == about || about == "" && kept == corev1.NamespaceDefault
+	if !event.EventTime.IsZero() {
+		same = about != "" || kept == corev1.NamespaceDefault || kept == metav1.NamespaceSystem
+	}
 	r.invalidIf(!same, field.NewPath("involvedObject", "namespace"), about, "does not match event.namespace")
 	r.invalid(field.NewPath("namespace"), kept, validation.IsDNS1123Subdomain(kept)...)
 }

@@ -38,7 +38,8 @@ func TestValidateEventsV1Event(t *testing.T) {
 		{"series of one", func(e *corev1.Event) { e.Series = &corev1.EventSeries{Count: 1} }, []string{"series.count: Invalid value", "series.lastObservedTime: Required value"}},
 		{"older fields", func(e *corev1.Event) { e.Count, e.Source.Component = 1, "x" }, []string{"count: Invalid value", "source: Invalid value"}},
 		{"long", func(e *corev1.Event) { e.Message, e.Action = strings.Repeat("m", 1025), strings.Repeat("a", 129) }, []string{"action: Invalid value", "message: Invalid value"}},
-		{"elsewhere", func(e *corev1.Event) { e.Namespace = "other" }, []string{"involvedObject.namespace: Invalid value"}},
+		{"elsewhere", func(e *corev1.Event) { e.Namespace = "other" }, nil},
+		{"of the cluster, elsewhere", func(e *corev1.Event) { e.Namespace, e.InvolvedObject.Namespace = "other", "" }, []string{"involvedObject.namespace: Invalid value"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := valid.DeepCopy()

@@ -21,6 +21,7 @@ func ValidateNode(node *corev1.Node) field.ErrorList {
 	r.objectMeta(node, false, apivalidation.NameIsDNSSubdomain, metaPath)
 	r.node(node, nil)
 	r.nodeResources(&node.Status)
+	r.declaredFeatures(node.Status.DeclaredFeatures, field.NewPath("status"))
 	return r.errs
 }
 
@@ -114,7 +115,10 @@ func (r *report) nodeStatus(node *corev1.Node) {
 		}
 		seen = append(seen, a)
 	}
-	features := node.Status.DeclaredFeatures
+	r.declaredFeatures(node.Status.DeclaredFeatures, p)
+}
+
+func (r *report) declaredFeatures(features []string, p *field.Path) {
 	for i, f := range features {
 		at := p.Child("declaredFeatures").Index(i)
 		if i > 0 && f == features[i-1] {

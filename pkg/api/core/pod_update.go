@@ -25,6 +25,7 @@ const podFieldsThatChange = "pod updates may not change fields other than `spec.
 func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	var r report
 	r.podUpdate(pod, old)
+	r.pod(pod)
 	for _, kind := range []struct {
 		name     string
 		now, was []corev1.Container

@@ -98,6 +98,7 @@ func (r *report) podSpec(spec *corev1.PodSpec, meta *metav1.ObjectMeta, p *field
 	volumes := r.volumes(spec.Volumes, podName, p.Child("volumes"))
 	scope := &podScope{spec: spec, volumes: volumes, names: duplicates[string]{}}
 	r.containers(spec.Containers, scope, p.Child("containers"))
+	r.hostNetworkPorts(spec, meta != nil, p.Child("containers"))
 	r.initContainers(spec.InitContainers, scope, p.Child("initContainers"))
 	r.ephemeralContainers(spec.EphemeralContainers, scope, p.Child("ephemeralContainers"))
 	r.podLevelResources(spec, p.Child("resources"))

@@ -118,6 +118,14 @@ func ValidateResourceRequirements(requirements *corev1.ResourceRequirements, cla
 	return r.errs
 }
 
+// ValidateContainerResourceName says what is wrong with the name of something that a
+// container can ask for.
+func ValidateContainerResourceName(name corev1.ResourceName, p *field.Path) field.ErrorList {
+	var r report
+	r.containerResourceName(name, p)
+	return r.errs
+}
+
 func (r *report) resources(o *corev1.ResourceRequirements, claims []corev1.PodResourceClaim, p *field.Path, name func(*report, corev1.ResourceName, *field.Path)) {
 	limits, requests := p.Child("limits"), p.Child("requests")
 	huge, base := false, false
@@ -173,6 +181,9 @@ func (r *report) claims(used []corev1.ResourceClaim, claims []corev1.PodResource
 			r.add(field.Duplicate(at, c.Name))
 		} else {
 			seen.Insert(key)
+			if c.Request != "" {
+				r.invalid(at.Child("request"), c.Request, validation.IsDNS1123Label(c.Request)...)
+			}
 		}
 		if !names.Has(c.Name) {
 			known := "must be one of the names in pod.spec.resourceClaims"

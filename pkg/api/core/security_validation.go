@@ -123,7 +123,7 @@ func (r *report) seccomp(c *corev1.SeccompProfile, p *field.Path) {
 	}
 	at := p.Child("localhostProfile")
 	if c.Type == corev1.SeccompProfileTypeLocalhost {
-		if r.requireIf(c.LocalhostProfile == nil || *c.LocalhostProfile == "", at, "must be set when seccomp type is Localhost") {
+		if r.requireIf(c.LocalhostProfile == nil, at, "must be set when seccomp type is Localhost") {
 			r.relativePath(*c.LocalhostProfile, at)
 		}
 	} else {
@@ -143,7 +143,8 @@ func (r *report) appArmor(c *corev1.AppArmorProfile, p *field.Path) {
 	}
 	at := p.Child("localhostProfile")
 	if c.Type != corev1.AppArmorProfileTypeLocalhost {
-		if c.LocalhostProfile != nil {
+		known := c.Type == corev1.AppArmorProfileTypeRuntimeDefault || c.Type == corev1.AppArmorProfileTypeUnconfined
+		if known && c.LocalhostProfile != nil {
 			r.invalid(at, *c.LocalhostProfile, "can only be set when AppArmor type is Localhost")
 		}
 		return

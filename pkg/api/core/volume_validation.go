@@ -12,9 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// A volumeSource is one of the sources that a volume can have. at is the name
-// under which its fields are reported, if that is not its own.
+// A volumeSource is one of the sources that a volume can have.
 type volumeSource struct {
+	// name is what the original calls the source where it is one too many, and at
+	// where it looks for what is wrong in it: name, unless said otherwise.
 	name, at string
 	set      bool
 	// besides says that the source is validated even where another one is there.
@@ -26,7 +27,7 @@ type volumeSource struct {
 // was meant. The others follow.
 var sourceOrder = []string{
 	"emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "glusterfs", "flocker", "nfs", "rbd", "quobyte",
-	"cephfs", "cephFS", "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk",
+	"cephFS", "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk",
 	"scaleIO", "local", "storageos", "csi",
 }
 
@@ -110,7 +111,7 @@ func (r *report) podVolumeSources(v *corev1.VolumeSource) []volumeSource {
 			r.required(v.ConfigMap.Name, p.Child("name"))
 			r.keys(v.ConfigMap.Items, v.ConfigMap.DefaultMode, p)
 		}},
-		{name: "downwardAPI", set: v.DownwardAPI != nil, check: func(p *field.Path) {
+		{name: "downwarAPI", at: "downwardAPI", set: v.DownwardAPI != nil, check: func(p *field.Path) {
 			r.mode(v.DownwardAPI.DefaultMode, p.Child("defaultMode"))
 			for i := range v.DownwardAPI.Items {
 				r.downwardFile(&v.DownwardAPI.Items[i], p)
@@ -144,7 +145,7 @@ func (r *report) podVolumeSources(v *corev1.VolumeSource) []volumeSource {
 			r.required(v.Cinder.VolumeID, p.Child("volumeID"))
 			r.localRef(v.Cinder.SecretRef, p.Child("secretRef"))
 		}},
-		{name: "cephfs", set: v.CephFS != nil, check: func(p *field.Path) { r.requireIf(len(v.CephFS.Monitors) == 0, p.Child("monitors"), "") }},
+		{name: "cephFS", at: "cephfs", set: v.CephFS != nil, check: func(p *field.Path) { r.requireIf(len(v.CephFS.Monitors) == 0, p.Child("monitors"), "") }},
 		{name: "flexVolume", set: v.FlexVolume != nil, check: func(p *field.Path) { r.flexVolume(v.FlexVolume.Driver, v.FlexVolume.Options, p) }},
 		{name: "azureFile", set: v.AzureFile != nil, check: func(p *field.Path) {
 			r.required(v.AzureFile.SecretName, p.Child("secretName"))

@@ -26,7 +26,7 @@ func ValidateFlowSchema(f *flowcontrolv1.FlowSchema) field.ErrorList {
 
 // ValidateFlowSchemaUpdate says what is wrong with an update of a FlowSchema.
 func ValidateFlowSchemaUpdate(f, _ *flowcontrolv1.FlowSchema) field.ErrorList {
-	return validateSchema(f)
+	return ValidateFlowSchema(f)
 }
 
 // ValidateFlowSchemaStatusUpdate says what is wrong with an update of the status of a FlowSchema.

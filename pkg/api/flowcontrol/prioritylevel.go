@@ -22,7 +22,7 @@ func ValidatePriorityLevelConfiguration(c *flowcontrolv1.PriorityLevelConfigurat
 
 // ValidatePriorityLevelConfigurationUpdate says what is wrong with an update of a PriorityLevelConfiguration.
 func ValidatePriorityLevelConfigurationUpdate(c, _ *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList {
-	return validateLevel(c)
+	return ValidatePriorityLevelConfiguration(c)
 }
 
 // ValidatePriorityLevelConfigurationStatusUpdate says what is wrong with an update of the status of a PriorityLevelConfiguration.

@@ -67,7 +67,7 @@ func validateScheduling(s *nodev1.Scheduling, p *field.Path) field.ErrorList {
 
 // ValidateRuntimeClassUpdate says what is wrong with an update of a RuntimeClass.
 func ValidateRuntimeClassUpdate(c, old *nodev1.RuntimeClass) field.ErrorList {
-	errs := apivalidation.ValidateObjectMetaUpdate(&c.ObjectMeta, &old.ObjectMeta, metadata)
+	errs := append(ValidateRuntimeClass(c), apivalidation.ValidateObjectMetaUpdate(&c.ObjectMeta, &old.ObjectMeta, metadata)...)
 	return append(errs, rules.Fixed(c.Handler, old.Handler, field.NewPath("handler"))...)
 }
 

@@ -28,7 +28,13 @@ func Default[T any](s *runtime.Scheme, set func(*T)) {
 // FieldLabels lets clients select objects of a kind by the labels, besides by
 // metadata.name and metadata.namespace.
 func FieldLabels(s *runtime.Scheme, gvk schema.GroupVersionKind, labels ...string) error {
-	labels = append(labels, "metadata.name", "metadata.namespace")
+	return ClusterFieldLabels(s, gvk, append(labels, "metadata.namespace")...)
+}
+
+// ClusterFieldLabels is FieldLabels for a kind whose objects are in no namespace and cannot
+// be selected by it.
+func ClusterFieldLabels(s *runtime.Scheme, gvk schema.GroupVersionKind, labels ...string) error {
+	labels = append(labels, "metadata.name")
 	err := s.AddFieldLabelConversionFunc(gvk, func(label, value string) (string, string, error) {
 		if !slices.Contains(labels, label) {
 			return "", "", fmt.Errorf("field label not supported: %s", label)

@@ -35,7 +35,7 @@ func ValidateStorageClass(c *storagev1.StorageClass) field.ErrorList {
 
 // ValidateStorageClassUpdate says what is wrong with an update of a StorageClass.
 func ValidateStorageClassUpdate(c, old *storagev1.StorageClass) field.ErrorList {
-	errs := rules.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
+	errs := append(ValidateStorageClass(c), rules.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)...)
 	errs = append(errs, rules.Fixed(c.Parameters, old.Parameters, field.NewPath("parameters"))...)
 	errs = append(errs, rules.Fixed(c.Provisioner, old.Provisioner, field.NewPath("provisioner"))...)
 	errs = append(errs, rules.Fixed(c.ReclaimPolicy, old.ReclaimPolicy, field.NewPath("reclaimPolicy"))...)

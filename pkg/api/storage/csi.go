@@ -6,7 +6,6 @@ import (
 
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/resource"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -179,7 +178,8 @@ func ValidateCSIStorageCapacity(c *storagev1.CSIStorageCapacity) field.ErrorList
 
 // ValidateCSIStorageCapacityUpdate says what is wrong with an update of a CSIStorageCapacity.
 func ValidateCSIStorageCapacityUpdate(c, old *storagev1.CSIStorageCapacity) field.ErrorList {
-	errs := rules.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
+	errs := rules.Namespaced(&c.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+	errs = append(errs, rules.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)...)
 	errs = append(errs, metavalidation.ValidateLabelSelector(c.NodeTopology, metavalidation.LabelSelectorValidationOptions{
 		AllowInvalidLabelValueInSelector: metavalidation.LabelSelectorHasInvalidLabelValue(old.NodeTopology),
 	}, field.NewPath("nodeTopology"))...)
@@ -190,13 +190,9 @@ func ValidateCSIStorageCapacityUpdate(c, old *storagev1.CSIStorageCapacity) fiel
 
 func validateCapacity(c *storagev1.CSIStorageCapacity) field.ErrorList {
 	errs := rules.Messages(field.NewPath("storageClassName"), c.StorageClassName, apivalidation.NameIsDNSSubdomain(c.StorageClassName, false))
-	for _, q := range []struct {
-		name  string
-		value *resource.Quantity
-	}{{"capacity", c.Capacity}, {"maximumVolumeSize", c.MaximumVolumeSize}} {
-		if q.value != nil && q.value.Sign() < 0 {
-			return append(errs, field.Invalid(field.NewPath(q.name), q.value.String(), apivalidation.IsNegativeErrorMsg))
-		}
+	// The original does not look at maximumVolumeSize.
+	if c.Capacity != nil && c.Capacity.Sign() < 0 {
+		errs = append(errs, field.Invalid(field.NewPath("capacity"), c.Capacity.String(), apivalidation.IsNegativeErrorMsg))
 	}
 	return errs
 }

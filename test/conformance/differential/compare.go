@@ -56,7 +56,11 @@ func (d *differences) values(path string, original, leme any) {
 		if !ok {
 			break
 		}
-		if named(o) && named(l) || strings.HasSuffix(path, ".causes") {
+		switch {
+		case strings.HasSuffix(path, ".causes"): // how often something is said does not matter
+			d.sets(path, distinct(o), distinct(l))
+			return
+		case named(o) && named(l), strings.HasSuffix(path, "Rules"): // of a SelfSubjectRulesReview
 			d.sets(path, o, l)
 			return
 		}
@@ -94,6 +98,16 @@ func (d *differences) sets(path string, original, leme []any) {
 	for _, l := range rest {
 		d.lines = append(d.lines, fmt.Sprintf("%s: leme adds %s", path, short(l)))
 	}
+}
+
+func distinct(list []any) []any {
+	var all []any
+	for _, v := range list {
+		if !slices.ContainsFunc(all, func(o any) bool { return equal(o, v) }) {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 // named says whether a list is one of objects with names: resources of a discovery

@@ -113,7 +113,7 @@ func (c *corpus) creates() []Request {
 		}
 		for _, change := range changes {
 			what := change.String()
-			if inStatus(change.Path) && !c.keep(8, what) || !c.keep(share(change.Path), c.collection(e)+what) {
+			if inStatus(change.Path) && !c.keep(4, what) || !c.keep(share(change.Path), c.collection(e)+what) {
 				continue
 			}
 			add(what, "", change.apply(object))
@@ -133,7 +133,7 @@ func share(path []any) uint32 {
 	case slices.Contains(path, any("initContainers")) || slices.Contains(path, any("ephemeralContainers")):
 		return 4 // like containers
 	}
-	return 1
+	return 2
 }
 
 func inStatus(path []any) bool { return path[0] == "status" }
@@ -276,7 +276,7 @@ func (c *corpus) reads() []Request {
 		}
 		item, list := c.path(e), r.collection()
 		get("read", item, "")
-		for _, accept := range []string{asTable, asPartial, protobuf, "application/yaml", "text/html", "application/json;as=Table;v=v1beta1;g=meta.k8s.io", "application/json;as=Scale;v=v1;g=autoscaling"} {
+		for _, accept := range []string{asTable, asPartial, "application/yaml", "text/html", "application/json;as=Table;v=v1beta1;g=meta.k8s.io", "application/json;as=Scale;v=v1;g=autoscaling"} {
 			get("read", item, accept)
 		}
 		get("table", item, asTable, "includeObject=None")
@@ -299,7 +299,7 @@ func (c *corpus) reads() []Request {
 		get("read", list, "")
 		get("table", list, asTable)
 		get("table", list, asTable, "includeObject=None")
-		for _, accept := range []string{protobuf, "application/yaml", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"} {
+		for _, accept := range []string{"application/yaml", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"} {
 			get("read", list, accept)
 		}
 		if r.namespaced {

@@ -13,8 +13,10 @@ var (
 	timestamp = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$`)
 	uuid      = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	generated = regexp.MustCompile(`(kube-api-access-|generateNameValue|gen-)[a-z0-9]{5}\b`)
+	current   = regexp.MustCompile(`(Too large resource version: \d+, current: )\d+`)
+	internal  = regexp.MustCompile(`\((\w+\.)?[a-z0-9]+\.([A-Z]\w+)\)`) // a Go type, the original's being internal ones
 	hash      = regexp.MustCompile(`\?hash=[^"&]+`)
-	serviceIP = regexp.MustCompile(`^10\.96\.\d+\.\d+$`)
+	serviceIP = regexp.MustCompile(`^10\.9[67]\.\d+\.\d+$`)
 	nodePort  = regexp.MustCompile(`^3[0-2]\d{3}$`)
 	mapped    = regexp.MustCompile(`:3[0-2]\d{3}/(TCP|UDP|SCTP)`) // in a cell
 	// What is printed of a Go struct: the original prints its internal types, which have
@@ -68,7 +70,7 @@ func (n normaliser) value(field string, v any) any {
 		switch field {
 		case "gitTreeState", "gitCommit", "buildDate", "goVersion": // of a build, not of a version
 			return "…"
-		case "resourceVersion", "continue":
+		case "resourceVersion", "continue", "token":
 			if v != "" && v != "0" {
 				return "…"
 			}
@@ -93,6 +95,8 @@ func (n normaliser) text(s string) string {
 	if timestamp.MatchString(s) && slices.Contains(n.today, s[:len(time.DateOnly)]) {
 		return "now"
 	}
+	s = current.ReplaceAllString(s, "$1…")
+	s = internal.ReplaceAllString(s, "($2)")
 	s = uuid.ReplaceAllString(s, "a UID")
 	s = generated.ReplaceAllString(s, "$1…")
 	s = printed.ReplaceAllString(s, "$1{…}")

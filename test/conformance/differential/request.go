@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"sigs.k8s.io/yaml"
 )
 
 // workers is how many requests are under way at once.
@@ -93,6 +94,11 @@ func (s *server) send(ctx context.Context, r Request) (Answer, error) {
 		a.Warnings = append(a.Warnings, h.Text)
 	}
 	a.Body = decode(a.Raw)
+	if strings.HasPrefix(a.ContentType, "application/yaml") {
+		if data, err := yaml.YAMLToJSON(a.Raw); err == nil {
+			a.Body = decode(data)
+		}
+	}
 	return a, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -39,9 +40,27 @@ func (s strategy[T]) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	if s.r.Generation != nil {
 		o.SetGeneration(1)
 	}
+	s.dropDisabled(o, nil)
 	if s.r.PrepareForCreate != nil {
 		s.r.PrepareForCreate(ctx, o)
 	}
+}
+
+// dropDisabled clears the fields of pods, and of templates for pods, that belong to
+// features which are off. old is nil on creation.
+func (s strategy[T]) dropDisabled(obj T, old *T) {
+	if s.r.PodSpec == nil {
+		return
+	}
+	spec, _ := s.r.PodSpec(obj)
+	if spec == nil {
+		return
+	}
+	var was *corev1.PodSpec
+	if old != nil {
+		was, _ = s.r.PodSpec(*old)
+	}
+	core.DropDisabledPodFields(spec, was)
 }
 
 func (s strategy[T]) Validate(ctx context.Context, obj runtime.Object) field.ErrorList {
@@ -84,6 +103,7 @@ func (s strategy[T]) PrepareForUpdate(ctx context.Context, obj, old runtime.Obje
 	if s.r.HasStatus {
 		structField(o, "Status").Set(structField(was, "Status"))
 	}
+	s.dropDisabled(o, &was)
 	if s.r.PrepareForUpdate != nil {
 		s.r.PrepareForUpdate(ctx, o, was)
 	}

@@ -46,11 +46,15 @@ var resource = generic.Resource[*corev1.PersistentVolumeClaim]{
 	HasStatus: true,
 	PrepareForCreate: func(_ context.Context, obj *corev1.PersistentVolumeClaim) {
 		obj.Status.Phase = corev1.ClaimPending
+		dropForeignSource(&obj.Spec)
 		dropUnknownSource(&obj.Spec)
 		mirrorSources(&obj.Spec)
 	},
 	Validate: generic.Check(core.ValidatePersistentVolumeClaim),
 	PrepareForUpdate: func(_ context.Context, obj, old *corev1.PersistentVolumeClaim) {
+		if old.Spec.DataSourceRef == nil {
+			dropForeignSource(&obj.Spec)
+		}
 		if old.Spec.DataSource == nil && old.Spec.DataSourceRef == nil {
 			dropUnknownSource(&obj.Spec)
 		}
@@ -91,6 +95,13 @@ var resource = generic.Resource[*corev1.PersistentVolumeClaim]{
 			string(ptr.Deref(pvc.Spec.VolumeMode, "<unset>")),
 		}
 	},
+}
+
+// dropForeignSource drops a source in another namespace, which is a feature that is off.
+func dropForeignSource(spec *corev1.PersistentVolumeClaimSpec) {
+	if ref := spec.DataSourceRef; ref != nil && ptr.Deref(ref.Namespace, "") != "" {
+		spec.DataSourceRef = nil
+	}
 }
 
 // dropUnknownSource ignores, as the first version did, a data source that is
