@@ -81,7 +81,7 @@ func (s *Scheduler) watchOthers(ctx context.Context) error {
 			wanted[h.Event.Resource] = true
 		}
 	}
-	core, storage := s.informers.Core().V1(), s.informers.Storage().V1()
+	core, storage, devices := s.informers.Core().V1(), s.informers.Storage().V1(), s.informers.Resource().V1()
 	for resource, informer := range map[fwk.EventResource]func() cache.SharedIndexInformer{
 		fwk.PersistentVolume:      func() cache.SharedIndexInformer { return core.PersistentVolumes().Informer() },
 		fwk.PersistentVolumeClaim: func() cache.SharedIndexInformer { return core.PersistentVolumeClaims().Informer() },
@@ -89,6 +89,9 @@ func (s *Scheduler) watchOthers(ctx context.Context) error {
 		fwk.CSINode:               func() cache.SharedIndexInformer { return storage.CSINodes().Informer() },
 		fwk.CSIDriver:             func() cache.SharedIndexInformer { return storage.CSIDrivers().Informer() },
 		fwk.CSIStorageCapacity:    func() cache.SharedIndexInformer { return storage.CSIStorageCapacities().Informer() },
+		fwk.ResourceClaim:         func() cache.SharedIndexInformer { return devices.ResourceClaims().Informer() },
+		fwk.ResourceSlice:         func() cache.SharedIndexInformer { return devices.ResourceSlices().Informer() },
+		fwk.DeviceClass:           func() cache.SharedIndexInformer { return devices.DeviceClasses().Informer() },
 		fwk.VolumeAttachment:      func() cache.SharedIndexInformer { return storage.VolumeAttachments().Informer() },
 	} {
 		if !wanted[resource] {

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -15,6 +17,7 @@ import (
 	configv1 "k8s.io/kube-scheduler/config/v1"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/defaultpreemption"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/dynamicresources"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/interpodaffinity"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeaffinity"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/noderesources"
@@ -34,6 +37,7 @@ func setArgs(p *configv1.KubeSchedulerProfile) {
 		{defaultpreemption.Name, func() runtime.Object { return &configv1.DefaultPreemptionArgs{} }},
 		{interpodaffinity.Name, func() runtime.Object { return &configv1.InterPodAffinityArgs{} }},
 		{volumebinding.Name, func() runtime.Object { return &configv1.VolumeBindingArgs{} }},
+		{dynamicresources.Name, func() runtime.Object { return &configv1.DynamicResourcesArgs{} }},
 		{podtopologyspread.Name, func() runtime.Object { return &configv1.PodTopologySpreadArgs{} }},
 	} {
 		i := slices.IndexFunc(p.PluginConfig, func(c configv1.PluginConfig) bool { return c.Name == d.name })
@@ -62,6 +66,8 @@ func setArgs(p *configv1.KubeSchedulerProfile) {
 			if len(args.Shape) == 0 {
 				args.Shape = []configv1.UtilizationShapePoint{{Utilization: 0, Score: 10}, {Utilization: 100, Score: 0}}
 			}
+		case *configv1.DynamicResourcesArgs:
+			set(&args.FilterTimeout, metav1.Duration{Duration: 10 * time.Second})
 		case *configv1.PodTopologySpreadArgs:
 			setValue(&args.DefaultingType, configv1.SystemDefaulting)
 		}
@@ -107,6 +113,13 @@ func validateArgs(list []configv1.PluginConfig, path *field.Path, known sets.Set
 				errs = append(errs, field.Invalid(at.Child("args", "bindTimeoutSeconds"), t, "should not be a negative value"))
 			}
 			errs = append(errs, validateShape(args.Shape, at.Child("args", "shape"))...)
+		case *configv1.DynamicResourcesArgs:
+			if args.FilterTimeout.Duration < 0 {
+				errs = append(errs, field.Invalid(at.Child("args", "filterTimeout"), args.FilterTimeout.Duration.String(), "must be zero or positive"))
+			}
+			if args.BindingTimeout != nil {
+				errs = append(errs, field.Forbidden(at.Child("args", "bindingTimeout"), "this scheduler allocates no devices with binding conditions"))
+			}
 		case *configv1.PodTopologySpreadArgs:
 			errs = append(errs, validateSpread(args, at.Child("args"))...)
 		}

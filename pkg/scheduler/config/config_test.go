@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,11 +42,11 @@ func load(t *testing.T, text string) (string, error) {
 
 func TestProfiles(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
-		{"defaults", "", "TaintToleration NodeAffinity NodeResourcesFit PodTopologySpread InterPodAffinity NodeResourcesBalancedAllocation ImageLocality"},
+		{"defaults", "", "TaintToleration NodeAffinity NodeResourcesFit PodTopologySpread InterPodAffinity DynamicResources NodeResourcesBalancedAllocation ImageLocality"},
 		{"one score off", "profiles: [{plugins: {score: {disabled: [{name: ImageLocality}]}}}]",
-			"TaintToleration NodeAffinity NodeResourcesFit PodTopologySpread InterPodAffinity NodeResourcesBalancedAllocation"},
+			"TaintToleration NodeAffinity NodeResourcesFit PodTopologySpread InterPodAffinity DynamicResources NodeResourcesBalancedAllocation"},
 		{"one score first", "profiles: [{plugins: {score: {enabled: [{name: ImageLocality, weight: 9}]}}}]",
-			"ImageLocality TaintToleration NodeAffinity NodeResourcesFit PodTopologySpread InterPodAffinity NodeResourcesBalancedAllocation"},
+			"ImageLocality TaintToleration NodeAffinity NodeResourcesFit PodTopologySpread InterPodAffinity DynamicResources NodeResourcesBalancedAllocation"},
 		{"all off but one", "profiles: [{plugins: {multiPoint: {disabled: [{name: '*'}], enabled: [{name: PrioritySort}, {name: DefaultBinder}, {name: NodeResourcesFit, weight: 2}]}}}]",
 			"NodeResourcesFit"},
 	} {
@@ -75,6 +76,7 @@ func TestBadConfigurationNamesTheField(t *testing.T) {
 		"profiles: [{pluginConfig: [{name: PodTopologySpread, args: {defaultingType: List, defaultConstraints: [{maxSkew: 0, topologyKey: zone, whenUnsatisfiable: Never}]}}]}]":                             "args.defaultConstraints[0].maxSkew: Invalid value: 0",
 		"profiles: [{pluginConfig: [{name: NodeResourcesBalancedAllocation, args: {resources: [{name: cpu, weight: 2}]}}]}]":                                                                                 "args.resources[0].weight: Invalid value: 2",
 		"profiles: [{pluginConfig: [{name: NodeAffinity, args: {addedAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Near}]}]}}}}]}]": "args.addedAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+		"profiles: [{pluginConfig: [{name: DynamicResources, args: {filterTimeout: -1s}}]}]":                                                                                                                 "args.filterTimeout: Invalid value",
 		"extenders: [{filterVerb: filter}]":                                                       "extenders[0].urlPrefix: Required value",
 		"extenders: [{urlPrefix: 'http://x', prioritizeVerb: p}]":                                 "extenders[0].weight: Invalid value: 0",
 		"extenders: [{urlPrefix: 'http://x', bindVerb: b}, {urlPrefix: 'http://y', bindVerb: b}]": "extenders[1].bindVerb: Invalid value",
@@ -84,6 +86,22 @@ func TestBadConfigurationNamesTheField(t *testing.T) {
 		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, err, want)
 		}
+	}
+}
+
+// The plugins that are on by default, in order, and their weights are the original's.
+func TestDefaults(t *testing.T) {
+	want := "SchedulingGates PrioritySort NodeName NodeUnschedulable TaintToleration:3 NodeAffinity:2 NodePorts NodeResourcesFit:1 VolumeRestrictions NodeVolumeLimits " +
+		"VolumeBinding VolumeZone PodTopologySpread:2 InterPodAffinity:2 DynamicResources:2 DefaultPreemption NodeResourcesBalancedAllocation:1 ImageLocality:1 DefaultBinder NodeDeclaredFeatures"
+	var got []string
+	for _, d := range plugins.Defaults {
+		if d.Weight > 0 {
+			d.Name += fmt.Sprint(":", d.Weight)
+		}
+		got = append(got, d.Name)
+	}
+	if strings.Join(got, " ") != want {
+		t.Errorf("%s, want %s", strings.Join(got, " "), want)
 	}
 }
 

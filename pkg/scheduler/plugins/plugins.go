@@ -5,6 +5,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/defaultbinder"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/defaultpreemption"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/dynamicresources"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/imagelocality"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/interpodaffinity"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeaffinity"
@@ -46,6 +47,8 @@ var Defaults = []Default{
 	{volumezone.Name, 0},
 	{podtopologyspread.Name, 2},
 	{interpodaffinity.Name, 2},
+	// Before preemption: a claim that nobody uses is freed before pods are evicted.
+	{dynamicresources.Name, 2},
 	{defaultpreemption.Name, 0},
 	{noderesources.BalancedName, 1},
 	{imagelocality.Name, 1},
@@ -74,6 +77,7 @@ func Registry() framework.Registry {
 		nodevolumelimits.Name:      nodevolumelimits.New,
 		volumebinding.Name:         volumebinding.New,
 		volumezone.Name:            volumezone.New,
+		dynamicresources.Name:      dynamicresources.New,
 		nodedeclaredfeatures.Name:  nodedeclaredfeatures.New,
 	}
 }
