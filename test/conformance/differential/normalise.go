@@ -15,6 +15,7 @@ var (
 	generated = regexp.MustCompile(`(kube-api-access-|generateNameValue|gen-)[a-z0-9]{5}\b`)
 	current   = regexp.MustCompile(`(Too large resource version: \d+, current: )\d+`)
 	internal  = regexp.MustCompile(`\((\w+\.)?[a-z0-9]+\.([A-Z]\w+)\)`) // a Go type, the original's being internal ones
+	revision  = regexp.MustCompile(`(ResourceVersion in (?:object meta: |record \())\d+`)
 	hash      = regexp.MustCompile(`\?hash=[^"&]+`)
 	serviceIP = regexp.MustCompile(`^10\.9[67]\.\d+\.\d+$`)
 	nodePort  = regexp.MustCompile(`^3[0-2]\d{3}$`)
@@ -95,6 +96,7 @@ func (n normaliser) text(s string) string {
 	if timestamp.MatchString(s) && slices.Contains(n.today, s[:len(time.DateOnly)]) {
 		return "now"
 	}
+	s = revision.ReplaceAllString(s, "$1…")
 	s = current.ReplaceAllString(s, "$1…")
 	s = internal.ReplaceAllString(s, "($2)")
 	s = uuid.ReplaceAllString(s, "a UID")

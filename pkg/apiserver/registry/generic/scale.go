@@ -96,7 +96,7 @@ func (s *ScaleStore[T]) ConvertToTable(ctx context.Context, obj, options runtime
 var scaleTable = NewTableConvertor(&Resource[*autoscalingv1.Scale]{
 	GroupVersion: autoscalingv1.SchemeGroupVersion,
 	Columns: []metav1.TableColumnDefinition{
-		NameColumn,
+		Column("Name", "string", NameColumn.Description),
 		Column("Desired", "integer", autoscalingv1.ScaleSpec{}.SwaggerDoc()["replicas"]),
 		Column("Available", "integer", autoscalingv1.ScaleStatus{}.SwaggerDoc()["replicas"]),
 		AgeColumn,

@@ -27,9 +27,12 @@ type Update[T Object] struct {
 // PartStore serves a subresource that reads its parent and updates a part of it.
 type PartStore struct{ store *registry.Store }
 
+// StatusStore is a PartStore that is printed as its parent is.
+type StatusStore struct{ *PartStore }
+
 // Status returns the store's status subresource. u.Prepare runs after Spec was put
 // back; "spec" need not be among u.ResetFields.
-func (s *Store[T]) Status(u Update[T]) *PartStore {
+func (s *Store[T]) Status(u Update[T]) StatusStore {
 	u.keepsSpec = true
 	prepare := u.Prepare
 	u.Prepare = func(ctx context.Context, obj, old T) {
@@ -43,7 +46,7 @@ func (s *Store[T]) Status(u Update[T]) *PartStore {
 	if structField(s.Resource.New(), "Spec").IsValid() {
 		u.ResetFields = append([]string{"spec"}, u.ResetFields...)
 	}
-	return s.Part(u)
+	return StatusStore{s.Part(u)}
 }
 
 // Part returns a subresource of the store that behaves as u says.
@@ -113,12 +116,12 @@ func (p *PartStore) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
 }
 
 // ConvertToTable implements rest.TableConvertor.
-func (p *PartStore) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
-	return p.store.ConvertToTable(ctx, obj, options)
+func (s StatusStore) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
+	return s.store.ConvertToTable(ctx, obj, options)
 }
 
 var (
 	_ rest.Patcher             = &PartStore{}
 	_ rest.ResetFieldsStrategy = &PartStore{}
-	_ rest.TableConvertor      = &PartStore{}
+	_ rest.TableConvertor      = StatusStore{}
 )

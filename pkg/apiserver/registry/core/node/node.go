@@ -22,7 +22,7 @@ func New(o generic.Options) (*generic.Store[*corev1.Node], error) {
 }
 
 // Status returns nodes/status.
-func Status(nodes *generic.Store[*corev1.Node]) *generic.PartStore {
+func Status(nodes *generic.Store[*corev1.Node]) generic.StatusStore {
 	return nodes.Status(generic.Update[*corev1.Node]{Validate: generic.CheckUpdate(core.ValidateNodeStatusUpdate)})
 }
 

@@ -36,7 +36,7 @@ var evictionRetry = wait.Backoff{Steps: 20, Duration: 500 * time.Millisecond, Fa
 // eviction is pods/eviction: deletion of a pod when its disruption budget allows it.
 type eviction struct {
 	pods    *Store
-	status  *generic.PartStore
+	status  generic.StatusStore
 	budgets policyclient.PodDisruptionBudgetsGetter
 }
 

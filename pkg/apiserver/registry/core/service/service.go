@@ -54,7 +54,7 @@ func New(o generic.Options, a *Allocator) (*Store, error) {
 }
 
 // Status returns services/status.
-func Status(services *Store) *generic.PartStore {
+func Status(services *Store) generic.StatusStore {
 	return services.Status(generic.Update[*corev1.Service]{Validate: generic.CheckUpdate(core.ValidateServiceStatusUpdate)})
 }
 
