@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
+	apiversion "k8s.io/apimachinery/pkg/version"
 	genericadmission "k8s.io/apiserver/pkg/admission"
 	webhookinitializer "k8s.io/apiserver/pkg/admission/plugin/webhook/initializer"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
@@ -197,9 +198,15 @@ func (c *config) applyOpenAPI() error {
 	return nil
 }
 
-// defaultAPIs are what --runtime-config starts from: all stable versions.
+// defaultAPIs are what --runtime-config starts from: stable versions are on, the others off.
 func defaultAPIs(s *runtime.Scheme) *serverstorage.ResourceConfig {
 	c := serverstorage.NewResourceConfig()
-	c.EnableVersions(s.PrioritizedVersionsAllGroups()...)
+	for _, gv := range s.PrioritizedVersionsAllGroups() {
+		if apiversion.CompareKubeAwareVersionStrings(gv.Version, "v1") >= 0 {
+			c.EnableVersions(gv)
+		} else {
+			c.DisableVersions(gv)
+		}
+	}
 	return c
 }

@@ -4,9 +4,17 @@ import (
 	"fmt"
 	"net/http"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	coordinationv1beta1 "k8s.io/api/coordination/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	resourcev1beta2 "k8s.io/api/resource/v1beta2"
+	migrationv1 "k8s.io/api/storagemigration/v1"
+	migrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -29,6 +37,16 @@ var keyPrefixes = map[schema.GroupResource]string{
 	networkingv1.Resource("ingresses"):        "ingress",
 }
 
+// storedAs are the resources that the original stores in another version than the
+// preferred one of the group.
+var storedAs = map[schema.GroupResource]schema.GroupVersion{
+	certificatesv1.Resource("clustertrustbundles"):    certificatesv1beta1.SchemeGroupVersion,
+	certificatesv1.Resource("podcertificaterequests"): certificatesv1beta1.SchemeGroupVersion,
+	coordinationv1.Resource("leasecandidates"):        coordinationv1beta1.SchemeGroupVersion,
+	migrationv1.Resource("storageversionmigrations"):  migrationv1beta1.SchemeGroupVersion,
+	resourcev1.Resource("devicetaintrules"):           resourcev1beta2.SchemeGroupVersion,
+}
+
 // applyStorage tells c where and how objects are stored, and returns the same for objects
 // that are not of the built-in kinds.
 func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs serializer.CodecFactory) (*stores, error) {
@@ -49,6 +67,9 @@ func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs 
 	etcd.WatchCacheSizes = append(sizes, etcd.WatchCacheSizes...)
 
 	encoding := serverstorage.NewDefaultResourceEncodingConfigForEffectiveVersion(scheme, c.EffectiveVersion)
+	for resource, gv := range storedAs {
+		encoding.SetResourceEncoding(resource, gv, schema.GroupVersion{Group: gv.Group, Version: runtime.APIVersionInternal})
+	}
 	factory := serverstorage.NewDefaultStorageFactory(etcd.StorageConfig, etcd.DefaultStorageMediaType, codecs, encoding, c.MergedResourceConfig, keyPrefixes)
 	factory.AddCohabitatingResources(corev1.Resource("events"), eventsv1.Resource("events"))
 	overrides, err := genericoptions.ParseEtcdServersOverrides(etcd.EtcdServersOverrides)

@@ -1,6 +1,6 @@
-// Package coordination knows what is true of the kinds of coordination.k8s.io/v1
-// wherever they are handled: what makes them invalid (the Validate functions). They
-// have no defaults.
+// Package coordination knows what is true of the kinds of coordination.k8s.io wherever
+// they are handled: which field selectors they take and what makes them invalid (the
+// Validate functions). They have no defaults.
 package coordination
 
 import (

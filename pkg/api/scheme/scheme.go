@@ -11,6 +11,9 @@ import (
 	"fmt"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1alpha1 "k8s.io/api/admissionregistration/v1alpha1"
+	admissionregistrationv1beta1 "k8s.io/api/admissionregistration/v1beta1"
+	apiserverinternalv1alpha1 "k8s.io/api/apiserverinternal/v1alpha1"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -18,7 +21,10 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	coordinationv1alpha2 "k8s.io/api/coordination/v1alpha2"
+	coordinationv1beta1 "k8s.io/api/coordination/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -28,15 +34,18 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	resourcev1beta2 "k8s.io/api/resource/v1beta2"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	migrationv1 "k8s.io/api/storagemigration/v1"
+	migrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 
 	"github.com/leme-k8s/leme/pkg/api/admissionregistration"
+	"github.com/leme-k8s/leme/pkg/api/apiserverinternal"
 	"github.com/leme-k8s/leme/pkg/api/apps"
 	"github.com/leme-k8s/leme/pkg/api/authentication"
 	"github.com/leme-k8s/leme/pkg/api/authorization"
@@ -71,11 +80,14 @@ type version struct {
 	hub register
 }
 
-// versions lists what is served. Of several versions of a group, the preferred one,
-// in which objects are stored, comes first.
+// versions lists what can be served. Of several versions of a group, the preferred one,
+// in which objects are stored unless the API server says otherwise, comes first.
 var versions = []version{
 	{corev1.SchemeGroupVersion, corev1.AddToScheme, core.AddDefaults, core.AddFieldLabels, coreHub},
 	{admissionregistrationv1.SchemeGroupVersion, admissionregistrationv1.AddToScheme, admissionregistration.AddDefaults, admissionregistration.AddFieldLabels, nil},
+	{admissionregistrationv1beta1.SchemeGroupVersion, admissionregistrationv1beta1.AddToScheme, nil, nil, join(admissionregistrationv1beta1.SchemeGroupVersion)},
+	{admissionregistrationv1alpha1.SchemeGroupVersion, admissionregistrationv1alpha1.AddToScheme, nil, nil, join(admissionregistrationv1alpha1.SchemeGroupVersion)},
+	{apiserverinternalv1alpha1.SchemeGroupVersion, apiserverinternalv1alpha1.AddToScheme, apiserverinternal.AddDefaults, apiserverinternal.AddFieldLabels, nil},
 	{appsv1.SchemeGroupVersion, appsv1.AddToScheme, apps.AddDefaults, apps.AddFieldLabels, nil},
 	{authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme, authentication.AddDefaults, authentication.AddFieldLabels, nil},
 	{authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme, authorization.AddDefaults, authorization.AddFieldLabels, nil},
@@ -83,7 +95,10 @@ var versions = []version{
 	{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme, nil, nil, autoscalingV1Hub},
 	{batchv1.SchemeGroupVersion, batchv1.AddToScheme, batch.AddDefaults, batch.AddFieldLabels, nil},
 	{certificatesv1.SchemeGroupVersion, certificatesv1.AddToScheme, certificates.AddDefaults, certificates.AddFieldLabels, nil},
+	{certificatesv1beta1.SchemeGroupVersion, certificatesv1beta1.AddToScheme, nil, nil, join(certificatesv1beta1.SchemeGroupVersion)},
 	{coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme, coordination.AddDefaults, coordination.AddFieldLabels, nil},
+	{coordinationv1beta1.SchemeGroupVersion, coordinationv1beta1.AddToScheme, nil, coordination.AddCandidateFieldLabels, join(coordinationv1beta1.SchemeGroupVersion)},
+	{coordinationv1alpha2.SchemeGroupVersion, coordinationv1alpha2.AddToScheme, nil, nil, join(coordinationv1alpha2.SchemeGroupVersion)},
 	{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme, discovery.AddDefaults, discovery.AddFieldLabels, nil},
 	{eventsv1.SchemeGroupVersion, eventsv1.AddToScheme, events.AddDefaults, events.AddFieldLabels, eventsHub},
 	{flowcontrolv1.SchemeGroupVersion, flowcontrolv1.AddToScheme, flowcontrol.AddDefaults, flowcontrol.AddFieldLabels, nil},
@@ -92,37 +107,35 @@ var versions = []version{
 	{policyv1.SchemeGroupVersion, policyv1.AddToScheme, policy.AddDefaults, policy.AddFieldLabels, nil},
 	{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme, rbac.AddDefaults, rbac.AddFieldLabels, nil},
 	{resourcev1.SchemeGroupVersion, resourcev1.AddToScheme, resource.AddDefaults, resource.AddFieldLabels, nil},
+	{resourcev1beta2.SchemeGroupVersion, resourcev1beta2.AddToScheme, nil, nil, join(resourcev1beta2.SchemeGroupVersion)},
 	{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme, scheduling.AddDefaults, scheduling.AddFieldLabels, nil},
 	{storagev1.SchemeGroupVersion, storagev1.AddToScheme, storage.AddDefaults, storage.AddFieldLabels, nil},
 	{migrationv1.SchemeGroupVersion, migrationv1.AddToScheme, storagemigration.AddDefaults, storagemigration.AddFieldLabels, nil},
+	{migrationv1beta1.SchemeGroupVersion, migrationv1beta1.AddToScheme, nil, nil, join(migrationv1beta1.SchemeGroupVersion)},
 }
 
 // unserved are versions that are not served here. Options and events of watches exist
 // in them too, and API documentation says so.
 var unserved = []string{
 	"admission.k8s.io/v1", "admission.k8s.io/v1beta1",
-	"admissionregistration.k8s.io/v1alpha1", "admissionregistration.k8s.io/v1beta1",
 	"apps/v1beta1", "apps/v1beta2",
 	"authentication.k8s.io/v1alpha1", "authentication.k8s.io/v1beta1",
 	"authorization.k8s.io/v1beta1",
 	"batch/v1beta1",
-	"certificates.k8s.io/v1alpha1", "certificates.k8s.io/v1beta1",
-	"coordination.k8s.io/v1alpha2", "coordination.k8s.io/v1beta1",
+	"certificates.k8s.io/v1alpha1",
 	"discovery.k8s.io/v1beta1",
 	"events.k8s.io/v1beta1",
 	"extensions/v1beta1",
 	"flowcontrol.apiserver.k8s.io/v1beta1", "flowcontrol.apiserver.k8s.io/v1beta2", "flowcontrol.apiserver.k8s.io/v1beta3",
 	"imagepolicy.k8s.io/v1alpha1",
-	"internal.apiserver.k8s.io/v1alpha1",
 	"lifecycle.k8s.io/v1alpha1",
 	"networking.k8s.io/v1beta1",
 	"node.k8s.io/v1alpha1", "node.k8s.io/v1beta1",
 	"policy/v1beta1",
 	"rbac.authorization.k8s.io/v1alpha1", "rbac.authorization.k8s.io/v1beta1",
-	"resource.k8s.io/v1alpha3", "resource.k8s.io/v1beta1", "resource.k8s.io/v1beta2",
+	"resource.k8s.io/v1alpha3", "resource.k8s.io/v1beta1",
 	"scheduling.k8s.io/v1alpha3", "scheduling.k8s.io/v1beta1",
 	"storage.k8s.io/v1alpha1", "storage.k8s.io/v1beta1",
-	"storagemigration.k8s.io/v1beta1",
 }
 
 // New returns a scheme of all built-in kinds.

@@ -5,6 +5,9 @@ import (
 	"maps"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1alpha1 "k8s.io/api/admissionregistration/v1alpha1"
+	admissionregistrationv1beta1 "k8s.io/api/admissionregistration/v1beta1"
+	internalv1alpha1 "k8s.io/api/apiserverinternal/v1alpha1"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -12,7 +15,10 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	coordinationv1alpha2 "k8s.io/api/coordination/v1alpha2"
+	coordinationv1beta1 "k8s.io/api/coordination/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -22,9 +28,11 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	resourcev1beta2 "k8s.io/api/resource/v1beta2"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	migrationv1 "k8s.io/api/storagemigration/v1"
+	migrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	authenticationreview "github.com/leme-k8s/leme/pkg/apiserver/authentication/review"
@@ -37,6 +45,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/validatingadmissionpolicy"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/validatingadmissionpolicybinding"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/validatingwebhookconfiguration"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/apiserverinternal/storageversion"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/controllerrevision"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/daemonset"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/apps/deployment"
@@ -49,6 +58,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/certificates/clustertrustbundle"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/certificates/podcertificaterequest"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/coordination/lease"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/coordination/leasecandidate"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/componentstatus"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/configmap"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/endpoints"
@@ -103,6 +113,17 @@ type Resource func(generic.Options) (generic.Storage, error)
 // Groups lists everything that is served.
 func Groups(c Config) []Group {
 	autoscalers := shared(horizontalpodautoscaler.Storage)
+	bundles := shared(clustertrustbundle.Storage)
+	candidates := shared(leasecandidate.Storage)
+	claims := shared(c.accessed(resourceclaim.Storage))
+	claimTemplates := shared(c.accessed(resourceclaimtemplate.Storage))
+	classes := shared(deviceclass.Storage)
+	migrations := shared(storageversionmigration.Storage)
+	mutatingPolicies := shared(c.parameterized(mutatingadmissionpolicy.Storage))
+	mutatingBindings := shared(c.parameterized(mutatingadmissionpolicybinding.Storage))
+	podCertificates := shared(c.podCertificates)
+	slices := shared(resourceslice.Storage)
+	taintRules := shared(devicetaintrule.Storage)
 	return []Group{
 		{corev1.SchemeGroupVersion, []Resource{
 			func(generic.Options) (generic.Storage, error) {
@@ -121,12 +142,20 @@ func Groups(c Config) []Group {
 			resourcequota.Storage,
 		}},
 		{admissionregistrationv1.SchemeGroupVersion, []Resource{
-			c.parameterized(mutatingadmissionpolicy.Storage),
-			c.parameterized(mutatingadmissionpolicybinding.Storage),
+			mutatingPolicies,
+			mutatingBindings,
 			mutatingwebhookconfiguration.Storage,
 			c.parameterized(validatingadmissionpolicy.Storage),
 			c.parameterized(validatingadmissionpolicybinding.Storage),
 			validatingwebhookconfiguration.Storage,
+		}},
+		{admissionregistrationv1beta1.SchemeGroupVersion, []Resource{
+			mutatingPolicies,
+			mutatingBindings,
+		}},
+		{admissionregistrationv1alpha1.SchemeGroupVersion, []Resource{
+			mutatingPolicies,
+			mutatingBindings,
 		}},
 		{appsv1.SchemeGroupVersion, []Resource{
 			controllerrevision.Storage,
@@ -157,11 +186,21 @@ func Groups(c Config) []Group {
 		}},
 		{certificatesv1.SchemeGroupVersion, []Resource{
 			certificatesigningrequest.Storage,
-			clustertrustbundle.Storage,
-			c.podCertificates,
+			bundles,
+			podCertificates,
+		}},
+		{certificatesv1beta1.SchemeGroupVersion, []Resource{
+			bundles,
+			podCertificates,
 		}},
 		{coordinationv1.SchemeGroupVersion, []Resource{
 			lease.Storage,
+		}},
+		{coordinationv1beta1.SchemeGroupVersion, []Resource{
+			candidates,
+		}},
+		{coordinationv1alpha2.SchemeGroupVersion, []Resource{
+			candidates,
 		}},
 		{discoveryv1.SchemeGroupVersion, []Resource{
 			endpointslice.Storage,
@@ -172,6 +211,9 @@ func Groups(c Config) []Group {
 		{flowcontrolv1.SchemeGroupVersion, []Resource{
 			flowschema.Storage,
 			prioritylevelconfiguration.Storage,
+		}},
+		{internalv1alpha1.SchemeGroupVersion, []Resource{
+			storageversion.Storage,
 		}},
 		{networkingv1.SchemeGroupVersion, []Resource{
 			ingress.Storage,
@@ -193,11 +235,18 @@ func Groups(c Config) []Group {
 			c.guarded(rolebinding.Storage),
 		}},
 		{resourcev1.SchemeGroupVersion, []Resource{
-			deviceclass.Storage,
-			devicetaintrule.Storage,
-			c.accessed(resourceclaim.Storage),
-			c.accessed(resourceclaimtemplate.Storage),
-			resourceslice.Storage,
+			classes,
+			taintRules,
+			claims,
+			claimTemplates,
+			slices,
+		}},
+		{resourcev1beta2.SchemeGroupVersion, []Resource{
+			classes,
+			taintRules,
+			claims,
+			claimTemplates,
+			slices,
 		}},
 		{schedulingv1.SchemeGroupVersion, []Resource{
 			priorityclass.Storage,
@@ -211,7 +260,10 @@ func Groups(c Config) []Group {
 			volumeattributesclass.Storage,
 		}},
 		{migrationv1.SchemeGroupVersion, []Resource{
-			storageversionmigration.Storage,
+			migrations,
+		}},
+		{migrationv1beta1.SchemeGroupVersion, []Resource{
+			migrations,
 		}},
 	}
 }

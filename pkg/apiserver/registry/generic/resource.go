@@ -46,8 +46,7 @@ type Storage map[string]rest.Storage
 // Before a hook runs, the object has been decoded and defaulted, and Status (when
 // the kind has one) cleared on create, or put back to its old value on update.
 type Resource[T Object] struct {
-	// Group, Version: the API version that clients use. Versions that share the
-	// storage are added to ResetVersions.
+	// Group, Version: the API version that clients use, the preferred one of several.
 	schema.GroupVersion
 	// Name and Singular are the resource's names: "configmaps", "configmap".
 	Name, Singular string
@@ -67,8 +66,6 @@ type Resource[T Object] struct {
 	// ResetFields are paths that clients cannot set here ("metadata.labels"), in
 	// addition to "status" when HasStatus. Server-side apply ignores them.
 	ResetFields []string
-	// ResetVersions are further API versions ("autoscaling/v2") in which ResetFields hold.
-	ResetVersions []string
 
 	PrepareForCreate func(ctx context.Context, obj T)
 	Validate         func(ctx context.Context, obj T) field.ErrorList
@@ -111,9 +108,4 @@ type Resource[T Object] struct {
 	CompareRows func(a, b T) int
 	// RowConditions mark table rows, as those of finished pods.
 	RowConditions func(obj T) []metav1.TableRowCondition
-}
-
-// resetVersions are the API versions in which ResetFields hold.
-func (r *Resource[T]) resetVersions() []string {
-	return append([]string{r.GroupVersion.String()}, r.ResetVersions...)
 }

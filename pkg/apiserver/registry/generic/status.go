@@ -53,7 +53,7 @@ func (s *Store[T]) Status(u Update[T]) StatusStore {
 func (s *Store[T]) Part(u Update[T]) *PartStore {
 	part := *s.Store
 	part.UpdateStrategy = partStrategy[T]{strategy: s.CreateStrategy.(strategy[T]), u: u}
-	part.ResetFieldsStrategy = newResetFields(s.Resource.resetVersions(), u.ResetFields)
+	part.ResetFieldsStrategy = newResetFields(s.versions, u.ResetFields)
 	return &PartStore{store: &part}
 }
 

@@ -20,6 +20,8 @@ import (
 type Store[T Object] struct {
 	*registry.Store
 	Resource *Resource[T]
+	// versions are the API versions in which clients see the resource.
+	versions []string
 }
 
 // ShortNames implements rest.ShortNamesProvider.
@@ -45,7 +47,7 @@ func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
 		CreateStrategy:            s,
 		UpdateStrategy:            s,
 		DeleteStrategy:            s,
-		ResetFieldsStrategy:       newResetFields(r.resetVersions(), reset),
+		ResetFieldsStrategy:       newResetFields(versionsOf(o.Scheme, r.New()), reset),
 		ReturnDeletedObject:       r.ReturnDeleted,
 		TableConvertor:            NewTableConvertor(&r),
 	}
@@ -62,7 +64,7 @@ func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
 	if err := store.CompleteWithOptions(options); err != nil {
 		return nil, fmt.Errorf("storage of %s: %w", gr, err)
 	}
-	return &Store[T]{Store: store, Resource: &r}, nil
+	return &Store[T]{Store: store, Resource: &r, versions: versionsOf(o.Scheme, r.New())}, nil
 }
 
 // NewStorage is NewStore for a resource without subresources.
@@ -72,6 +74,21 @@ func NewStorage[T Object](r Resource[T], o Options) (Storage, error) {
 		return nil, err
 	}
 	return Storage{r.Name: s}, nil
+}
+
+// versionsOf are all API versions in which clients see objects of a kind.
+func versionsOf(s *runtime.Scheme, obj runtime.Object) []string {
+	kinds, _, err := s.ObjectKinds(obj)
+	if err != nil || len(kinds) == 0 {
+		return nil
+	}
+	var all []string
+	for _, gv := range s.PrioritizedVersionsForGroup(kinds[0].Group) {
+		if s.Recognizes(gv.WithKind(kinds[0].Kind)) {
+			all = append(all, gv.String())
+		}
+	}
+	return all
 }
 
 // attributes are what selectors see of an object.

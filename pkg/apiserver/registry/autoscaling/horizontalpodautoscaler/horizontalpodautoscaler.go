@@ -5,7 +5,6 @@ package horizontalpodautoscaler
 import (
 	"strconv"
 
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -43,7 +42,6 @@ var resource = generic.Resource[*autoscalingv2.HorizontalPodAutoscaler]{
 	NewList:      func() runtime.Object { return &autoscalingv2.HorizontalPodAutoscalerList{} },
 
 	HasStatus:      true,
-	ResetVersions:  []string{autoscalingv1.SchemeGroupVersion.String()},
 	Generation:     generic.SpecChanged[*autoscalingv2.HorizontalPodAutoscaler],
 	Validate:       generic.Check(autoscaling.ValidateHorizontalPodAutoscaler),
 	ValidateUpdate: generic.CheckUpdate(autoscaling.ValidateHorizontalPodAutoscalerUpdate),

@@ -1,0 +1,118 @@
+package apiserver_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/restmapper"
+	"sigs.k8s.io/yaml"
+
+	"github.com/leme-k8s/leme/pkg/testcluster"
+)
+
+// TestVersions uses what --runtime-config serves beside what is served by default. An
+// object that is created in one version is there in the others, and stored in the one in
+// which the original stores it.
+func TestVersions(t *testing.T) {
+	c := testcluster.Start(t, testcluster.WithAPIServerFlags("--runtime-config=api/all=true"))
+	ctx := context.Background()
+	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(discovery.NewDiscoveryClientForConfigOrDie(c.Config)))
+	client := dynamic.NewForConfigOrDie(c.Config)
+	in := func(t *testing.T, kind, version, namespace string) dynamic.ResourceInterface {
+		t.Helper()
+		gv, err := schema.ParseGroupVersion(version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: kind}, gv.Version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return client.Resource(m.Resource).Namespace(namespace)
+	}
+	for _, tc := range []struct {
+		manifest string
+		others   []string
+		key      string
+		stored   string
+	}{
+		{
+			`{apiVersion: storagemigration.k8s.io/v1beta1, kind: StorageVersionMigration, metadata: {name: a}, spec: {resource: {resource: pods}}}`,
+			[]string{"storagemigration.k8s.io/v1"}, "/storageversionmigrations/a", "storagemigration.k8s.io/v1beta1",
+		},
+		{
+			`{apiVersion: coordination.k8s.io/v1alpha2, kind: LeaseCandidate, metadata: {name: a, namespace: default}, spec: {leaseName: l, binaryVersion: 1.37.0, emulationVersion: 1.36.0, strategy: OldestEmulationVersion, renewTime: "2026-01-01T00:00:00.000001Z"}}`,
+			[]string{"coordination.k8s.io/v1beta1"}, "/leasecandidates/default/a", "coordination.k8s.io/v1beta1",
+		},
+		{
+			`{apiVersion: internal.apiserver.k8s.io/v1alpha1, kind: StorageVersion, metadata: {name: apps.deployments}, spec: {}}`,
+			nil, "/storageversions/apps.deployments", "internal.apiserver.k8s.io/v1alpha1",
+		},
+		{
+			`{apiVersion: resource.k8s.io/v1beta2, kind: DeviceTaintRule, metadata: {name: a}, spec: {taint: {key: a, effect: NoExecute, timeAdded: "2026-01-01T00:00:00Z"}}}`,
+			[]string{"resource.k8s.io/v1"}, "/devicetaintrules/a", "resource.k8s.io/v1beta2",
+		},
+		{
+			`{apiVersion: resource.k8s.io/v1beta2, kind: ResourceClaim, metadata: {name: a, namespace: default}, spec: {devices: {requests: [{name: a, exactly: {deviceClassName: a, allocationMode: ExactCount, count: 1}}]}}}`,
+			[]string{"resource.k8s.io/v1"}, "/resourceclaims/default/a", "resource.k8s.io/v1",
+		},
+		{
+			`{apiVersion: admissionregistration.k8s.io/v1alpha1, kind: MutatingAdmissionPolicyBinding, metadata: {name: a}, spec: {policyName: a}}`,
+			[]string{"admissionregistration.k8s.io/v1", "admissionregistration.k8s.io/v1beta1"}, "/mutatingadmissionpolicybindings/a", "admissionregistration.k8s.io/v1",
+		},
+	} {
+		t.Run(tc.key, func(t *testing.T) {
+			obj := &unstructured.Unstructured{}
+			if err := yaml.Unmarshal([]byte(tc.manifest), &obj.Object); err != nil {
+				t.Fatal(err)
+			}
+			here := in(t, obj.GetKind(), obj.GetAPIVersion(), obj.GetNamespace())
+			created, err := here.Create(ctx, obj, metav1.CreateOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if value := stored(t, c, tc.key); !bytes.HasPrefix(value, []byte("k8s\x00")) || !bytes.Contains(value[:min(len(value), 64)], []byte(tc.stored)) {
+				t.Errorf("%s holds %.64q, want %s", tc.key, value, tc.stored)
+			}
+			for _, version := range tc.others {
+				there := in(t, obj.GetKind(), version, obj.GetNamespace())
+				got, err := there.Get(ctx, obj.GetName(), metav1.GetOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				spec, _ := yaml.Marshal(got.Object["spec"])
+				if want, _ := yaml.Marshal(created.Object["spec"]); !bytes.Equal(spec, want) || got.GetAPIVersion() != version {
+					t.Errorf("in %s it is %s\n%s, want\n%s", version, got.GetAPIVersion(), spec, want)
+				}
+				got.SetLabels(map[string]string{"in": got.GetResourceVersion()})
+				if _, err := there.Update(ctx, got, metav1.UpdateOptions{}); err != nil {
+					t.Errorf("update in %s: %v", version, err)
+				}
+			}
+			list, err := here.List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + obj.GetName()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(list.Items) != 1 || len(tc.others) > 0 && list.Items[0].GetLabels()["in"] == "" {
+				t.Errorf("the list has %v", list.Items)
+			}
+			apply := &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"annotations": map[string]any{"a": "b"}}}}
+			apply.SetAPIVersion(obj.GetAPIVersion())
+			apply.SetKind(obj.GetKind())
+			apply.SetName(obj.GetName())
+			if _, err := here.Apply(ctx, obj.GetName(), apply, metav1.ApplyOptions{FieldManager: "test"}); err != nil {
+				t.Errorf("apply: %v", err)
+			}
+			if err := here.Delete(ctx, obj.GetName(), metav1.DeleteOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
