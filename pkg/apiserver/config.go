@@ -17,11 +17,13 @@ import (
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/egressselector"
 	"k8s.io/apiserver/pkg/server/filters"
+	"k8s.io/apiserver/pkg/server/flagz"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
 	"k8s.io/apiserver/pkg/util/webhook"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/kube-openapi/pkg/spec3"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
@@ -67,6 +69,9 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 		return nil, err
 	}
 	c.EffectiveVersion = o.version
+	flags := cliflag.NamedFlagSets{}
+	flags.FlagSet("kube-apiserver").AddFlagSet(o.flags)
+	c.Flagz = flagz.NamedFlagSetsReader{FlagSets: flags}
 	c.LongRunningFunc = filters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
 	c.AggregatedDiscoveryGroupManager = aggregated.NewResourceManager("apis")

@@ -37,8 +37,10 @@ func (o *Options) addHooks(c *config, s *server.GenericAPIServer) error {
 	repair := &service.Repair{Client: c.client, Ports: c.nodePorts}
 
 	hooks := map[string]server.PostStartHookFunc{
-		rbacbootstrap.HookName: c.authz.Hook,
-		"bootstrap-controller": api.Hook,
+		rbacbootstrap.HookName:                                  c.authz.Hook,
+		"bootstrap-controller":                                  api.Hook,
+		"start-kube-apiserver-identity-lease-controller":        bootstrap.Identity(c.client, c.APIServerID),
+		"start-kube-apiserver-identity-lease-garbage-collector": bootstrap.ExpiredIdentities(c.client),
 		"start-service-ip-repair-controllers": func(hc server.PostStartHookContext) error {
 			go repair.Run(hc.Context)
 			return nil

@@ -76,6 +76,10 @@ type Options struct {
 	AggregatorRouting bool
 	// AggregatorRejectsRedirects keeps redirects of aggregated API servers from clients.
 	AggregatorRejectsRedirects bool
+	// LogsHandler serves the files of /var/log.
+	LogsHandler bool
+
+	flags *pflag.FlagSet
 
 	globals compatibility.ComponentGlobalsRegistry
 	version compatibility.EffectiveVersion
@@ -138,6 +142,7 @@ func NewOptions() *Options {
 
 // AddFlags implements component.Options.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	o.flags = fs
 	o.Server.AddUniversalFlags(fs)
 	o.Serving.AddFlags(fs)
 	o.Etcd.AddFlags(fs)
@@ -161,7 +166,13 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Int64Var(&o.MaxConnectionBytesPerSec, "max-connection-bytes-per-sec", o.MaxConnectionBytesPerSec, "Throttle each connection that is proxied to this many bytes per second; 0 does not")
 	fs.BoolVar(&o.AggregatorRouting, "enable-aggregator-routing", o.AggregatorRouting, "Send requests for aggregated APIs to endpoint IPs in place of the cluster IP")
 
-	fs.BoolVar(&o.AggregatorRejectsRedirects, "aggregator-reject-forward-redirect", o.AggregatorRejectsRedirects, "Answer clients with an error when an aggregated API server redirects them")
+	fs.BoolVar(&o.AggregatorRejectsRedirects, "aggregator-reject-forwarding-redirect", o.AggregatorRejectsRedirects, "Answer clients with an error when an aggregated API server redirects them")
+	fs.BoolVar(&o.LogsHandler, "enable-logs-handler", o.LogsHandler, "Serve the files of /var/log under /logs")
+	utilruntime.Must(fs.MarkDeprecated("enable-logs-handler", "serving logs of the machine is no task of an API server"))
+	for _, f := range accepted {
+		fs.String(f.name, "", "Accepted for compatibility: "+f.why)
+		utilruntime.Must(fs.MarkDeprecated(f.name, f.why))
+	}
 
 	k := &o.Kubelet
 	fs.StringSliceVar(&k.PreferredAddressTypes, "kubelet-preferred-address-types", k.PreferredAddressTypes, "Types of node addresses to reach kubelets by, in order of preference")
@@ -171,6 +182,15 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&k.KeyFile, "kubelet-client-key", k.KeyFile, "Private key of --kubelet-client-certificate")
 	fs.StringVar(&k.CAFile, "kubelet-certificate-authority", k.CAFile, "CA bundle that the certificates of kubelets are verified with")
 	utilruntime.Must(fs.MarkDeprecated("kubelet-port", "nodes report the port of their kubelet"))
+}
+
+// accepted are flags that change nothing, here as in the original.
+var accepted = []struct{ name, why string }{
+	{"apiserver-count", "servers that renew their lease are counted"},
+	{"kubelet-read-only-port", "nothing is asked of that port"},
+	{"coordinated-leadership-lease-duration", "coordinated leader election is off, as it is by default"},
+	{"coordinated-leadership-renew-deadline", "coordinated leader election is off, as it is by default"},
+	{"coordinated-leadership-retry-period", "coordinated leader election is off, as it is by default"},
 }
 
 // Validate reports every flag that is wrong.

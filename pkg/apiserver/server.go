@@ -16,6 +16,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/egressselector"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
 
 	"github.com/leme-k8s/leme/pkg/api/scheme"
@@ -43,6 +44,7 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 	if err := o.globals.Set(); err != nil {
 		return nil, fmt.Errorf("--feature-gates, --emulated-version: %w", err)
 	}
+	utilfeature.DefaultMutableFeatureGate.AddMetrics()
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -73,6 +75,9 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 	}
 	if err := o.install(c, s); err != nil {
 		return nil, err
+	}
+	if o.LogsHandler {
+		installLogs(s.Handler.GoRestfulContainer, logDirectory)
 	}
 	if d := c.authn.Discovery(ctx, c.ExternalAddress); d != nil {
 		d.Install(s.Handler.GoRestfulContainer)

@@ -21,6 +21,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle"
@@ -75,6 +76,8 @@ type Options struct {
 	generic *genericoptions.AdmissionOptions
 	// NotReadySeconds and UnreachableSeconds are how long pods tolerate such nodes.
 	NotReadySeconds, UnreachableSeconds int64
+	// Exactly, unless empty, are all plugins that are on.
+	Exactly []string
 }
 
 // A plugin of the list below.
@@ -173,13 +176,24 @@ func NewOptions() *Options {
 // AddFlags adds the original's flags.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	o.generic.AddFlags(fs)
+	fs.StringSliceVar(&o.Exactly, "admission-control", o.Exactly, "All admission plugins that are on, in place of those that are by default")
+	utilruntime.Must(fs.MarkDeprecated("admission-control", "use --enable-admission-plugins and --disable-admission-plugins"))
 	fs.Int64Var(&o.NotReadySeconds, "default-not-ready-toleration-seconds", o.NotReadySeconds, "How long a pod that does not say so itself tolerates that its node is not ready")
 	fs.Int64Var(&o.UnreachableSeconds, "default-unreachable-toleration-seconds", o.UnreachableSeconds, "How long a pod that does not say so itself tolerates that its node is unreachable")
 }
 
 // Validate reports every flag that is wrong.
 func (o *Options) Validate() error {
-	return errors.Join(o.generic.Validate()...)
+	errs := o.generic.Validate()
+	if len(o.Exactly) > 0 && (len(o.generic.EnablePlugins) > 0 || len(o.generic.DisablePlugins) > 0) {
+		errs = append(errs, errors.New("--admission-control excludes --enable-admission-plugins and --disable-admission-plugins"))
+	}
+	for _, name := range o.Exactly {
+		if !slices.Contains(o.generic.RecommendedPluginOrder, name) {
+			errs = append(errs, fmt.Errorf("--admission-control: plugin %q is unknown", name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Dependencies are what plugins ask.
@@ -204,6 +218,10 @@ func (o *Options) ApplyTo(c *server.Config, d Dependencies) error {
 	}
 	chain := *o.generic
 	chain.DisablePlugins = slices.Clone(o.generic.DisablePlugins)
+	if len(o.Exactly) > 0 {
+		chain.EnablePlugins = o.Exactly
+		chain.DisablePlugins = slices.DeleteFunc(slices.Clone(o.generic.RecommendedPluginOrder), func(name string) bool { return slices.Contains(o.Exactly, name) })
+	}
 	for _, p := range o.plugins() {
 		if p.needs.Empty() || d.Serves == nil || d.Serves(p.needs) {
 			continue

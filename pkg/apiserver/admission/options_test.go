@@ -48,6 +48,8 @@ func TestFlags(t *testing.T) {
 		want string
 	}{
 		"unknown":           {[]string{"--enable-admission-plugins=Nonsense"}, `"Nonsense" is unknown`},
+		"unknown, exactly":  {[]string{"--admission-control=Nonsense"}, `--admission-control: plugin "Nonsense" is unknown`},
+		"exactly, and more": {[]string{"--admission-control=AlwaysDeny", "--enable-admission-plugins=NodeRestriction"}, "--admission-control excludes"},
 		"enabled, disabled": {[]string{"--enable-admission-plugins=NodeRestriction", "--disable-admission-plugins=NodeRestriction"}, "overlapped"},
 	} {
 		o := NewOptions()
