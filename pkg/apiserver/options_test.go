@@ -1,10 +1,13 @@
 package apiserver
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 
@@ -73,5 +76,44 @@ func TestGates(t *testing.T) {
 		if strings.HasPrefix(line, "APIServerIdentity=") {
 			t.Errorf("--help lists %s", line)
 		}
+	}
+}
+
+// TestFlagsOfInstallers wants every flag to be known that kubeadm, kind and envtest set, and
+// those that change nothing; and no others.
+func TestFlagsOfInstallers(t *testing.T) {
+	parse := func(flags ...string) (*Options, error) {
+		o := NewOptions()
+		fs := pflag.NewFlagSet("kube-apiserver", pflag.ContinueOnError)
+		fs.SetOutput(io.Discard)
+		o.AddFlags(fs)
+		return o, fs.Parse(flags)
+	}
+	for name, flags := range map[string]string{
+		"kubeadm": `--advertise-address=192.0.2.1 --allow-privileged=true --authorization-mode=Node,RBAC --client-ca-file=/pki/ca.crt --enable-admission-plugins=NodeRestriction
+			--enable-bootstrap-token-auth=true --etcd-cafile=/pki/etcd/ca.crt --etcd-certfile=/pki/apiserver-etcd-client.crt --etcd-keyfile=/pki/apiserver-etcd-client.key
+			--etcd-servers=https://127.0.0.1:2379 --kubelet-client-certificate=/pki/kubelet.crt --kubelet-client-key=/pki/kubelet.key
+			--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname --proxy-client-cert-file=/pki/front.crt --proxy-client-key-file=/pki/front.key
+			--requestheader-allowed-names=front-proxy-client --requestheader-client-ca-file=/pki/front-ca.crt --requestheader-extra-headers-prefix=X-Remote-Extra-
+			--requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User --secure-port=6443 --service-account-issuer=https://kubernetes.default.svc
+			--service-account-key-file=/pki/sa.pub --service-account-signing-key-file=/pki/sa.key --service-cluster-ip-range=10.96.0.0/12
+			--tls-cert-file=/pki/apiserver.crt --tls-private-key-file=/pki/apiserver.key`,
+		"kind": `--runtime-config=api/all=true --feature-gates=UserNamespacesSupport=true --audit-log-path=/var/log/audit.log --audit-policy-file=/policy.yaml
+			--admission-control-config-file=/admission.yaml --encryption-provider-config=/encryption.yaml --oidc-issuer-url=https://example.com --oidc-client-id=kubernetes`,
+		"envtest": `--advertise-address=127.0.0.1 --allow-privileged=true --authorization-mode=RBAC --bind-address=127.0.0.1 --cert-dir=/tmp/certs --client-ca-file=/tmp/ca.crt
+			--disable-admission-plugins=ServiceAccount --etcd-servers=http://127.0.0.1:2379 --secure-port=1234 --service-account-issuer=https://127.0.0.1:1234/
+			--service-account-key-file=/tmp/sa.crt --service-account-signing-key-file=/tmp/sa.key --service-cluster-ip-range=10.0.0.0/24`,
+		"of old": `--apiserver-count=3 --kubelet-read-only-port=10255 --kubelet-port=10250 --enable-logs-handler=false --coordinated-leadership-lease-duration=15s
+			--coordinated-leadership-renew-deadline=10s --coordinated-leadership-retry-period=2s --admission-control=AlwaysAdmit`,
+	} {
+		if _, err := parse(strings.Fields(flags)...); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := parse("--insecure-port=8080"); err == nil {
+		t.Error("a flag that there is no more is accepted")
+	}
+	if o, err := parse("--aggregator-reject-forwarding-redirect=false"); err != nil || o.AggregatorRejectsRedirects {
+		t.Errorf("--aggregator-reject-forwarding-redirect=false: %t, %v", o.AggregatorRejectsRedirects, err)
 	}
 }
