@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 // found lists what was found wrong, as "path: type".
@@ -115,5 +116,21 @@ func TestDisabledFieldsInUse(t *testing.T) {
 		if kept := spec.Containers[0].LivenessProbe.GRPC.Mode != nil; kept != c.kept {
 			t.Errorf("%s: kept %v, want %v", c.name, kept, c.kept)
 		}
+	}
+}
+
+// What is wrong with the new spec is said besides that it may not change.
+func TestPodUpdateIsValidatedWhole(t *testing.T) {
+	old := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default", ResourceVersion: "1"}}
+	old.Spec = corev1.PodSpec{
+		RestartPolicy: corev1.RestartPolicyAlways, DNSPolicy: corev1.DNSClusterFirst, TerminationGracePeriodSeconds: ptr.To[int64](30),
+		Containers: []corev1.Container{{
+			Name: "c", Image: "i", ImagePullPolicy: corev1.PullAlways, TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+		}},
+	}
+	pod := old.DeepCopy()
+	pod.Spec.Hostname = "A_"
+	if d := cmp.Diff([]string{"spec.hostname: Invalid value", "spec: Forbidden"}, found(ValidatePodUpdate(pod, old))); d != "" {
+		t.Error(d)
 	}
 }

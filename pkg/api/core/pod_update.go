@@ -47,9 +47,6 @@ func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	if len(before) > 0 {
 		r.gatedScheduling(&pod.Spec, &old.Spec, specPath)
 	}
-	if len(r.errs) > 0 {
-		return r.errs
-	}
 
 	// What may differ is made the same; what differs then may not.
 	spec := pod.Spec.DeepCopy()
