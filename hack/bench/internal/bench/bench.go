@@ -141,6 +141,13 @@ func (c *Cluster) Usage() (Usage, error) {
 	return sum, nil
 }
 
+// ProcessUsage is what one process uses.
+func ProcessUsage(pid int) (Usage, error) {
+	var u Usage
+	err := u.add(filepath.Join("/proc", strconv.Itoa(pid)))
+	return u, err
+}
+
 func (u *Usage) add(dir string) error {
 	status, err := os.ReadFile(filepath.Join(dir, "status"))
 	if err != nil {
