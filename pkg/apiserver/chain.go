@@ -76,7 +76,7 @@ func newExtensions(c *config, generic *server.RecommendedConfig, next server.Del
 	s, err := (&apiextensions.Config{
 		GenericConfig: generic,
 		ExtraConfig: apiextensions.ExtraConfig{
-			CRDRESTOptionsGetter: c.stores.share(crdoptions.NewCRDRESTOptionsGetter(c.stores.options, c.ResourceTransformers, c.StorageObjectCountTracker)),
+			CRDRESTOptionsGetter: c.stores.shareReady(crdoptions.NewCRDRESTOptionsGetter(c.stores.options, c.ResourceTransformers, c.StorageObjectCountTracker)),
 			MasterCount:          1,
 			ServiceResolver:      c.services,
 			AuthResolverWrapper:  c.identity,

@@ -265,6 +265,23 @@ func (e *etcdClients) cached(c *storagebackend.ConfigForResource, resourcePrefix
 	}), nil
 }
 
+// cacheFilling is how long a store may take to fill its cache before it is used without.
+const cacheFilling = time.Second
+
+// cachedReady is cached, and waits until the cache has what etcd has.
+func (e *etcdClients) cachedReady(c *storagebackend.ConfigForResource, resourcePrefix string, keyFunc func(runtime.Object) (string, error),
+	newFunc, newListFunc func() runtime.Object, attrs storage.AttrFunc, triggers storage.IndexerFuncs, indexers *cache.Indexers,
+) (storage.Interface, factory.DestroyFunc, error) {
+	store, destroy, err := e.cached(c, resourcePrefix, keyFunc, newFunc, newListFunc, attrs, triggers, indexers)
+	if err != nil {
+		return nil, nil, err
+	}
+	for deadline := time.Now().Add(cacheFilling); store.ReadinessCheck() != nil && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	return store, destroy, nil
+}
+
 // grpcMetrics returns the metrics of gRPC clients that the library has registered.
 func grpcMetrics() (*grpcprom.ClientMetrics, error) {
 	metrics := grpcprom.NewClientMetrics()

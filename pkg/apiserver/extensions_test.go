@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -346,4 +347,43 @@ func (s *sea) testEnd(t *testing.T) {
 			!strings.Contains(s.get(t, "/apis"), "sea.example.com") &&
 			!strings.Contains(s.get(t, "/openapi/v3"), "sea.example.com") && !strings.Contains(s.get(t, "/openapi/v2"), "sea.example.com")
 	})
+}
+
+// Definitions that nobody has used go as soon as they are deleted: their stores are ready
+// when the server asks them what is left.
+func TestUnusedDefinitionsEnd(t *testing.T) {
+	crds := apiextensionsclient.NewForConfigOrDie(testcluster.Start(t).Config).CustomResourceDefinitions()
+	for range 3 {
+		for i := range 5 {
+			plural := fmt.Sprint("fish", i)
+			if _, err := crds.Create(t.Context(), &apiextensionsv1.CustomResourceDefinition{
+				ObjectMeta: metav1.ObjectMeta{Name: plural + ".sea.example.com"},
+				Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+					Group: "sea.example.com", Scope: apiextensionsv1.NamespaceScoped,
+					Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: plural, Kind: fmt.Sprint("Fish", i)},
+					Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+						Name: "v1", Served: true, Storage: true,
+						Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object"}},
+					}},
+				},
+			}, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "five definitions", func(ctx context.Context) bool {
+			list, err := crds.List(ctx, metav1.ListOptions{})
+			return err == nil && !slices.ContainsFunc(list.Items, func(crd apiextensionsv1.CustomResourceDefinition) bool {
+				return !slices.ContainsFunc(crd.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+					return c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue
+				})
+			})
+		})
+		if err := crds.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "their end", func(ctx context.Context) bool {
+			list, err := crds.List(ctx, metav1.ListOptions{})
+			return err == nil && len(list.Items) == 0
+		})
+	}
 }

@@ -111,7 +111,13 @@ type stores struct {
 
 // share returns the options of g on the shared connections.
 func (s *stores) share(g genericregistry.RESTOptionsGetter) genericregistry.RESTOptionsGetter {
-	return sharedOptions{g, s}
+	return sharedOptions{RESTOptionsGetter: g, stores: s}
+}
+
+// shareReady returns the options of g on the shared connections, for stores that are made
+// when they are needed: a cache that is not filled yet would refuse whoever came for it.
+func (s *stores) shareReady(g genericregistry.RESTOptionsGetter) genericregistry.RESTOptionsGetter {
+	return sharedOptions{RESTOptionsGetter: g, stores: s, ready: true}
 }
 
 // in returns the options of a group that is stored as the given versions, the first of
@@ -127,6 +133,7 @@ func (s *stores) in(codecs serializer.CodecFactory, transformers value.ResourceT
 type sharedOptions struct {
 	genericregistry.RESTOptionsGetter
 	stores *stores
+	ready  bool // before it is used
 }
 
 // GetRESTOptions implements generic.RESTOptionsGetter.
@@ -138,6 +145,9 @@ func (s sharedOptions) GetRESTOptions(resource schema.GroupResource, example run
 	options.Decorator = s.stores.clients.raw
 	if s.stores.cached(resource) {
 		options.Decorator = s.stores.clients.cached
+		if s.ready {
+			options.Decorator = s.stores.clients.cachedReady
+		}
 	}
 	return options, nil
 }
