@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/flowcontrol"
@@ -55,12 +54,12 @@ func New(c client.Client, live client.Reader, events record.EventRecorder) *Cont
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
-	orphan := predicate.NewPredicateFuncs(func(o client.Object) bool { return metav1.GetControllerOfNoCopy(o) == nil })
+	selector := func(o client.Object) *metav1.LabelSelector { return o.(*appsv1.DaemonSet).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named("daemonset-controller").WithOptions(o).
 		For(&appsv1.DaemonSet{}).
 		Owns(&corev1.Pod{}).
 		Owns(&appsv1.ControllerRevision{}).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(orphan)).
+		Watches(&corev1.Pod{}, claim.Adopters(c.client, &appsv1.DaemonSetList{}, selector), builder.WithPredicates(claim.Orphans())).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(c.all), builder.WithPredicates(nodeMatters)).
 		Complete(conflict.Ignored(c))
 }
@@ -74,32 +73,16 @@ var nodeMatters = predicate.Funcs{
 	},
 }
 
+// all returns every DaemonSet.
 func (c *Controller) all(ctx context.Context, _ client.Object) []reconcile.Request {
-	return c.which(ctx, func(*appsv1.DaemonSet) bool { return true })
-}
-
-// wouldAdopt returns the DaemonSets that select a pod that has no controller.
-func (c *Controller) wouldAdopt(ctx context.Context, pod client.Object) []reconcile.Request {
-	if len(pod.GetLabels()) == 0 {
-		return nil
-	}
-	return c.which(ctx, func(ds *appsv1.DaemonSet) bool {
-		sel, err := metav1.LabelSelectorAsSelector(ds.Spec.Selector)
-		return err == nil && !sel.Empty() && sel.Matches(labels.Set(pod.GetLabels()))
-	}, client.InNamespace(pod.GetNamespace()))
-}
-
-func (c *Controller) which(ctx context.Context, ok func(*appsv1.DaemonSet) bool, opts ...client.ListOption) []reconcile.Request {
 	var list appsv1.DaemonSetList
-	if err := c.client.List(ctx, &list, append(opts, client.DisableReadYourWritesConsistency)...); err != nil {
+	if err := c.client.List(ctx, &list, client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
 		klog.FromContext(ctx).Error(err, "Listing DaemonSets")
 		return nil
 	}
-	var reqs []reconcile.Request
+	reqs := make([]reconcile.Request, len(list.Items))
 	for i := range list.Items {
-		if ok(&list.Items[i]) {
-			reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
+		reqs[i].NamespacedName = client.ObjectKeyFromObject(&list.Items[i])
 	}
 	return reqs
 }

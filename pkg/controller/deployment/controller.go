@@ -15,9 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -52,11 +50,11 @@ func New(c client.Client, live client.Reader, events record.EventRecorder) *Cont
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
-	orphan := predicate.NewPredicateFuncs(func(o client.Object) bool { return metav1.GetControllerOfNoCopy(o) == nil })
+	selector := func(o client.Object) *metav1.LabelSelector { return o.(*appsv1.Deployment).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named("deployment-controller").WithOptions(o).
 		For(&appsv1.Deployment{}).
 		Owns(&appsv1.ReplicaSet{}).
-		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(orphan)).
+		Watches(&appsv1.ReplicaSet{}, claim.Adopters(c.client, &appsv1.DeploymentList{}, selector), builder.WithPredicates(claim.Orphans())).
 		// The end of a pod lets a Recreate rollout go on.
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.recreatedBy), builder.WithPredicates(podEnds)).
 		Complete(conflict.Ignored(c))
@@ -294,26 +292,6 @@ func (c *Controller) writeStatus(ctx context.Context, s *state) (reconcile.Resul
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	return reconcile.Result{RequeueAfter: next}, nil
-}
-
-// wouldAdopt returns the Deployments that select a ReplicaSet that has no controller.
-func (c *Controller) wouldAdopt(ctx context.Context, rs client.Object) []reconcile.Request {
-	if len(rs.GetLabels()) == 0 {
-		return nil
-	}
-	var list appsv1.DeploymentList
-	if err := c.client.List(ctx, &list, client.InNamespace(rs.GetNamespace()), client.DisableReadYourWritesConsistency); err != nil {
-		klog.FromContext(ctx).Error(err, "Finding who adopts a ReplicaSet", "replicaSet", klog.KObj(rs))
-		return nil
-	}
-	var reqs []reconcile.Request
-	for i := range list.Items {
-		sel, err := metav1.LabelSelectorAsSelector(list.Items[i].Spec.Selector)
-		if err == nil && !sel.Empty() && sel.Matches(labels.Set(rs.GetLabels())) {
-			reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
-	}
-	return reqs
 }
 
 // recreatedBy returns the Deployment of a pod if it waits for its old pods to end.

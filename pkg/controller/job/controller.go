@@ -19,18 +19,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/claim"
@@ -58,32 +54,12 @@ func New(c client.Client, live client.Reader, events record.EventRecorder) *Cont
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
-	orphan := predicate.NewPredicateFuncs(func(o client.Object) bool { return metav1.GetControllerOfNoCopy(o) == nil })
+	selector := func(o client.Object) *metav1.LabelSelector { return o.(*batchv1.Job).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named("job-controller").WithOptions(o).
 		For(&batchv1.Job{}).
 		Owns(&corev1.Pod{}).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(orphan)).
+		Watches(&corev1.Pod{}, claim.Adopters(c.client, &batchv1.JobList{}, selector), builder.WithPredicates(claim.Orphans())).
 		Complete(conflict.Ignored(c))
-}
-
-// wouldAdopt returns the Jobs that select a pod that has no controller.
-func (c *Controller) wouldAdopt(ctx context.Context, pod client.Object) []reconcile.Request {
-	if len(pod.GetLabels()) == 0 {
-		return nil
-	}
-	var list batchv1.JobList
-	if err := c.client.List(ctx, &list, client.InNamespace(pod.GetNamespace()), client.DisableReadYourWritesConsistency); err != nil {
-		klog.FromContext(ctx).Error(err, "Finding who adopts a pod", "pod", klog.KObj(pod))
-		return nil
-	}
-	var reqs []reconcile.Request
-	for i := range list.Items {
-		sel, err := metav1.LabelSelectorAsSelector(list.Items[i].Spec.Selector)
-		if err == nil && !sel.Empty() && sel.Matches(labels.Set(pod.GetLabels())) {
-			reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
-	}
-	return reqs
 }
 
 // Reconcile takes one Job a step further.

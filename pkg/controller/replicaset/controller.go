@@ -23,7 +23,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/claim"
@@ -56,11 +55,10 @@ func NewReplication(c client.Client, live client.Reader, events record.EventReco
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
-	orphan := predicate.NewPredicateFuncs(func(o client.Object) bool { return metav1.GetControllerOfNoCopy(o) == nil })
 	return builder.ControllerManagedBy(mgr).Named(c.kind.controller).WithOptions(o).
 		For(c.kind.new()).
 		Owns(&corev1.Pod{}).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(orphan)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(claim.Orphans())).
 		Complete(conflict.Ignored(c))
 }
 

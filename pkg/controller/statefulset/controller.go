@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
@@ -24,7 +23,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
@@ -54,22 +52,14 @@ func New(c client.Client, live client.Reader, events record.EventRecorder) *Cont
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
-	orphan := predicate.NewPredicateFuncs(func(o client.Object) bool { return metav1.GetControllerOfNoCopy(o) == nil })
+	selector := func(o client.Object) *metav1.LabelSelector { return o.(*appsv1.StatefulSet).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named("statefulset-controller").WithOptions(o).
 		For(&appsv1.StatefulSet{}).
 		Owns(&corev1.Pod{}).
 		Owns(&appsv1.ControllerRevision{}).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(orphan)).
+		Watches(&corev1.Pod{}, claim.Adopters(c.client, &appsv1.StatefulSetList{}, selector), builder.WithPredicates(claim.Orphans())).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(c.mounts)).
 		Complete(conflict.Ignored(c))
-}
-
-// wouldAdopt returns the sets that select a pod that has no controller.
-func (c *Controller) wouldAdopt(ctx context.Context, pod client.Object) []reconcile.Request {
-	return c.which(ctx, pod, func(set *appsv1.StatefulSet) bool {
-		sel, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
-		return err == nil && !sel.Empty() && sel.Matches(labels.Set(pod.GetLabels()))
-	})
 }
 
 // mounts returns the sets that have a use for a claim.

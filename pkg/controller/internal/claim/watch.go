@@ -1,0 +1,46 @@
+package claim
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// Orphans passes objects that no one controls.
+func Orphans() predicate.Predicate {
+	return predicate.NewPredicateFuncs(func(o client.Object) bool { return metav1.GetControllerOfNoCopy(o) == nil })
+}
+
+// Adopters enqueues those who would adopt an orphan: the owners, of the kind of list, that select it.
+func Adopters(r client.Reader, list client.ObjectList, selector func(owner client.Object) *metav1.LabelSelector) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, orphan client.Object) []reconcile.Request {
+		if len(orphan.GetLabels()) == 0 {
+			return nil
+		}
+		owners := list.DeepCopyObject().(client.ObjectList)
+		if err := r.List(ctx, owners, client.InNamespace(orphan.GetNamespace()), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
+			klog.FromContext(ctx).Error(err, "Finding who adopts an object", "object", klog.KObj(orphan))
+			return nil
+		}
+		var reqs []reconcile.Request
+		err := meta.EachListItem(owners, func(o runtime.Object) error {
+			owner := o.(client.Object)
+			if sel, err := metav1.LabelSelectorAsSelector(selector(owner)); err == nil && !sel.Empty() && sel.Matches(labels.Set(orphan.GetLabels())) {
+				reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(owner)})
+			}
+			return nil
+		})
+		if err != nil {
+			klog.FromContext(ctx).Error(err, "Finding who adopts an object", "object", klog.KObj(orphan))
+		}
+		return reqs
+	})
+}
