@@ -1,5 +1,5 @@
 // Package quota measures what objects use of a ResourceQuota: how many there are of a
-// resource, what pods ask for, what claims store, which ports services take.
+// resource, what pods ask for, what claims store, which ports services take, which devices are claimed.
 //
 //	registry := generic.NewRegistry(quota.Evaluators(listers, clock.RealClock{}))
 package quota
@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -21,16 +22,18 @@ import (
 // ListFunc lists the objects of a resource in a namespace.
 type ListFunc func(resource schema.GroupResource, namespace string) ([]runtime.Object, error)
 
-// Evaluators returns those of core/v1. Any other resource is counted by
+// Evaluators returns those of what is not just counted, or has an older name. Any other resource is counted by
 // generic.NewObjectCountEvaluator. Lists are needed by UsageStats alone.
 func Evaluators(lists ListFunc, c clock.PassiveClock) []quota.Evaluator {
-	list := func(resource string) generic.ListFuncByNamespace {
-		return func(namespace string) ([]runtime.Object, error) { return lists(corev1.Resource(resource), namespace) }
+	listOf := func(r schema.GroupResource) generic.ListFuncByNamespace {
+		return func(namespace string) ([]runtime.Object, error) { return lists(r, namespace) }
 	}
+	list := func(resource string) generic.ListFuncByNamespace { return listOf(corev1.Resource(resource)) }
 	all := []quota.Evaluator{
 		pods(list("pods"), c),
 		services(list("services")),
 		claims(list("persistentvolumeclaims")),
+		resourceClaims(listOf(resourcev1.Resource("resourceclaims"))),
 	}
 	// These have a second name, older than "count/…".
 	for _, alias := range []corev1.ResourceName{

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -23,7 +24,7 @@ var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func evaluatorOf(t *testing.T, resource string) quota.Evaluator {
 	t.Helper()
-	e := generic.NewRegistry(Evaluators(nil, clocktesting.NewFakePassiveClock(now))).Get(corev1.Resource(resource))
+	e := generic.NewRegistry(Evaluators(nil, clocktesting.NewFakePassiveClock(now))).Get(schema.ParseGroupResource(resource))
 	if e == nil {
 		t.Fatalf("no evaluator of %s", resource)
 	}
@@ -35,6 +36,7 @@ func read(t *testing.T, resource, manifest string) runtime.Object {
 	t.Helper()
 	obj := map[string]runtime.Object{
 		"pods": &corev1.Pod{}, "services": &corev1.Service{}, "persistentvolumeclaims": &corev1.PersistentVolumeClaim{}, "secrets": &corev1.Secret{},
+		"resourceclaims.resource.k8s.io": &resourcev1.ResourceClaim{},
 	}[resource]
 	if err := yaml.UnmarshalStrict([]byte(manifest), obj); err != nil {
 		t.Fatal(err)
@@ -61,6 +63,10 @@ func TestUsage(t *testing.T) {
 			map[corev1.ResourceName]string{"count/pods": "1"}},
 		"pod that is going": {"pods", `{metadata: {deletionTimestamp: "2025-12-31T23:59:50Z", deletionGracePeriodSeconds: 30}}`,
 			map[corev1.ResourceName]string{"pods": "1", "count/pods": "1"}},
+		"devices": {"resourceclaims.resource.k8s.io", `{spec: {devices: {requests: [{name: a, exactly: {deviceClassName: gpu, allocationMode: ExactCount, count: 2}},
+			{name: b, exactly: {deviceClassName: nic, allocationMode: All}},
+			{name: c, firstAvailable: [{name: x, deviceClassName: gpu, allocationMode: ExactCount, count: 1}, {name: y, deviceClassName: gpu, allocationMode: ExactCount, count: 4}]}]}}}`,
+			map[corev1.ResourceName]string{"count/resourceclaims.resource.k8s.io": "1", "gpu.deviceclass.resource.k8s.io/devices": "6", "nic.deviceclass.resource.k8s.io/devices": "32"}},
 		"cluster IP": {"services", `{spec: {type: ClusterIP, ports: [{port: 1}]}}`,
 			map[corev1.ResourceName]string{"services": "1", "count/services": "1", "services.nodeports": "0", "services.loadbalancers": "0"}},
 		"node ports": {"services", `{spec: {type: NodePort, ports: [{port: 1}, {port: 2}]}}`,

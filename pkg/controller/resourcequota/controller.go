@@ -1,7 +1,7 @@
 // Package resourcequota writes into each ResourceQuota how much of it is used.
 //
 // Admission adds what is created; this controller corrects the sum when something has gone or shrunk, and when a
-// quota is new. Pods, Services and claims are measured; of all else the number matters, and only what a quota
+// quota is new. Pods, Services and claims of volumes and devices are measured; of all else the number matters, and only what a quota
 // names is watched.
 package resourcequota
 
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -47,7 +48,19 @@ const (
 )
 
 // measured are the resources whose objects are looked at, and not just counted.
-var measured = sets.New(corev1.Resource("pods"), corev1.Resource("services"), corev1.Resource("persistentvolumeclaims"))
+var measured = map[schema.GroupResource]struct {
+	kind func() client.Object
+	list func() client.ObjectList
+}{
+	corev1.Resource("pods"):     {func() client.Object { return &corev1.Pod{} }, func() client.ObjectList { return &corev1.PodList{} }},
+	corev1.Resource("services"): {func() client.Object { return &corev1.Service{} }, func() client.ObjectList { return &corev1.ServiceList{} }},
+	corev1.Resource("persistentvolumeclaims"): {
+		func() client.Object { return &corev1.PersistentVolumeClaim{} }, func() client.ObjectList { return &corev1.PersistentVolumeClaimList{} },
+	},
+	resourcev1.Resource("resourceclaims"): {
+		func() client.Object { return &resourcev1.ResourceClaim{} }, func() client.ObjectList { return &resourcev1.ResourceClaimList{} },
+	},
+}
 
 // Controller reconciles ResourceQuotas.
 type Controller struct {
@@ -90,11 +103,12 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 			})
 			return nil
 		}))
-	for resource, kind := range map[string]client.Object{
-		"pods": &corev1.Pod{}, "services": &corev1.Service{}, "persistentvolumeclaims": &corev1.PersistentVolumeClaim{},
-	} {
-		e := c.registry(context.Background()).Get(corev1.Resource(resource))
-		b.Watches(kind, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+	for resource, m := range measured {
+		if _, err := c.counters.mapper.KindFor(resource.WithVersion("")); meta.IsNoMatchError(err) {
+			continue
+		}
+		e := c.registry(context.Background()).Get(resource)
+		b.Watches(m.kind(), handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return c.concerned(ctx, e.GroupResource(), o.GetNamespace())
 		}), builder.WithPredicates(predicate.Funcs{
 			CreateFunc: func(event.CreateEvent) bool { return false },
@@ -219,7 +233,10 @@ func counted(registry quotalib.Registry, hard corev1.ResourceList) sets.Set[sche
 			found.Insert(e.GroupResource())
 		}
 	}
-	return found.Difference(measured)
+	for r := range measured {
+		found.Delete(r)
+	}
+	return found
 }
 
 // forget stops counting what no quota wants counted.
@@ -236,15 +253,14 @@ func (c *Controller) forget(ctx context.Context) error {
 	return nil
 }
 
-// registry returns what measures the resources of core/v1.
+// registry returns what measures resources.
 func (c *Controller) registry(ctx context.Context) quotalib.Registry {
 	return generic.NewRegistry(quota.Evaluators(func(r schema.GroupResource, namespace string) ([]runtime.Object, error) {
-		if !measured.Has(r) {
+		m, ok := measured[r]
+		if !ok {
 			return c.count(r, namespace)
 		}
-		list := map[string]client.ObjectList{
-			"pods": &corev1.PodList{}, "services": &corev1.ServiceList{}, "persistentvolumeclaims": &corev1.PersistentVolumeClaimList{},
-		}[r.Resource]
+		list := m.list()
 		if err := c.client.List(ctx, list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
 			return nil, err
 		}
