@@ -125,7 +125,7 @@ func (a *LaggingAPI) serve(w http.ResponseWriter, req *http.Request, r *resource
 		return
 	}
 	var in unstructured.Unstructured
-	if req.Method == http.MethodPost || req.Method == http.MethodPut {
+	if req.Method == http.MethodPost || req.Method == http.MethodPut || req.Method == http.MethodPatch {
 		if err := json.NewDecoder(req.Body).Decode(&in.Object); err != nil {
 			status(http.StatusBadRequest, "BadRequest")
 			return
@@ -157,7 +157,10 @@ func (a *LaggingAPI) serve(w http.ResponseWriter, req *http.Request, r *resource
 		a.record(r, "ADDED", &in)
 		r.writes[req.Method]++
 		a.reply(w, &in)
-	case http.MethodPut:
+	case http.MethodPut, http.MethodPatch:
+		if req.Method == http.MethodPatch { // a merge patch is all that is sent here
+			in.Object = merged(current.DeepCopy().Object, in.Object)
+		}
 		if v := in.GetResourceVersion(); v != "" && v != current.GetResourceVersion() {
 			status(http.StatusConflict, "Conflict")
 			return
@@ -180,6 +183,23 @@ func (a *LaggingAPI) serve(w http.ResponseWriter, req *http.Request, r *resource
 	default:
 		status(http.StatusMethodNotAllowed, "MethodNotAllowed")
 	}
+}
+
+// merged returns an object with a merge patch.
+func merged(o, patch map[string]any) map[string]any {
+	for key, value := range patch {
+		inner, isMap := value.(map[string]any)
+		old, wasMap := o[key].(map[string]any)
+		switch {
+		case value == nil:
+			delete(o, key)
+		case isMap && wasMap:
+			o[key] = merged(old, inner)
+		default:
+			o[key] = value
+		}
+	}
+	return o
 }
 
 func (a *LaggingAPI) reply(w http.ResponseWriter, o *unstructured.Unstructured) {
