@@ -5,7 +5,13 @@ package controller
 import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	storagemigrationv1 "k8s.io/api/storagemigration/v1"
+	apiextensionsclient "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset/typed/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 
@@ -32,6 +38,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/nodeipam"
 	"github.com/leme-k8s/leme/pkg/controller/nodelifecycle"
 	"github.com/leme-k8s/leme/pkg/controller/podautoscaler"
+	"github.com/leme-k8s/leme/pkg/controller/podcertificatecleaner"
 	"github.com/leme-k8s/leme/pkg/controller/podgc"
 	"github.com/leme-k8s/leme/pkg/controller/policystatus"
 	"github.com/leme-k8s/leme/pkg/controller/pvbinder"
@@ -45,6 +52,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/serviceaccounttoken"
 	"github.com/leme-k8s/leme/pkg/controller/servicecidr"
 	"github.com/leme-k8s/leme/pkg/controller/statefulset"
+	"github.com/leme-k8s/leme/pkg/controller/storageversionmigrator"
 	"github.com/leme-k8s/leme/pkg/controller/tainteviction"
 	"github.com/leme-k8s/leme/pkg/controller/tokencleaner"
 	"github.com/leme-k8s/leme/pkg/controller/trustbundlepublisher"
@@ -93,6 +101,7 @@ var entries = []entry{
 	},
 	{
 		Name: "kube-apiserver-serving-clustertrustbundle-publisher-controller", Identity: "kube-apiserver-serving-clustertrustbundle-publisher",
+		Needs: []schema.GroupVersionKind{certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle")},
 		New: func(d *dependencies, a *access) (registrar, error) {
 			if len(d.rootCA) == 0 {
 				return nil, notConfigured("--root-ca-file")
@@ -184,6 +193,7 @@ var entries = []entry{
 	},
 	{
 		Name: "disruption-controller", Alias: "disruption", Identity: "disruption-controller",
+		Workers: func(w Workers) int { return w.Disruption },
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return disruption.New(a.Client, a.Live, a.Events), nil
 		},
@@ -246,7 +256,8 @@ var entries = []entry{
 	},
 	{
 		Name: "volumeattributesclass-protection-controller", Identity: "volumeattributesclass-protection-controller",
-		New: func(d *dependencies, a *access) (registrar, error) { return vacprotection.New(a.Client), nil },
+		Needs: []schema.GroupVersionKind{storagev1.SchemeGroupVersion.WithKind("VolumeAttributesClass")},
+		New:   func(d *dependencies, a *access) (registrar, error) { return vacprotection.New(a.Client), nil },
 	},
 	{
 		Name: "endpointslice-controller", Alias: "endpointslice", Identity: "endpointslice-controller",
@@ -292,6 +303,21 @@ var entries = []entry{
 		},
 	},
 	{
+		Name: "storage-version-migrator-controller", Alias: "svm", Identity: "storage-version-migrator-controller",
+		Needs: []schema.GroupVersionKind{storagemigrationv1.SchemeGroupVersion.WithKind("StorageVersionMigration")},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			meta, err := metadata.NewForConfig(a.Config)
+			if err != nil {
+				return nil, err
+			}
+			definitions, err := apiextensionsclient.NewForConfig(a.Config)
+			if err != nil {
+				return nil, err
+			}
+			return storageversionmigrator.New(a.Client, d.mgr.GetRESTMapper(), meta, definitions.CustomResourceDefinitions()), nil
+		},
+	},
+	{
 		Name: "pod-garbage-collector-controller", Alias: "podgc", Identity: "pod-garbage-collector",
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return podgc.New(a.Client, a.Live, d.options.TerminatedPodThreshold), nil
@@ -313,6 +339,7 @@ var entries = []entry{
 	},
 	{
 		Name: "device-taint-eviction-controller", Identity: "device-taint-eviction-controller",
+		Needs:   []schema.GroupVersionKind{resourcev1.SchemeGroupVersion.WithKind("DeviceTaintRule"), resourcev1.SchemeGroupVersion.WithKind("ResourceSlice")},
 		Workers: func(w Workers) int { return w.DeviceTaintEviction },
 		Indexes: []index.Index{index.PodsByResourceClaim()},
 		New: func(d *dependencies, a *access) (registrar, error) {
@@ -321,6 +348,7 @@ var entries = []entry{
 	},
 	{
 		Name: "resourceclaim-controller", Alias: "resource-claim-controller", Identity: "resource-claim-controller",
+		Needs:   []schema.GroupVersionKind{resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"), resourcev1.SchemeGroupVersion.WithKind("ResourceClaimTemplate")},
 		Workers: func(w Workers) int { return w.ResourceClaim },
 		Indexes: []index.Index{index.PodsByResourceClaim()},
 		New: func(d *dependencies, a *access) (registrar, error) {
@@ -370,7 +398,13 @@ var entries = []entry{
 		New: func(d *dependencies, a *access) (registrar, error) { return csrcleaner.New(a.Client), nil },
 	},
 	{
+		Name: "podcertificaterequest-cleaner-controller", Identity: "podcertificaterequestcleaner",
+		Needs: []schema.GroupVersionKind{certificatesv1.SchemeGroupVersion.WithKind("PodCertificateRequest")},
+		New:   func(d *dependencies, a *access) (registrar, error) { return podcertificatecleaner.New(a.Client), nil },
+	},
+	{
 		Name: "validatingadmissionpolicy-status-controller", Identity: "validatingadmissionpolicy-status-controller",
+		Workers: func(w Workers) int { return w.PolicyStatus },
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return policystatus.New(a.Client, a.Clientset, d.mgr.GetRESTMapper()), nil
 		},

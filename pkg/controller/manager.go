@@ -147,7 +147,7 @@ func (m *Manager) register(ctx context.Context, mgr manager.Manager, events reco
 		if !selected.Has(e.Name) {
 			continue
 		}
-		if err := d.add(ctx, e); errors.Is(err, errNotConfigured) {
+		if err := d.add(ctx, e); errors.Is(err, errLeftOut) {
 			log.Info("Controller is left out", "controller", e.Name, "reason", err.Error())
 		} else if err != nil {
 			return fmt.Errorf("%s: %w", e.Name, err)

@@ -81,20 +81,27 @@ type Options struct {
 	flags *pflag.FlagSet
 }
 
+const recycled = "volumes are not recycled"
+
 // withoutEffect are flags that mean nothing to the controllers there are, and why. They
 // are accepted, because installers set them, and it is logged that they were.
 var withoutEffect = map[string]string{
-	"node-monitor-period":                  "nodes are looked at when their heartbeat is due, not at intervals",
-	"namespace-sync-period":                "namespaces are followed by watches, not at intervals",
-	"pvclaimbinder-sync-period":            "volumes and claims are followed by watches, not at intervals",
-	"attach-detach-reconcile-sync-period":  "attachments are followed by watches, not at intervals",
-	"disable-attach-detach-reconcile-sync": "attachments are followed by watches, not at intervals",
-	"enable-hostpath-provisioner":          "volumes are made by the provisioners of storage classes alone",
+	"node-monitor-period":                    "nodes are looked at when their heartbeat is due, not at intervals",
+	"namespace-sync-period":                  "namespaces are followed by watches, not at intervals",
+	"pv-recycler-minimum-timeout-nfs":        recycled,
+	"pv-recycler-increment-timeout-nfs":      recycled,
+	"pv-recycler-minimum-timeout-hostpath":   recycled,
+	"pv-recycler-timeout-increment-hostpath": recycled,
+	"flex-volume-plugin-dir":                 "volumes of flex plugins are attached by no controller",
+	"pvclaimbinder-sync-period":              "volumes and claims are followed by watches, not at intervals",
+	"attach-detach-reconcile-sync-period":    "attachments are followed by watches, not at intervals",
+	"disable-attach-detach-reconcile-sync":   "attachments are followed by watches, not at intervals",
+	"enable-hostpath-provisioner":            "volumes are made by the provisioners of storage classes alone",
 }
 
 // Workers says how many objects of each kind are reconciled at a time.
 type Workers struct {
-	Autoscaler, CronJob, DaemonSet, Deployment, DeviceTaintEviction, Endpoints, EndpointSlice, EndpointSliceMirroring, EphemeralVolume, GarbageCollector, Job, Namespace,
+	Autoscaler, CronJob, DaemonSet, Deployment, DeviceTaintEviction, Disruption, Endpoints, EndpointSlice, EndpointSliceMirroring, EphemeralVolume, GarbageCollector, Job, Namespace, PolicyStatus,
 	ReplicaSet, ReplicationController, ResourceClaim, ResourceQuota, StatefulSet, ServiceAccountToken, TTLAfterFinished int
 }
 
@@ -135,7 +142,7 @@ func NewOptions() *Options {
 		Autoscaling: podautoscaler.DefaultConfig(),
 		Signing:     csrsigning.DefaultOptions(),
 		Workers: Workers{
-			Autoscaler: 5, CronJob: 5, DaemonSet: 2, Deployment: 5, DeviceTaintEviction: 8, Endpoints: 5, EndpointSlice: 5, EndpointSliceMirroring: 5, EphemeralVolume: 5, GarbageCollector: 20, Job: 5, Namespace: 10,
+			Autoscaler: 5, CronJob: 5, DaemonSet: 2, Deployment: 5, DeviceTaintEviction: 8, Disruption: 1, Endpoints: 5, EndpointSlice: 5, EndpointSliceMirroring: 5, EphemeralVolume: 5, GarbageCollector: 20, Job: 5, Namespace: 10, PolicyStatus: 5,
 			ReplicaSet: 5, ReplicationController: 5, ResourceClaim: 50, ResourceQuota: 5, StatefulSet: 5, ServiceAccountToken: 5, TTLAfterFinished: 5,
 		},
 	}
@@ -193,31 +200,37 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.NamespaceSyncPeriod, "namespace-sync-period", o.NamespaceSyncPeriod, accepted("namespace-sync-period"))
 	fs.BoolVar(&o.EnableDynamicProvision, "enable-dynamic-provisioning", o.EnableDynamicProvision, "Ask the provisioners of storage classes for volumes")
 	fs.BoolVar(&o.DisableForceDetach, "disable-force-detach-on-timeout", o.DisableForceDetach, "Take no volume by force from a node that is not ready and has not unmounted it for six minutes")
+	for _, name := range []string{"pv-recycler-minimum-timeout-nfs", "pv-recycler-increment-timeout-nfs", "pv-recycler-minimum-timeout-hostpath", "pv-recycler-timeout-increment-hostpath"} {
+		fs.Int(name, 0, accepted(name))
+	}
+	fs.String("flex-volume-plugin-dir", "", accepted("flex-volume-plugin-dir"))
 	fs.Duration("pvclaimbinder-sync-period", 15*time.Second, accepted("pvclaimbinder-sync-period"))
 	fs.Duration("attach-detach-reconcile-sync-period", time.Minute, accepted("attach-detach-reconcile-sync-period"))
 	fs.Bool("disable-attach-detach-reconcile-sync", false, accepted("disable-attach-detach-reconcile-sync"))
 	fs.BoolVar(&o.EnableHostpathProvision, "enable-hostpath-provisioner", o.EnableHostpathProvision, accepted("enable-hostpath-provisioner"))
 
 	for name, n := range map[string]*int{
-		"concurrent-ephemeralvolume-syncs":            &o.Workers.EphemeralVolume,
-		"concurrent-device-taint-eviction-syncs":      &o.Workers.DeviceTaintEviction,
-		"concurrent-resourceclaim-syncs":              &o.Workers.ResourceClaim,
-		"concurrent-horizontal-pod-autoscaler-syncs":  &o.Workers.Autoscaler,
-		"concurrent-resource-quota-syncs":             &o.Workers.ResourceQuota,
-		"mirroring-concurrent-service-endpoint-syncs": &o.Workers.EndpointSliceMirroring,
-		"concurrent-cron-job-syncs":                   &o.Workers.CronJob,
-		"concurrent-daemonset-syncs":                  &o.Workers.DaemonSet,
-		"concurrent-deployment-syncs":                 &o.Workers.Deployment,
-		"concurrent-endpoint-syncs":                   &o.Workers.Endpoints,
-		"concurrent-service-endpoint-syncs":           &o.Workers.EndpointSlice,
-		"concurrent-gc-syncs":                         &o.Workers.GarbageCollector,
-		"concurrent-job-syncs":                        &o.Workers.Job,
-		"concurrent-namespace-syncs":                  &o.Workers.Namespace,
-		"concurrent-replicaset-syncs":                 &o.Workers.ReplicaSet,
-		"concurrent-rc-syncs":                         &o.Workers.ReplicationController,
-		"concurrent-statefulset-syncs":                &o.Workers.StatefulSet,
-		"concurrent-serviceaccount-token-syncs":       &o.Workers.ServiceAccountToken,
-		"concurrent-ttl-after-finished-syncs":         &o.Workers.TTLAfterFinished,
+		"concurrent-ephemeralvolume-syncs":                    &o.Workers.EphemeralVolume,
+		"concurrent-device-taint-eviction-syncs":              &o.Workers.DeviceTaintEviction,
+		"concurrent-resourceclaim-syncs":                      &o.Workers.ResourceClaim,
+		"concurrent-disruption-syncs":                         &o.Workers.Disruption,
+		"concurrent-validating-admission-policy-status-syncs": &o.Workers.PolicyStatus,
+		"concurrent-horizontal-pod-autoscaler-syncs":          &o.Workers.Autoscaler,
+		"concurrent-resource-quota-syncs":                     &o.Workers.ResourceQuota,
+		"mirroring-concurrent-service-endpoint-syncs":         &o.Workers.EndpointSliceMirroring,
+		"concurrent-cron-job-syncs":                           &o.Workers.CronJob,
+		"concurrent-daemonset-syncs":                          &o.Workers.DaemonSet,
+		"concurrent-deployment-syncs":                         &o.Workers.Deployment,
+		"concurrent-endpoint-syncs":                           &o.Workers.Endpoints,
+		"concurrent-service-endpoint-syncs":                   &o.Workers.EndpointSlice,
+		"concurrent-gc-syncs":                                 &o.Workers.GarbageCollector,
+		"concurrent-job-syncs":                                &o.Workers.Job,
+		"concurrent-namespace-syncs":                          &o.Workers.Namespace,
+		"concurrent-replicaset-syncs":                         &o.Workers.ReplicaSet,
+		"concurrent-rc-syncs":                                 &o.Workers.ReplicationController,
+		"concurrent-statefulset-syncs":                        &o.Workers.StatefulSet,
+		"concurrent-serviceaccount-token-syncs":               &o.Workers.ServiceAccountToken,
+		"concurrent-ttl-after-finished-syncs":                 &o.Workers.TTLAfterFinished,
 	} {
 		usage := "How many of these objects are worked on at a time"
 		if withoutEffect[name] != "" {

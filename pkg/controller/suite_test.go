@@ -30,7 +30,8 @@ type cluster struct {
 
 func start(t *testing.T) *cluster {
 	tc := testcluster.Start(t, testcluster.WithControllerManager("--controllers=*,bootstrapsigner,tokencleaner",
-		"--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--horizontal-pod-autoscaler-sync-period=100ms"))
+		"--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--horizontal-pod-autoscaler-sync-period=100ms",
+		"--node-monitor-grace-period=1h")) // the played nodes send one heartbeat
 	cs := tc.Client(t)
 	return &cluster{T: t, cfg: tc.Config, cs: cs, nodes: controllertest.StartNodes(t, cs, "n1", "n2")}
 }
@@ -77,6 +78,8 @@ func TestControllers(t *testing.T) {
 		"Provisioning":     testProvisioning,
 		"Attachment":       testAttachment,
 		"Devices":          testDevices,
+		"Metrics":          testMetrics,
+		"Migration":        testMigration,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}

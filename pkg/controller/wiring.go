@@ -6,18 +6,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/controller-manager/pkg/clientbuilder"
-	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 )
 
@@ -28,6 +25,8 @@ type entry struct {
 	OffByDefault bool
 	// Workers is how many objects it works on at a time; nil means one.
 	Workers func(Workers) int
+	// Needs are kinds that not every API server serves. Without one of them the controller is left out.
+	Needs []schema.GroupVersionKind
 	// Indexes of the shared cache that it uses.
 	Indexes []index.Index
 	// New assembles it. An error made by notConfigured leaves it out.
@@ -48,12 +47,20 @@ type dependencies struct {
 	indexed    map[string]bool
 }
 
-var errNotConfigured = errors.New("not configured")
+// errLeftOut is why a controller does not run here.
+var errLeftOut = errors.New("left out")
 
-func notConfigured(flag string) error { return fmt.Errorf("%w: %s is not set", errNotConfigured, flag) }
+func notConfigured(flag string) error { return fmt.Errorf("%w: %s is not set", errLeftOut, flag) }
 
 // add brings one controller into the manager.
 func (d *dependencies) add(ctx context.Context, e entry) error {
+	for _, kind := range e.Needs {
+		if _, err := d.mgr.GetRESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
+			return fmt.Errorf("%w: %s is not served", errLeftOut, kind)
+		} else if err != nil {
+			return err
+		}
+	}
 	a, err := d.access(e.Identity)
 	if err != nil {
 		return err
@@ -78,20 +85,6 @@ func (d *dependencies) add(ctx context.Context, e entry) error {
 	}
 	return r.Register(d.mgr, o)
 }
-
-// newQueue makes a controller's work queue. The one that controller-runtime makes wakes
-// the process twice a second for its metrics, and there are as many as controllers.
-func newQueue(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
-	return workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[reconcile.Request]{
-		Name: name, Clock: queueClock{component.Coarse{Period: time.Second}},
-	})
-}
-
-// queueClock is coarse for metrics and exact for work that is due.
-type queueClock struct{ component.Coarse }
-
-// NewTimer implements clock.Clock.
-func (c queueClock) NewTimer(d time.Duration) clock.Timer { return c.RealClock.NewTimer(d) }
 
 // selectControllers resolves the value of --controllers.
 func selectControllers(list []string) (sets.Set[string], error) {
