@@ -46,7 +46,7 @@ func (s *Scheduler) scheduleOne(ctx context.Context) bool {
 	ctx = klog.NewContext(ctx, klog.LoggerWithValues(klog.FromContext(ctx), "pod", klog.KObj(pod)))
 
 	s.cache.UpdateSnapshot(s.snapshot)
-	c := &cycle{fw: fw, snapshot: s.snapshot, percentage: s.percentage(pod.Spec.SchedulerName), start: s.nextStart}
+	c := &cycle{fw: fw, snapshot: s.snapshot, percentage: s.percentage(pod.Spec.SchedulerName), start: s.nextStart, memo: s.memo}
 	p, err := c.run(ctx, a.state, pod, seedOf(pod, queued.Attempts))
 	a.why = explain.Attempt{
 		Number: queued.Attempts, Time: a.started, Took: s.now().Sub(a.started),

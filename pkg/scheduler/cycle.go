@@ -24,6 +24,9 @@ type cycle struct {
 	// start is where in the list of nodes the search begins, so that nodes take turns
 	// in large clusters, where not all of them are looked at.
 	start int
+	// memo is what pods that were alike found out before; nil for none.
+	memo     *framework.Memo
+	findings *framework.Findings
 }
 
 // placement is the outcome of a cycle that found a node.
@@ -65,7 +68,7 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 	if s := c.fw.RunPreScorePlugins(ctx, state, pod, feasible); !s.IsSuccess() {
 		return p, s.AsError()
 	}
-	scores, s := c.fw.RunScorePlugins(ctx, state, pod, feasible)
+	scores, s := c.fw.RunScorePluginsShared(ctx, state, pod, feasible, c.findings)
 	if !s.IsSuccess() {
 		return p, s.AsError()
 	}
@@ -118,6 +121,9 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 	if err != nil {
 		return nil, d, placement{}, err
 	}
+	if c.memo != nil {
+		c.findings = c.memo.For(c.fw.SharedSignature(ctx, pod), len(all))
+	}
 
 	// A pod that others have made room for is tried there first.
 	if name := pod.Status.NominatedNodeName; name != "" {
@@ -160,8 +166,12 @@ func (c *cycle) search(ctx context.Context, state fwk.CycleState, pod *v1.Pod, n
 	for p.evaluated < len(nodes) && len(feasible) < want {
 		first := p.evaluated
 		run := min(max(want-len(feasible), 256), len(nodes)-first)
+		found := make([]*framework.Finding, run)
+		for i := range found {
+			found[i] = c.findings.About(at(first + i))
+		}
 		c.fw.Parallelizer().Until(ctx, run, func(i int) {
-			statuses[first+i] = c.fw.RunFilterPluginsWithNominatedPods(ctx, state, pod, at(first+i))
+			statuses[first+i] = c.fw.RunFilterPluginsShared(ctx, state, pod, at(first+i), found[i])
 		}, "Filter")
 		if err := ctx.Err(); err != nil {
 			return nil, d, p, err

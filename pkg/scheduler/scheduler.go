@@ -85,6 +85,7 @@ type Scheduler struct {
 	// These belong to the goroutine that decides.
 	snapshot  *cache.Snapshot
 	nextStart int
+	memo      *framework.Memo
 
 	// binding are the goroutines that carry decisions out.
 	binding sync.WaitGroup
@@ -109,6 +110,7 @@ func New(ctx context.Context, c Config) (*Scheduler, error) {
 		profiles:  map[string]*framework.Framework{},
 		cache:     cache.New(),
 		snapshot:  cache.NewSnapshot(),
+		memo:      framework.NewMemo(),
 	}
 	if s.now == nil {
 		s.now = time.Now

@@ -89,6 +89,11 @@ type Framework struct {
 	sign       []fwk.SignPlugin
 	unsigned   bool // a filter or score plugin cannot sign, so no two pods are known to be alike
 	hints      []queue.Hint
+
+	// byNode are the plugins whose answers alike pods share; of the filters, the first
+	// sharedFilters.
+	byNode        map[string]ByNode
+	sharedFilters int
 }
 
 type weighted struct {
@@ -147,6 +152,7 @@ func New(ctx context.Context, spec Spec, registry Registry, deps Deps) (*Framewo
 	if len(f.bind) == 0 {
 		return nil, errors.New("no plugin binds pods (bind)")
 	}
+	f.share()
 	for _, name := range spec.Plugins {
 		hints, err := hintsOf(ctx, made[name])
 		if err != nil {

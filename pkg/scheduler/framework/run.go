@@ -9,7 +9,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
-	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 )
@@ -68,8 +67,12 @@ func (f *Framework) RunPreFilter(ctx context.Context, state fwk.CycleState, pod 
 
 // RunFilterPlugins asks whether pod fits on a node. The first plugin that rejects it decides.
 func (f *Framework) RunFilterPlugins(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo) *fwk.Status {
+	return f.runFilters(ctx, state, pod, node, f.filter)
+}
+
+func (f *Framework) runFilters(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, plugins []fwk.FilterPlugin) *fwk.Status {
 	skip := state.GetSkipFilterPlugins()
-	for _, p := range f.filter {
+	for _, p := range plugins {
 		if skip.Has(p.Name()) {
 			continue
 		}
@@ -89,12 +92,7 @@ func (f *Framework) RunFilterPlugins(ctx context.Context, state fwk.CycleState, 
 // promised to others as well: it must fit with those of at least its priority there, and
 // without them, since they may end up elsewhere.
 func (f *Framework) RunFilterPluginsWithNominatedPods(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo) *fwk.Status {
-	var promised []fwk.PodInfo
-	for _, p := range f.NominatedPodsForNode(node.Node().Name) {
-		if p.GetPod().UID != pod.UID && corev1helpers.PodPriority(p.GetPod()) >= corev1helpers.PodPriority(pod) {
-			promised = append(promised, p)
-		}
-	}
+	promised := f.promised(pod, node)
 	if len(promised) > 0 {
 		withState, withNode := state.Clone(), node.Snapshot()
 		for _, p := range promised {
@@ -181,11 +179,24 @@ func (f *Framework) RunPreScorePlugins(ctx context.Context, state fwk.CycleState
 // RunScorePlugins scores each node by each plugin, brings the scores of a plugin to
 // 0…100 and adds them up by weight.
 func (f *Framework) RunScorePlugins(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo) ([]fwk.NodePluginScores, *fwk.Status) {
-	var plugins []weighted
-	for _, p := range f.score {
+	return f.RunScorePluginsShared(ctx, state, pod, nodes, nil)
+}
+
+// RunScorePluginsShared is RunScorePlugins, with what is known of the nodes.
+func (f *Framework) RunScorePluginsShared(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo, findings *Findings) ([]fwk.NodePluginScores, *fwk.Status) {
+	var (
+		plugins []weighted
+		at      []int // in f.score
+		found   = make([]*Finding, len(nodes))
+	)
+	for i, p := range f.score {
 		if !state.GetSkipScorePlugins().Has(p.Name()) {
 			plugins = append(plugins, p)
+			at = append(at, i)
 		}
+	}
+	for n := range nodes {
+		found[n] = findings.About(nodes[n])
 	}
 	scores := make([]fwk.NodeScoreList, len(plugins))
 	for i := range scores {
@@ -197,7 +208,7 @@ func (f *Framework) RunScorePlugins(ctx context.Context, state fwk.CycleState, p
 	f.Parallelizer().Until(ctx, len(nodes), func(n int) {
 		name := nodes[n].Node().Name
 		for i, p := range plugins {
-			score, s := p.Score(ctx, state, pod, nodes[n])
+			score, s := f.scoreOf(ctx, state, pod, nodes[n], at[i], found[n])
 			if !s.IsSuccess() {
 				first.set(failed("Score", p.Name(), s))
 				cancel()

@@ -203,6 +203,10 @@ func (p *Plugin) NormalizeScore(_ context.Context, _ fwk.CycleState, _ *v1.Pod, 
 	return normalize.ToMax(scores, false)
 }
 
+// ByNode says that what the plugin says of a node follows from the pod's signature and
+// the node, so pods that are alike share it.
+func (p *Plugin) ByNode() {}
+
 // SignPod tells pods apart by what they ask of nodes.
 func (p *Plugin) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
 	affinity, err := fwk.NodeAffinitySigner(pod)

@@ -37,6 +37,10 @@ func (Plugin) Filter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, node fwk.
 	return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, reason)
 }
 
+// ByNode says that what the plugin says of a node follows from the pod's signature and
+// the node, so pods that are alike share it.
+func (Plugin) ByNode() {}
+
 // SignPod tells pods apart that name different nodes.
 func (Plugin) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
 	return []fwk.SignFragment{{Key: fwk.NodeNameSignerName, Value: pod.Spec.NodeName}}, nil

@@ -73,9 +73,13 @@ func conflict(wanted []v1.ContainerPort, used fwk.HostPortInfo) bool {
 	})
 }
 
-// SignPod tells pods apart by their host ports.
+// ByNode says that what the plugin says of a node follows from the pod's signature and
+// the node, so pods that are alike share it.
+func (Plugin) ByNode() {}
+
+// SignPod tells pods apart by their host ports, with protocols and addresses.
 func (Plugin) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
-	return []fwk.SignFragment{{Key: fwk.HostPortsSignerName, Value: fwk.HostPortsSigner(pod)}}, nil
+	return []fwk.SignFragment{{Key: fwk.HostPortsSignerName, Value: slices.Collect(cache.HostPorts(pod))}}, nil
 }
 
 // EventsToRegister: a pod that goes may free a port; a new node has them all.

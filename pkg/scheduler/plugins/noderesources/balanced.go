@@ -72,6 +72,10 @@ func (p *BalancedAllocation) EventsToRegister(context.Context) ([]fwk.ClusterEve
 	return nil, nil
 }
 
+// ByNode says that what the plugin says of a node follows from the pod's signature and
+// the node, so pods that are alike share it.
+func (p *BalancedAllocation) ByNode() {}
+
 // SignPod tells pods apart by what they ask for.
 func (p *BalancedAllocation) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
 	r, err := requestOf(pod)

@@ -160,6 +160,10 @@ func (f *Fit) Score(_ context.Context, state fwk.CycleState, _ *v1.Pod, node fwk
 // ScoreExtensions returns nil: the scores are in range.
 func (f *Fit) ScoreExtensions() fwk.ScoreExtensions { return nil }
 
+// ByNode says that what the plugin says of a node follows from the pod's signature and
+// the node, so pods that are alike share it.
+func (f *Fit) ByNode() {}
+
 // SignPod tells pods apart by what they ask for.
 func (f *Fit) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
 	r, err := requestOf(pod)

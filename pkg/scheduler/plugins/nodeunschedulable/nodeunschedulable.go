@@ -44,6 +44,10 @@ func tolerates(logger klog.Logger, pod *v1.Pod) bool {
 		&v1.Taint{Key: v1.TaintNodeUnschedulable, Effect: v1.TaintEffectNoSchedule}, false)
 }
 
+// ByNode says that what the plugin says of a node follows from the pod's signature and
+// the node, so pods that are alike share it.
+func (Plugin) ByNode() {}
+
 // SignPod tells pods apart by their tolerations.
 func (Plugin) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
 	return []fwk.SignFragment{{Key: fwk.TolerationsSignerName, Value: fwk.TolerationsSigner(pod)}}, nil

@@ -76,9 +76,6 @@ func systemDefaults() []v1.TopologySpreadConstraint {
 // Name returns the plugin's name.
 func (p *Plugin) Name() string { return Name }
 
-// DependsOnOtherNodes says that what holds for a node can change with pods elsewhere.
-func (p *Plugin) DependsOnOtherNodes() {}
-
 func (p *Plugin) index() (*topology.Index, error) {
 	provider, ok := p.snapshot.(topology.Provider)
 	if !ok {

@@ -98,6 +98,10 @@ func (Plugin) NormalizeScore(_ context.Context, _ fwk.CycleState, _ *v1.Pod, sco
 	return normalize.ToMax(scores, true)
 }
 
+// ByNode says that what the plugin says of a node follows from the pod's signature and
+// the node, so pods that are alike share it.
+func (Plugin) ByNode() {}
+
 // SignPod tells pods apart by their tolerations.
 func (Plugin) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
 	return []fwk.SignFragment{{Key: fwk.TolerationsSignerName, Value: fwk.TolerationsSigner(pod)}}, nil

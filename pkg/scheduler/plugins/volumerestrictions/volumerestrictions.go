@@ -182,9 +182,6 @@ func (p *Plugin) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *f
 	return []fwk.SignFragment{{Key: fwk.VolumesSignerName, Value: fwk.VolumesSigner(pod)}}, nil
 }
 
-// DependsOnOtherNodes says that a claim in use anywhere keeps the pod off every node.
-func (p *Plugin) DependsOnOtherNodes() {}
-
 // EventsToRegister: a pod that goes frees its volumes; nodes come; claims are made.
 func (p *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
 	return []fwk.ClusterEventWithHint{

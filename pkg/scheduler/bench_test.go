@@ -1,0 +1,59 @@
+package scheduler
+
+import (
+	"fmt"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/informers"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/cache"
+	"github.com/leme-k8s/leme/pkg/scheduler/config"
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins"
+	"github.com/leme-k8s/leme/pkg/scheduler/queue"
+)
+
+// BenchmarkDecision is how long the decision about one more pod takes in a cluster of
+// 5,000 nodes, the pods before it included in the snapshot.
+func BenchmarkDecision(b *testing.B) {
+	for _, shape := range []struct {
+		name   string
+		change func(*v1.Pod)
+	}{
+		{"basic", func(*v1.Pod) {}},
+		{"affinity", near(term(zoneKey, "web"))},
+		{"anti-affinity", apart(term(v1.LabelHostname, "web"))},
+		{"spread", spread(zoneKey, 1, v1.DoNotSchedule)},
+	} {
+		b.Run(shape.name, func(b *testing.B) {
+			c, snapshot := cache.New(), cache.NewSnapshot()
+			for i := range 5000 {
+				c.SetNode(makeNode(fmt.Sprint("n", i), "64", "256Gi", zone(fmt.Sprint("z", i%10))))
+			}
+			var q *queue.Queue
+			fw, err := framework.New(b.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+				Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 16,
+				Informers: informers.NewSharedInformerFactory(nil, 0),
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			q = queue.New(queue.Config{Less: fw.Less})
+			memo, start, n := framework.NewMemo(), 0, 0
+			b.ReportAllocs()
+			for b.Loop() {
+				n++
+				pod := makePod(fmt.Sprint("p", n), "10m", "32Mi", app("web"), shape.change)
+				c.UpdateSnapshot(snapshot)
+				p, err := (&cycle{fw: fw, snapshot: snapshot, start: start, memo: memo}).run(b.Context(), framework.NewCycleState(false), pod, seedOf(pod, 1))
+				if err != nil {
+					b.Skipf("after %d pods: %v", n, err) // the cluster is full
+				}
+				start = p.next
+				pod.Spec.NodeName = p.node
+				c.SetPod(pod)
+			}
+		})
+	}
+}

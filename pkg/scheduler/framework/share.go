@@ -1,0 +1,171 @@
+package framework
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+
+	v1 "k8s.io/api/core/v1"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
+	fwk "k8s.io/kube-scheduler/framework"
+)
+
+// ByNode is a plugin whose answers about a node follow from the pod's signature and the
+// node alone. What one pod found out with it holds for the next pod that is alike.
+type ByNode interface {
+	fwk.SignPlugin
+	ByNode()
+}
+
+// maxSignatures bounds the memory that findings take.
+const maxSignatures = 64
+
+// Memo keeps what was found out about nodes, by the signature of pods. It belongs to the
+// goroutine that schedules.
+type Memo struct {
+	nodes    int
+	findings map[string]*Findings
+}
+
+// NewMemo returns an empty memo.
+func NewMemo() *Memo { return &Memo{findings: map[string]*Findings{}} }
+
+// Findings are what is known of nodes with respect to pods of one signature. Nil is for
+// a pod that shares nothing.
+type Findings struct{ byNode map[string]*Finding }
+
+// Finding is what the plugins ByNode said of one state of a node.
+type Finding struct {
+	node     fwk.NodeInfo
+	filtered bool
+	status   *fwk.Status
+	scores   []int64 // by position of the plugin
+}
+
+// unknown is the score of a plugin that has not been asked.
+const unknown = math.MinInt64
+
+// For returns the findings for a signature in a cluster of so many nodes.
+func (m *Memo) For(signature fwk.PodSignature, nodes int) *Findings {
+	if m == nil || signature == nil {
+		return nil
+	}
+	if m.nodes != nodes || len(m.findings) >= maxSignatures { // some scores depend on the number of nodes
+		m.nodes, m.findings = nodes, map[string]*Findings{}
+	}
+	f, ok := m.findings[string(signature)]
+	if !ok {
+		f = &Findings{byNode: make(map[string]*Finding, nodes)}
+		m.findings[string(signature)] = f
+	}
+	return f
+}
+
+// About returns what is known of a node as it is: a node that changed since is another
+// object in the snapshot.
+func (f *Findings) About(node fwk.NodeInfo) *Finding {
+	if f == nil {
+		return nil
+	}
+	name := node.Node().Name
+	found, ok := f.byNode[name]
+	if !ok || found.node != node {
+		found = &Finding{node: node}
+		f.byNode[name] = found
+	}
+	return found
+}
+
+// SharedSignature is the signature of a pod for the plugins ByNode only; nil if one of
+// them cannot tell, or if the profile has none.
+func (f *Framework) SharedSignature(ctx context.Context, pod *v1.Pod) fwk.PodSignature {
+	if len(f.byNode) == 0 {
+		return nil
+	}
+	parts := map[string]any{fwk.SchedulerNameSignerName: pod.Spec.SchedulerName}
+	for _, p := range f.byNode {
+		fragments, s := p.SignPod(ctx, pod)
+		if !s.IsSuccess() {
+			return nil
+		}
+		for _, fragment := range fragments {
+			parts[fragment.Key] = fragment.Value
+		}
+	}
+	signature, err := json.Marshal(parts)
+	if err != nil {
+		return nil
+	}
+	return signature
+}
+
+// share finds out which plugins' answers can be shared: the filters that run before the
+// first that looks further, so that the first reason stays the first, and all scores.
+func (f *Framework) share() {
+	add := func(p fwk.Plugin) bool {
+		b, ok := p.(ByNode)
+		if ok {
+			f.byNode[b.Name()] = b
+		}
+		return ok
+	}
+	f.byNode = map[string]ByNode{}
+	for f.sharedFilters < len(f.filter) && add(f.filter[f.sharedFilters]) {
+		f.sharedFilters++
+	}
+	for _, p := range f.score {
+		add(p.ScorePlugin)
+	}
+}
+
+// RunFilterPluginsShared is RunFilterPluginsWithNominatedPods, with what is known of the
+// node. A node that is promised to other pods is looked at anew.
+func (f *Framework) RunFilterPluginsShared(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, found *Finding) *fwk.Status {
+	if found == nil || len(f.promised(pod, node)) > 0 {
+		return f.RunFilterPluginsWithNominatedPods(ctx, state, pod, node)
+	}
+	if !found.filtered {
+		s := f.runFilters(ctx, state, pod, node, f.filter[:f.sharedFilters])
+		if !s.IsSuccess() && !s.IsRejected() {
+			return s
+		}
+		found.status, found.filtered = s, true
+	}
+	if !found.status.IsSuccess() {
+		return found.status
+	}
+	return f.runFilters(ctx, state, pod, node, f.filter[f.sharedFilters:])
+}
+
+// scoreOf asks a plugin for a node's score, or looks it up.
+func (f *Framework) scoreOf(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, i int, found *Finding) (int64, *fwk.Status) {
+	p := f.score[i]
+	if _, shared := f.byNode[p.Name()]; found == nil || !shared {
+		return p.Score(ctx, state, pod, node)
+	}
+	if found.scores == nil {
+		found.scores = make([]int64, len(f.score))
+		for i := range found.scores {
+			found.scores[i] = unknown
+		}
+	}
+	if found.scores[i] == unknown {
+		score, s := p.Score(ctx, state, pod, node)
+		if !s.IsSuccess() {
+			return 0, s
+		}
+		found.scores[i] = score
+	}
+	return found.scores[i], nil
+}
+
+// promised are the pods of at least the priority of pod that have been promised a node.
+func (f *Framework) promised(pod *v1.Pod, node fwk.NodeInfo) []fwk.PodInfo {
+	var out []fwk.PodInfo
+	for _, p := range f.NominatedPodsForNode(node.Node().Name) {
+		if p.GetPod().UID != pod.UID && corev1helpers.PodPriority(p.GetPod()) >= corev1helpers.PodPriority(pod) {
+			out = append(out, p)
+		}
+	}
+	return out
+}

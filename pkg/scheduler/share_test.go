@@ -1,0 +1,92 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/informers"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/cache"
+	"github.com/leme-k8s/leme/pkg/scheduler/config"
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins"
+	"github.com/leme-k8s/leme/pkg/scheduler/queue"
+)
+
+// What pods that are alike share changes no decision, and no reason.
+func TestSharingChangesNothing(t *testing.T) {
+	for seed := range uint64(3) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		c, snapshot := cache.New(), cache.NewSnapshot()
+		var q *queue.Queue
+		fw, err := framework.New(t.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+			Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 4,
+			Informers: informers.NewSharedInformerFactory(nil, 0),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q = queue.New(queue.Config{Less: fw.Less})
+		node := func(i int) *v1.Node {
+			return makeNode(fmt.Sprint("n", i), fmt.Sprint(2+r.IntN(3)), "8Gi", zone(fmt.Sprint("z", i%3)), func(n *v1.Node) {
+				if r.IntN(6) == 0 {
+					n.Spec.Taints = []v1.Taint{{Key: "t", Effect: []v1.TaintEffect{v1.TaintEffectNoSchedule, v1.TaintEffectPreferNoSchedule}[r.IntN(2)]}}
+				}
+				n.Status.Images = []v1.ContainerImage{{Names: []string{"busybox:latest"}, SizeBytes: int64(r.IntN(500)) << 20}}
+			})
+		}
+		for i := range 150 {
+			c.SetNode(node(i))
+		}
+		memo := framework.NewMemo()
+		placed := 0
+		for i := range 150 {
+			if r.IntN(10) == 0 {
+				c.SetNode(node(r.IntN(150)))
+			}
+			pod := makePod(fmt.Sprint("p", i), []string{"500m", "1"}[r.IntN(2)], "1Gi", app([]string{"a", "b"}[r.IntN(2)]))
+			switch r.IntN(6) {
+			case 0:
+				pod.Spec.Containers[0].Ports = []v1.ContainerPort{{HostPort: 80, Protocol: []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP}[r.IntN(2)]}}
+			case 1:
+				spread(zoneKey, 1, v1.DoNotSchedule)(pod)
+			case 2:
+				apart(term(zoneKey, "c"))(pod)
+			case 3:
+				pod.Spec.Tolerations = []v1.Toleration{{Operator: v1.TolerationOpExists}}
+			case 4:
+				pod.Spec.NodeSelector = map[string]string{zoneKey: "z1"}
+			}
+			c.UpdateSnapshot(snapshot)
+			outcome := func(memo *framework.Memo) string {
+				p, err := (&cycle{fw: fw, snapshot: snapshot, start: i % 150, memo: memo}).run(t.Context(), framework.NewCycleState(false), pod, seedOf(pod, 1))
+				var fit *framework.FitError
+				if errors.As(err, &fit) {
+					return fit.Error()
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return fmt.Sprint(p.node, p.evaluated, p.feasible, p.scores)
+			}
+			want, got := outcome(nil), outcome(memo)
+			if got != want {
+				t.Fatalf("seed %d, pod %d: %s, want %s", seed, i, got, want)
+			}
+			if again := outcome(memo); again != want { // now everything is known
+				t.Fatalf("seed %d, pod %d, again: %s, want %s", seed, i, again, want)
+			}
+			if p, err := (&cycle{fw: fw, snapshot: snapshot, start: i % 150}).run(t.Context(), framework.NewCycleState(false), pod, seedOf(pod, 1)); err == nil {
+				pod.Spec.NodeName = p.node
+				c.SetPod(pod)
+				placed++
+			}
+		}
+		if placed == 0 {
+			t.Error("no pod was placed")
+		}
+	}
+}
