@@ -26,6 +26,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/certificates"
 	"github.com/leme-k8s/leme/pkg/kubelet/csi"
+	"github.com/leme-k8s/leme/pkg/kubelet/devices"
 	"github.com/leme-k8s/leme/pkg/kubelet/dra"
 	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
 	"github.com/leme-k8s/leme/pkg/kubelet/images"
@@ -50,6 +51,15 @@ type room func(context.Context) error
 
 func quiet(run func(context.Context)) room {
 	return func(ctx context.Context) error { run(ctx); return nil }
+}
+
+// withoutFail is a room that the kubelet can do without; what says what is missing if it fails.
+func withoutFail(what string, run room) func(context.Context) {
+	return func(ctx context.Context) {
+		if err := run(ctx); err != nil {
+			klog.FromContext(ctx).Error(err, "Going on although "+what)
+		}
+	}
 }
 
 // parallel is how many status writes, and starts of sandboxes and containers, go on at the same time: enough to
@@ -99,8 +109,13 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		Pods: manager, Stats: measure, Recorder: recorder, Clock: clock.RealClock{},
 	})
 	var drivers *csi.Manager
-	nodes := node.New(k.nodeConfig(), node.Dependencies{
-		Client: c.heartbeat, Watch: c.main, CRI: c.runtime, Machine: machine, Pressure: pressure, Recorder: recorder,
+	var nodes *node.Manager
+	plugged, err := devices.New(filepath.Join(k.options.RootDir, "device-plugins"), func() { nodes.Again() })
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Devices that pods have may be given to others")
+	}
+	nodes = node.New(k.nodeConfig(), node.Dependencies{
+		Client: c.heartbeat, Watch: c.main, CRI: c.runtime, Machine: withDevices{machine, plugged}, Pressure: pressure, Recorder: recorder,
 		Images:       images.Lister{Images: c.images, Max: int(*k.config.NodeStatusMaxImages)},
 		Changed:      func(ctx context.Context, _ *v1.Node) { manager.NodeChanged(ctx) },
 		VolumesInUse: func() []v1.UniqueVolumeName { return drivers.InUse() },
@@ -127,7 +142,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 			Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
 			QPS: float32(*k.config.RegistryPullQPS), Burst: int(k.config.RegistryBurst),
 		}),
-		Node: nodes.Node, Handler: claims.handler, Devices: []pods.Devices{claimed}, Recorder: recorder, Pressure: pressure.Admit, Ready: services.synced,
+		Node: nodes.Node, Handler: claims.handler, Devices: []pods.Devices{claimed, plugged}, Recorder: recorder, Pressure: pressure.Admit, Ready: services.synced,
 	}
 	policy, err := logs.ParsePolicy(k.config.ContainerLogMaxSize, *k.config.ContainerLogMaxFiles, *k.config.ContainerLogMaxWorkers, k.config.ContainerLogMonitorInterval.Duration)
 	if err != nil {
@@ -141,9 +156,9 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	rooms := append(serving, manager.Run, nodes.Run, quiet(services.run), quiet(pressure.Run), quiet(collector.Run), quiet(rotator.Run))
 	if c.main != nil {
 		registry := &plugins.Watcher{
-			Dir: filepath.Join(k.options.RootDir, "plugins_registry"), Handlers: map[string]plugins.Handler{registerapi.CSIPlugin: drivers, registerapi.DRAPlugin: claimed},
+			Dir: filepath.Join(k.options.RootDir, "plugins_registry"), Handlers: map[string]plugins.Handler{registerapi.CSIPlugin: drivers, registerapi.DRAPlugin: claimed, registerapi.DevicePlugin: plugged.Handler(ctx)},
 		}
-		rooms = append(rooms, quiet(drivers.Run), quiet(claimed.Run), quiet(registry.Run))
+		rooms = append(rooms, quiet(drivers.Run), quiet(withoutFail("device plugins cannot register", plugged.Run)), quiet(claimed.Run), quiet(registry.Run))
 	}
 	if c.certificate != nil {
 		rooms = append(rooms, quiet(c.certificate.Run))
@@ -270,6 +285,28 @@ func trustBundles(client kubernetes.Interface) volumes.TrustBundles {
 		return nil
 	}
 	return volumes.ClusterTrustBundles{Client: client}
+}
+
+// withDevices is a machine with what device plugins offer.
+type withDevices struct {
+	*resources.Node
+	devices *devices.Manager
+}
+
+// Capacity implements node.Machine.
+func (m withDevices) Capacity() v1.ResourceList {
+	all := m.Node.Capacity()
+	offered, _ := m.devices.Capacity()
+	maps.Copy(all, offered)
+	return all
+}
+
+// Allocatable implements node.Machine.
+func (m withDevices) Allocatable() v1.ResourceList {
+	all := m.Node.Allocatable()
+	_, offered := m.devices.Capacity()
+	maps.Copy(all, offered)
+	return all
 }
 
 // withAPI are drivers that are of no use without an API server.

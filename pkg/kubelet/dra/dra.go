@@ -152,7 +152,7 @@ func (m *Manager) ask(ctx context.Context, name string, c *claim) ([]device, err
 }
 
 // Of returns the devices of a container of a pod that has been prepared.
-func (m *Manager) Of(pod *v1.Pod, c *v1.Container) (runtime.Devices, error) {
+func (m *Manager) Of(_ context.Context, pod *v1.Pod, c *v1.Container) (runtime.Devices, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out runtime.Devices

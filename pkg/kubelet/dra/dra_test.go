@@ -136,7 +136,7 @@ func TestClaim(t *testing.T) {
 				t.Errorf("the driver was asked to %s", got)
 			}
 			for pod, want := range map[*v1.Pod]string{a: "[example.com/d=r2]", b: "[example.com/d=r1 example.com/d=r2]"} {
-				if got, err := m.Of(pod, &pod.Spec.Containers[0]); err != nil || fmt.Sprint(got.CDI) != want {
+				if got, err := m.Of(t.Context(), pod, &pod.Spec.Containers[0]); err != nil || fmt.Sprint(got.CDI) != want {
 					t.Errorf("devices %v, want %s: %v", got.CDI, want, err)
 				}
 			}
@@ -148,7 +148,7 @@ func TestClaim(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := again.Of(b, &b.Spec.Containers[0]); err != nil || len(got.CDI) != 2 {
+			if got, err := again.Of(t.Context(), b, &b.Spec.Containers[0]); err != nil || len(got.CDI) != 2 {
 				t.Errorf("after a restart: %v %v", got, err)
 			}
 			if err := again.Release(t.Context(), "b"); err == nil {
@@ -165,7 +165,7 @@ func TestClaim(t *testing.T) {
 			if got := d.heard(); got != "unprepare c" {
 				t.Errorf("the driver was asked to %s", got)
 			}
-			if _, err := again.Of(b, &b.Spec.Containers[0]); err == nil {
+			if _, err := again.Of(t.Context(), b, &b.Spec.Containers[0]); err == nil {
 				t.Error("there are devices still")
 			}
 		})

@@ -81,6 +81,7 @@ type Manager struct {
 
 	known chan struct{} // closed once the API's Node is known
 	once  sync.Once
+	again chan struct{} // asks for a look at the machine
 
 	mu       sync.Mutex
 	node     *v1.Node // the API's
@@ -92,7 +93,7 @@ type Manager struct {
 
 // New returns a Manager.
 func New(c Config, d Dependencies) *Manager {
-	return &Manager{Config: c, Dependencies: d, known: make(chan struct{}), handlers: map[string]*runtimeapi.RuntimeHandlerFeatures{}}
+	return &Manager{Config: c, Dependencies: d, known: make(chan struct{}), again: make(chan struct{}, 1), handlers: map[string]*runtimeapi.RuntimeHandlerFeatures{}}
 }
 
 // HostIPs are the node's addresses.
@@ -178,6 +179,7 @@ func (m *Manager) report(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-m.Pressure.Changed():
+		case <-m.again:
 		}
 		ready, err := m.look(ctx)
 		switch {
@@ -192,6 +194,14 @@ func (m *Manager) report(ctx context.Context) {
 			wait = m.Look
 		}
 		timer.Reset(wait)
+	}
+}
+
+// Again has what the machine has reported without delay: it has changed.
+func (m *Manager) Again() {
+	select {
+	case m.again <- struct{}{}:
+	default:
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -125,4 +126,19 @@ func TestWatchesWithItsOwnClient(t *testing.T) {
 		}
 		return false, nil
 	})
+}
+
+func TestKeepExtended(t *testing.T) {
+	list := func(kv ...string) v1.ResourceList {
+		l := v1.ResourceList{}
+		for i := 0; i < len(kv); i += 2 {
+			l[v1.ResourceName(kv[i])] = resource.MustParse(kv[i+1])
+		}
+		return l
+	}
+	own := list("cpu", "2", "example.com/plugged", "0")
+	keepExtended(own, list("cpu", "1", "example.com/plugged", "3", "example.com/given", "5", "hugepages-2Mi", "4Mi"))
+	if want := list("cpu", "2", "example.com/plugged", "0", "example.com/given", "5"); !equality.Semantic.DeepEqual(own, want) {
+		t.Errorf("got %v", own)
+	}
 }

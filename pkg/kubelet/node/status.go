@@ -20,7 +20,10 @@ func (m *Manager) status(ctx context.Context, node *v1.Node, now time.Time) (v1.
 	if node != nil {
 		s = *node.Status.DeepCopy()
 	}
-	s.Capacity, s.Allocatable = m.Machine.Capacity(), m.Machine.Allocatable()
+	capacity, allocatable := m.Machine.Capacity(), m.Machine.Allocatable()
+	keepExtended(capacity, s.Capacity)
+	keepExtended(allocatable, s.Allocatable)
+	s.Capacity, s.Allocatable = capacity, allocatable
 	if !m.External || len(s.Addresses) == 0 {
 		s.Addresses = m.Addresses()
 	}
@@ -50,6 +53,15 @@ func (m *Manager) status(ctx context.Context, node *v1.Node, now time.Time) (v1.
 		setCondition(&s, c, now)
 	}
 	return s, len(trouble) == 0
+}
+
+// keepExtended keeps the extended resources that somebody else has given the node.
+func keepExtended(own, was v1.ResourceList) {
+	for name, q := range was {
+		if _, ok := own[name]; !ok && strings.Contains(string(name), "/") {
+			own[name] = q
+		}
+	}
 }
 
 // runtimeStatus fills in what the runtime says of itself, and returns what keeps the node from being ready.

@@ -197,7 +197,7 @@ func (w *worker) startOne(ctx context.Context, pod *v1.Pod, state *runtime.State
 		ImageVolume: func(ctx context.Context, name string) (string, error) { return w.imageVolume(ctx, pod, config, name) },
 	}
 	for _, d := range w.m.Devices {
-		given, err := d.Of(pod, c)
+		given, err := d.Of(ctx, pod, c)
 		if err != nil {
 			return runtime.NewError(runtime.ReasonContainerConfig, err)
 		}

@@ -61,8 +61,8 @@ type Cgroups interface {
 type Devices interface {
 	// Prepare makes ready what the pod's containers will be given. It is idempotent, and does not retry.
 	Prepare(ctx context.Context, pod *v1.Pod) error
-	// Of returns what a container of a prepared pod is given.
-	Of(pod *v1.Pod, container *v1.Container) (runtime.Devices, error)
+	// Of returns what a container of a prepared pod is given. It is asked before each start.
+	Of(ctx context.Context, pod *v1.Pod, container *v1.Container) (runtime.Devices, error)
 	// Release takes back what the pod's containers had. Idempotent.
 	Release(ctx context.Context, uid types.UID) error
 }

@@ -50,7 +50,9 @@ func (f *fakeDevices) Prepare(_ context.Context, pod *v1.Pod) error {
 	return nil
 }
 
-func (f *fakeDevices) Of(*v1.Pod, *v1.Container) (runtime.Devices, error) { return f.given, nil }
+func (f *fakeDevices) Of(context.Context, *v1.Pod, *v1.Container) (runtime.Devices, error) {
+	return f.given, nil
+}
 
 func (f *fakeDevices) Release(_ context.Context, uid types.UID) error {
 	f.called("release " + string(uid))
