@@ -95,6 +95,10 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	if err != nil {
 		return nil, err
 	}
+	own, err := images.NodeCredentials(k.options.RootDir)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Going on without the node's own credentials for images")
+	}
 	ref := node.Ref(k.nodeName)
 	collector, err := k.collector(c, records, recorder, ref)
 	if err != nil {
@@ -140,6 +144,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		}),
 		Images: images.New(images.Config{
 			Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
+			NodeCredentials: own, Providers: k.providers,
 			QPS: float32(*k.config.RegistryPullQPS), Burst: int(k.config.RegistryBurst),
 		}),
 		Node: nodes.Node, Handler: claims.handler, Devices: []pods.Devices{claimed, plugged}, Recorder: recorder, Pressure: pressure.Admit, Ready: services.synced,

@@ -25,6 +25,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/kubelet/certificates"
 	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
+	"github.com/leme-k8s/leme/pkg/kubelet/images"
 	"github.com/leme-k8s/leme/pkg/kubelet/resources"
 	"github.com/leme-k8s/leme/pkg/kubelet/volumes"
 )
@@ -38,6 +39,8 @@ type Kubelet struct {
 	ips      []net.IP
 	// thresholds are what the node must keep free.
 	thresholds []eviction.Threshold
+	// providers are the plugins that know credentials of images; nil for none.
+	providers *images.Providers
 }
 
 // clients are the ways to the API server: each kind of traffic has a rate limit of its own, so that many

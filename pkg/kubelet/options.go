@@ -18,6 +18,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
+	"github.com/leme-k8s/leme/pkg/kubelet/images"
 )
 
 // Options are the kubelet's flags.
@@ -94,13 +95,18 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	for field, reason := range withoutEffect(c) {
 		klog.FromContext(ctx).Info("A setting has no effect", "field", field, "reason", reason)
 	}
-	if o.CredentialConfig != "" || o.CredentialBinDir != "" {
-		return nil, errors.New("--image-credential-provider-config: credential provider plugins are not available")
+	if (o.CredentialConfig == "") != (o.CredentialBinDir == "") {
+		return nil, errors.New("--image-credential-provider-config: must be given together with --image-credential-provider-bin-dir")
 	}
 	if o.CloudProvider != "" && o.CloudProvider != "external" {
 		return nil, fmt.Errorf("--cloud-provider: %q is neither empty nor external", o.CloudProvider)
 	}
 	k := &Kubelet{options: *o, config: c}
+	if o.CredentialConfig != "" {
+		if k.providers, err = images.LoadProviders(o.CredentialConfig, o.CredentialBinDir); err != nil {
+			return nil, fmt.Errorf("--image-credential-provider-config: %w", err)
+		}
+	}
 	if k.thresholds, err = eviction.Parse(c); err != nil {
 		return nil, err
 	}

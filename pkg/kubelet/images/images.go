@@ -45,6 +45,8 @@ type Config struct {
 	Records  *Records
 	// NodeCredentials are the node's own, which every pod may use.
 	NodeCredentials Credentials
+	// Providers are plugins that have more of those; nil for none.
+	Providers *Providers
 	// Parallel is how many images are pulled at once; 0 is no limit, 1 is one after another.
 	Parallel int
 	// QPS and Burst limit pulls from registries; a QPS of 0 does not.
@@ -209,7 +211,7 @@ func (m *Manager) pullNow(ctx context.Context, req pods.ImageRequest, image stri
 	began := m.cfg.Clock.Now()
 	m.event(req, "Pulling", "Pulling image %q", req.Image)
 
-	candidates := append(m.podCredentials(ctx, req, image), m.cfg.NodeCredentials.For(image)...)
+	candidates := slices.Concat(m.podCredentials(ctx, req, image), m.cfg.NodeCredentials.For(image), m.cfg.Providers.For(ctx, image))
 	if len(candidates) == 0 {
 		candidates = []Credential{{}}
 	}

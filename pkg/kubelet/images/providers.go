@@ -1,0 +1,190 @@
+package images
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/klog/v2"
+	kubeletconfigv1 "k8s.io/kubelet/config/v1"
+	credentialprovider "k8s.io/kubelet/pkg/apis/credentialprovider/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// Providers ask plugins, programs on the node, for credentials of images.
+type Providers struct {
+	list []kubeletconfigv1.CredentialProvider
+	dir  string
+	now  func() time.Time
+
+	mu    sync.Mutex
+	cache map[cacheKey]cached
+}
+
+type cacheKey struct {
+	provider string
+	kind     credentialprovider.PluginCacheKeyType
+	of       string // the image, the registry, or nothing
+}
+
+type cached struct {
+	credentials Credentials
+	until       time.Time
+}
+
+// LoadProviders reads a CredentialProviderConfig, of plugins in a directory.
+func LoadProviders(file, dir string) (*Providers, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var config kubeletconfigv1.CredentialProviderConfig
+	if err := yaml.UnmarshalStrict(raw, &config); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	group, version, _ := strings.Cut(config.APIVersion, "/")
+	if config.Kind != "CredentialProviderConfig" || group != kubeletconfigv1.GroupName || !slices.Contains(versions, version) {
+		return nil, fmt.Errorf("%s: %s %q is not a CredentialProviderConfig of %s", file, config.APIVersion, config.Kind, kubeletconfigv1.GroupName)
+	}
+	if len(config.Providers) == 0 {
+		return nil, fmt.Errorf("%s: providers: there must be at least one", file)
+	}
+	seen := map[string]bool{}
+	var errs []error
+	for i := range config.Providers {
+		p := &config.Providers[i]
+		if err := validateProvider(p, dir, seen); err != nil {
+			errs = append(errs, fmt.Errorf("%s: providers[%d]: %w", file, i, err))
+		}
+		seen[p.Name] = true
+	}
+	return &Providers{list: config.Providers, dir: dir, now: time.Now, cache: map[cacheKey]cached{}}, errors.Join(errs...)
+}
+
+// versions are those that differ in nothing that is used here.
+var versions = []string{"v1", "v1beta1", "v1alpha1"}
+
+func validateProvider(p *kubeletconfigv1.CredentialProvider, dir string, seen map[string]bool) error {
+	group, version, _ := strings.Cut(p.APIVersion, "/")
+	switch {
+	case p.Name == "" || filepath.Base(p.Name) != p.Name || p.Name == "." || p.Name == "..":
+		return fmt.Errorf("name: %q is not the name of a file in the directory of plugins", p.Name)
+	case seen[p.Name]:
+		return fmt.Errorf("name: %q is there twice", p.Name)
+	case len(p.MatchImages) == 0:
+		return errors.New("matchImages: must not be empty")
+	case p.DefaultCacheDuration == nil || p.DefaultCacheDuration.Duration < 0:
+		return errors.New("defaultCacheDuration: must be given, and not be negative")
+	case group != credentialprovider.GroupName || !slices.Contains(versions, version):
+		return fmt.Errorf("apiVersion: %q is not a version of %s", p.APIVersion, credentialprovider.GroupName)
+	case p.TokenAttributes != nil:
+		return errors.New("tokenAttributes: tokens of ServiceAccounts for plugins are not available")
+	}
+	if _, err := exec.LookPath(filepath.Join(dir, p.Name)); err != nil {
+		return fmt.Errorf("name: %w", err)
+	}
+	return nil
+}
+
+// For returns the credentials that plugins have for an image, best first. A plugin that fails has none.
+func (p *Providers) For(ctx context.Context, image string) []Credential {
+	if p == nil {
+		return nil
+	}
+	var out []Credential
+	for i := range p.list {
+		provider := &p.list[i]
+		if !slices.ContainsFunc(provider.MatchImages, func(pattern string) bool { return matches(normalize(pattern), registryName(image)) }) {
+			continue
+		}
+		found, err := p.ask(ctx, provider, image)
+		if err != nil {
+			klog.FromContext(ctx).Error(err, "A credential provider plugin has failed", "plugin", provider.Name, "image", image)
+			continue
+		}
+		out = append(out, found.For(image)...)
+	}
+	return out
+}
+
+// ask returns what a plugin has said lately that fits the image, or asks it.
+func (p *Providers) ask(ctx context.Context, provider *kubeletconfigv1.CredentialProvider, image string) (Credentials, error) {
+	keys := map[credentialprovider.PluginCacheKeyType]cacheKey{
+		credentialprovider.ImagePluginCacheKeyType:    {provider.Name, credentialprovider.ImagePluginCacheKeyType, image},
+		credentialprovider.RegistryPluginCacheKeyType: {provider.Name, credentialprovider.RegistryPluginCacheKeyType, registryOf(image)},
+		credentialprovider.GlobalPluginCacheKeyType:   {provider.Name, credentialprovider.GlobalPluginCacheKeyType, ""},
+	}
+	// One at a time: many pods of an image that begin together ask once.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, key := range keys {
+		if c, ok := p.cache[key]; ok && p.now().Before(c.until) {
+			return c.credentials, nil
+		}
+	}
+	resp, err := p.run(ctx, provider, image)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := keys[resp.CacheKeyType]
+	if !ok {
+		return nil, fmt.Errorf("its answer has the cacheKeyType %q", resp.CacheKeyType)
+	}
+	var found Credentials
+	for pattern, a := range resp.Auth {
+		found = append(found, Credential{match: normalize(pattern), username: a.Username, password: a.Password})
+	}
+	slices.SortFunc(found, func(a, b Credential) int { return strings.Compare(b.match, a.match) })
+	keep := provider.DefaultCacheDuration.Duration
+	if resp.CacheDuration != nil {
+		keep = resp.CacheDuration.Duration
+	}
+	if keep > 0 {
+		p.cache[key] = cached{found, p.now().Add(keep)}
+	}
+	return found, nil
+}
+
+func registryOf(image string) string {
+	registry, _, _ := strings.Cut(registryName(image), "/")
+	return registry
+}
+
+// run runs a plugin.
+func (p *Providers) run(ctx context.Context, provider *kubeletconfigv1.CredentialProvider, image string) (*credentialprovider.CredentialProviderResponse, error) {
+	const patience = time.Minute
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	request := credentialprovider.CredentialProviderRequest{Image: image}
+	request.Kind, request.APIVersion = "CredentialProviderRequest", provider.APIVersion
+	in, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, filepath.Join(p.dir, provider.Name), provider.Args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = bytes.NewReader(in), &stdout, &stderr, os.Environ()
+	for _, e := range provider.Env {
+		cmd.Env = append(cmd.Env, e.Name+"="+e.Value)
+	}
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	resp := &credentialprovider.CredentialProviderResponse{}
+	if err := json.Unmarshal(stdout.Bytes(), resp); err != nil {
+		return nil, fmt.Errorf("its answer: %w", withoutContent(err))
+	}
+	if resp.Kind != "CredentialProviderResponse" || resp.APIVersion != provider.APIVersion {
+		return nil, fmt.Errorf("its answer is a %s of %s, not a CredentialProviderResponse of %s", resp.Kind, resp.APIVersion, provider.APIVersion)
+	}
+	return resp, nil
+}
