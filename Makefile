@@ -15,7 +15,7 @@ LDFLAGS    := -s -w \
 export CGO_ENABLED := 0
 export GOFLAGS := -trimpath -buildvcs=false
 
-include hack/runtime.mk hack/images.mk hack/conformance.mk hack/generate.mk
+include hack/runtime.mk hack/images.mk hack/clients.mk hack/conformance.mk hack/generate.mk
 
 ##@ A cluster
 .PHONY: up down
@@ -40,6 +40,7 @@ test: prerequisites ## Pass the unit and integration tests: all but those that n
 .PHONY: e2e
 e2e: runtime images build ## Pass the end-to-end tests on clusters that they start themselves (root; RUN=regexp narrows)
 	go test -count=1 -timeout 40m -v $(if $(RUN),-run '$(RUN)') ./test/e2e/...
+	$(if $(RUN),,$(MAKE) --no-print-directory envtest)
 
 .PHONY: lint
 lint: ## go vet and golangci-lint
@@ -51,7 +52,7 @@ verify: ## Generated code and formatting are up to date
 	hack/verify.sh
 
 .PHONY: bench
-bench: build runtime images ## Measure Leme beside the originals (BENCH=startup,pods)
+bench: build runtime images ## Measure Leme beside the originals (BENCH="startup pods apiserver")
 	hack/bench/run.sh $(BENCH)
 
 .PHONY: help

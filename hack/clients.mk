@@ -1,0 +1,12 @@
+# What others have written for Kubernetes' API, run against Leme's. Each is a nested module below test/.
+
+ENVTEST_PACKAGES := $(addprefix sigs.k8s.io/controller-runtime/pkg/,builder cache client client/apiutil cluster controller \
+	controller/controllerutil envtest handler internal/controller internal/recorder manager manager/internal/integration \
+	metrics/filters reconcile source webhook)
+
+.PHONY: envtest
+envtest: $(BIN)/kube-apiserver runtime ## Run controller-runtime's own tests that use envtest, with Leme's kube-apiserver
+	@mkdir -p $(BIN)/envtest
+	ln -sf ../kube-apiserver ../runtime/etcd $(BIN)/envtest/
+	@# The tests of servers without aggregated discovery would download a kube-apiserver that is years old.
+	KUBEBUILDER_ASSETS=$(BIN)/envtest go -C test/envtest test -mod=readonly -count=1 -timeout 15m -p 2 -skip '/aggregatedDiscovery=false' $(ENVTEST_PACKAGES)
