@@ -35,12 +35,8 @@ $(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS)):
 .PHONY: test
 test: prerequisites ## Pass the unit and integration tests: all but those that need a cluster
 	go test ./apis/... ./cmd/... ./hack/... ./pkg/... ./test/rules/...
-<<<<<<< HEAD
 	go -C test/conformance test -mod=readonly . ./differential
-=======
-	go -C test/conformance test -mod=readonly .
 	$(MAKE) --no-print-directory testcluster-example
->>>>>>> 2b50fcc (test/testcluster-example: a project of its own that tests its operator on pkg/testcluster)
 
 .PHONY: e2e
 e2e: runtime images build ## Pass the end-to-end tests on clusters that they start themselves (root; RUN=regexp narrows)

@@ -79,6 +79,8 @@ func (f *Framework) runFilters(ctx context.Context, state fwk.CycleState, pod *v
 		s := p.Filter(ctx, state, pod, node)
 		switch {
 		case s.IsSuccess():
+		case s.Plugin() == p.Name(): // one that the plugin uses again and again
+			return s
 		case s.IsRejected():
 			return s.WithPlugin(p.Name())
 		default:

@@ -40,6 +40,9 @@ type Plugin struct {
 	namespaces      corelisters.NamespaceLister
 	hardWeight      int64 // of a pod whose required affinity the new pod would satisfy
 	ignorePreferred bool  // of pods on nodes, where the new pod has no preference
+
+	// What Filter says, made once: most nodes of a cluster may be refused.
+	noFriends, foes, unwelcome *fwk.Status
 }
 
 var (
@@ -64,6 +67,9 @@ func New(_ context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, erro
 		namespaces:      h.SharedInformerFactory().Core().V1().Namespaces().Lister(),
 		hardWeight:      int64(*a.HardPodAffinityWeight),
 		ignorePreferred: a.IgnorePreferredTermsOfExistingPods,
+		noFriends:       fwk.NewStatus(fwk.UnschedulableAndUnresolvable, reasonAffinity).WithPlugin(Name),
+		foes:            fwk.NewStatus(fwk.Unschedulable, reasonAntiAffinity).WithPlugin(Name),
+		unwelcome:       fwk.NewStatus(fwk.Unschedulable, reasonExisting).WithPlugin(Name),
 	}, nil
 }
 
@@ -251,11 +257,11 @@ func (p *Plugin) Filter(_ context.Context, state fwk.CycleState, _ *v1.Pod, node
 	of := node.Node().Labels
 	switch {
 	case !r.nearFriends(of):
-		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, reasonAffinity)
+		return p.noFriends
 	case r.nearFoes(of):
-		return fwk.NewStatus(fwk.Unschedulable, reasonAntiAffinity)
+		return p.foes
 	case r.unwelcome(of):
-		return fwk.NewStatus(fwk.Unschedulable, reasonExisting)
+		return p.unwelcome
 	}
 	return nil
 }

@@ -37,6 +37,9 @@ type Plugin struct {
 	// their labels is not held back by.
 	system bool
 	owners *owners
+
+	// What Filter says, made once: most nodes of a cluster may be refused.
+	skewed, unlabelled *fwk.Status
 }
 
 var (
@@ -56,7 +59,11 @@ func New(_ context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, erro
 	if !ok {
 		return nil, fmt.Errorf("args are of type %T, want PodTopologySpreadArgs", args)
 	}
-	p := &Plugin{snapshot: h.SnapshotSharedLister(), defaults: a.DefaultConstraints}
+	p := &Plugin{
+		snapshot: h.SnapshotSharedLister(), defaults: a.DefaultConstraints,
+		skewed:     fwk.NewStatus(fwk.Unschedulable, reasonSkew).WithPlugin(Name),
+		unlabelled: fwk.NewStatus(fwk.UnschedulableAndUnresolvable, reasonLabel).WithPlugin(Name),
+	}
 	if a.DefaultingType == configv1.SystemDefaulting {
 		p.system, p.defaults = true, systemDefaults()
 	}
@@ -189,10 +196,10 @@ func (p *Plugin) Filter(_ context.Context, state fwk.CycleState, _ *v1.Pod, node
 		h := &list[i]
 		domain, ok := node.Node().Labels[h.key]
 		if !ok {
-			return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, reasonLabel)
+			return p.unlabelled
 		}
 		if h.counter.Of(domain)+h.changes[domain]+h.self-h.lowest > h.maxSkew {
-			return fwk.NewStatus(fwk.Unschedulable, reasonSkew)
+			return p.skewed
 		}
 	}
 	return nil
