@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
@@ -16,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
@@ -110,11 +112,14 @@ func (m *Manager) Run(ctx context.Context) {
 			m.use(&volumes[i].record, true)
 		}
 	}
-	if err := retry.OnError(retry.DefaultBackoff, func(error) bool { return ctx.Err() == nil }, func() error {
-		return m.editCSINode(ctx, func(*storagev1.CSINode) {})
-	}); err != nil && ctx.Err() == nil {
-		logger.Error(err, "Cannot make the CSINode; the first driver that registers tries again")
-	}
+	// The node may have to be registered first.
+	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		err := m.editCSINode(ctx, func(*storagev1.CSINode) {})
+		if err != nil {
+			logger.V(2).Info("Cannot make the CSINode yet", "err", err)
+		}
+		return err == nil, nil
+	})
 }
 
 // announce tells the cluster which node this is to a driver.
