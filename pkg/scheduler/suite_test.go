@@ -6,6 +6,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -123,4 +124,46 @@ func TestPreemptionOnACluster(t *testing.T) {
 		list, err := client.CoreV1().Events("default").List(ctx, metav1.ListOptions{FieldSelector: "reason=Preempted"})
 		return err == nil && len(list.Items) == 1 && list.Items[0].Message == fmt.Sprintf("Preempted by pod %s on node n", get("high").UID), fmt.Sprint(list, err)
 	})
+}
+
+// A pod goes where there is a device for its claim, which says so before the pod is bound.
+func TestDevicesOnACluster(t *testing.T) {
+	c := testcluster.Start(t, testcluster.WithControllerManager(), testcluster.WithScheduler())
+	client, ctx := c.Client(t), t.Context()
+	makeReady(t, client, "a")
+	makeReady(t, client, "b")
+	api := client.ResourceV1()
+	if _, err := api.DeviceClasses().Create(ctx, &resourceapi.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "gpu"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	slice := &resourceapi.ResourceSlice{ObjectMeta: metav1.ObjectMeta{Name: "b"}, Spec: resourceapi.ResourceSliceSpec{
+		Driver: "gpu.example.com", NodeName: ptr.To("b"), Pool: resourceapi.ResourcePool{Name: "b", Generation: 1, ResourceSliceCount: 1},
+		Devices: []resourceapi.Device{{Name: "g0"}},
+	}}
+	if _, err := api.ResourceSlices().Create(ctx, slice, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	claim := &resourceapi.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Name: "c"}, Spec: resourceapi.ResourceClaimSpec{Devices: resourceapi.DeviceClaim{
+		Requests: []resourceapi.DeviceRequest{{Name: "r", Exactly: &resourceapi.ExactDeviceRequest{DeviceClassName: "gpu"}}},
+	}}}
+	if _, err := api.ResourceClaims("default").Create(ctx, claim, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pod := newPod("p", "", "100m", nil)
+	pod.Spec.ResourceClaims = []v1.PodResourceClaim{{Name: "gpu", ResourceClaimName: ptr.To("c")}}
+	eventually(t, "the service account", func() (bool, string) {
+		_, err := client.CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{})
+		return err == nil, fmt.Sprint(err)
+	})
+	eventually(t, "the pod to be placed", func() (bool, string) {
+		p, err := client.CoreV1().Pods("default").Get(ctx, "p", metav1.GetOptions{})
+		return err == nil && p.Spec.NodeName == "b", fmt.Sprint(p, err)
+	})
+	got, err := api.ResourceClaims("default").Get(ctx, "c", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Status.Allocation == nil || got.Status.Allocation.Devices.Results[0].Device != "g0" || len(got.Status.ReservedFor) != 1 || got.Status.ReservedFor[0].Name != "p" {
+		t.Errorf("the claim says %v", got.Status)
+	}
 }
