@@ -153,11 +153,12 @@ func selfRules(ctx context.Context, rules authorizer.RuleResolver, obj runtime.O
 		return apierrors.NewBadRequest("no namespace on request")
 	}
 	resources, paths, incomplete, err := rules.RulesFor(ctx, u, r.Spec.Namespace)
-	r.Status = authorizationv1.SubjectRulesReviewStatus{
+	// The answer does not repeat the question.
+	*r = authorizationv1.SelfSubjectRulesReview{Status: authorizationv1.SubjectRulesReviewStatus{
 		ResourceRules:    []authorizationv1.ResourceRule{},
 		NonResourceRules: []authorizationv1.NonResourceRule{},
 		Incomplete:       incomplete,
-	}
+	}}
 	if err != nil {
 		r.Status.EvaluationError = err.Error()
 	}

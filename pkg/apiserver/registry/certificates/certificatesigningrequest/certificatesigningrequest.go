@@ -26,14 +26,14 @@ func Storage(o generic.Options) (generic.Storage, error) {
 	}
 	return generic.Storage{
 		"certificatesigningrequests": s,
-		"certificatesigningrequests/status": s.Part(generic.Update[*certificatesv1.CertificateSigningRequest]{
+		"certificatesigningrequests/status": generic.StatusStore{PartStore: s.Part(generic.Update[*certificatesv1.CertificateSigningRequest]{
 			Prepare: func(_ context.Context, c, old *certificatesv1.CertificateSigningRequest) {
 				c.Spec = old.Spec
 				stampConditions(c, old, metav1.Now())
 			},
 			ResetFields: []string{"spec", "status.conditions"},
 			Validate:    generic.CheckUpdate(certificates.ValidateCertificateSigningRequestStatusUpdate),
-		}),
+		})},
 		"certificatesigningrequests/approval": s.Part(generic.Update[*certificatesv1.CertificateSigningRequest]{
 			Prepare: func(_ context.Context, c, old *certificatesv1.CertificateSigningRequest) {
 				c.Spec = old.Spec

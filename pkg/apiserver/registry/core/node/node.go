@@ -23,7 +23,10 @@ func New(o generic.Options) (*generic.Store[*corev1.Node], error) {
 
 // Status returns nodes/status.
 func Status(nodes *generic.Store[*corev1.Node]) generic.StatusStore {
-	return nodes.Status(generic.Update[*corev1.Node]{Validate: generic.CheckUpdate(core.ValidateNodeStatusUpdate)})
+	return nodes.Status(generic.Update[*corev1.Node]{
+		Prepare:  func(_ context.Context, obj, old *corev1.Node) { core.DropDisabledNodeFields(obj, old) },
+		Validate: generic.CheckUpdate(core.ValidateNodeStatusUpdate),
+	})
 }
 
 var (

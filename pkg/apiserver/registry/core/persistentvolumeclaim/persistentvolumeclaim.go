@@ -25,6 +25,9 @@ func Storage(o generic.Options) (generic.Storage, error) {
 	return generic.Storage{
 		"persistentvolumeclaims": s,
 		"persistentvolumeclaims/status": s.Status(generic.Update[*corev1.PersistentVolumeClaim]{
+			Prepare: func(_ context.Context, obj, old *corev1.PersistentVolumeClaim) {
+				core.DropDisabledClaimStatusFields(&obj.Status, &old.Status)
+			},
 			Validate: generic.CheckUpdate(core.ValidatePersistentVolumeClaimStatusUpdate),
 		}),
 	}, nil

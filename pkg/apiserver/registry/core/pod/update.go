@@ -16,6 +16,7 @@ var status = generic.Update[*corev1.Pod]{
 		obj.DeletionTimestamp = nil
 		obj.OwnerReferences = old.OwnerReferences
 		keepStatus(&obj.Status, &old.Status)
+		core.DropDisabledPodStatusFields(&obj.Status, &old.Status)
 	},
 	Validate:    generic.CheckUpdate(core.ValidatePodStatusUpdate),
 	ResetFields: []string{"metadata.deletionTimestamp", "metadata.ownerReferences"},
