@@ -34,6 +34,9 @@ type normaliser struct {
 }
 
 func (n normaliser) answer(a Answer) Answer {
+	if events, ok := a.Body.([]any); ok { // whether a bookmark comes before the watch ends is chance
+		a.Body = slices.DeleteFunc(events, func(e any) bool { return stringAt(e, "type") == "BOOKMARK" })
+	}
 	a.Body = n.value("", a.Body)
 	for i, w := range a.Warnings {
 		a.Warnings[i] = n.text(w)
@@ -79,6 +82,9 @@ func (n normaliser) value(field string, v any) any {
 			return serviceIP.ReplaceAllString(v, "a service's IP")
 		case "cells":
 			return n.text(age.ReplaceAllString(serviceIP.ReplaceAllString(v, "a service's IP"), "an age"))
+		}
+		if v == n.port {
+			return "the server's port"
 		}
 		return n.text(v)
 	case json.Number:
