@@ -71,6 +71,9 @@ func (n normaliser) value(field string, v any) any {
 			v[i] = n.value(field, e)
 		}
 	case string:
+		if v != "" && v == n.port {
+			return "the server's port"
+		}
 		switch field {
 		case "gitTreeState", "gitCommit", "buildDate", "goVersion": // of a build, not of a version
 			return "…"
@@ -82,9 +85,6 @@ func (n normaliser) value(field string, v any) any {
 			return serviceIP.ReplaceAllString(v, "a service's IP")
 		case "cells":
 			return n.text(age.ReplaceAllString(serviceIP.ReplaceAllString(v, "a service's IP"), "an age"))
-		}
-		if v == n.port {
-			return "the server's port"
 		}
 		return n.text(v)
 	case json.Number:
