@@ -3,6 +3,7 @@ package controllertest
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -30,7 +31,7 @@ type resource struct {
 	apiVersion, kind string
 	objects          map[string]*unstructured.Unstructured
 	log              []logged
-	held             bool
+	until            int            // the last version that watches tell
 	writes           map[string]int // by method
 }
 
@@ -46,7 +47,7 @@ func StartLaggingAPI(t testing.TB, kinds map[string]string) *LaggingAPI {
 	a.changed = sync.NewCond(&a.mu)
 	for name, kind := range kinds {
 		i := strings.LastIndex(kind, "/")
-		a.resources[name] = &resource{apiVersion: kind[:i], kind: kind[i+1:], objects: map[string]*unstructured.Unstructured{}, writes: map[string]int{}}
+		a.resources[name] = &resource{apiVersion: kind[:i], kind: kind[i+1:], until: math.MaxInt, objects: map[string]*unstructured.Unstructured{}, writes: map[string]int{}}
 	}
 	s := httptest.NewServer(a)
 	a.url = s.URL
@@ -65,16 +66,18 @@ func (a *LaggingAPI) Config() *rest.Config {
 	return &rest.Config{Host: a.url, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}
 }
 
-// Hold keeps the watches of a resource from telling anything until Release.
-func (a *LaggingAPI) Hold(resource string) { a.hold(resource, true) }
-
-// Release lets the watches of a resource tell what they have kept, and all that follows.
-func (a *LaggingAPI) Release(resource string) { a.hold(resource, false) }
-
-func (a *LaggingAPI) hold(resource string, held bool) {
+// Hold keeps the watches of a resource from telling anything that happens from now on, until Release.
+func (a *LaggingAPI) Hold(resource string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.resources[resource].held = held
+	a.resources[resource].until = a.version
+}
+
+// Release lets the watches of a resource tell what they have kept, and all that follows.
+func (a *LaggingAPI) Release(resource string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.resources[resource].until = math.MaxInt
 	a.changed.Broadcast()
 }
 
@@ -235,11 +238,9 @@ func (a *LaggingAPI) watch(w http.ResponseWriter, req *http.Request, r *resource
 		a.mu.Lock()
 		var events []logged
 		for !a.closed && req.Context().Err() == nil {
-			if !r.held {
-				for _, e := range r.log {
-					if e.version > from {
-						events = append(events, e)
-					}
+			for _, e := range r.log {
+				if e.version > from && e.version <= r.until {
+					events = append(events, e)
 				}
 			}
 			if len(events) > 0 {
