@@ -41,7 +41,7 @@ test: prerequisites ## Pass the unit and integration tests: all but those that n
 .PHONY: e2e
 e2e: runtime images build ## Pass the end-to-end tests on clusters that they start themselves (root; RUN=regexp narrows)
 	go test -count=1 -timeout 40m -v $(if $(RUN),-run '$(RUN)') ./test/e2e/...
-	$(if $(RUN),,$(MAKE) --no-print-directory envtest)
+	$(if $(RUN),,$(MAKE) --no-print-directory envtest helm-test)
 
 .PHONY: lint
 lint: ## go vet and golangci-lint

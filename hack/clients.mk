@@ -14,3 +14,7 @@ envtest: $(BIN)/kube-apiserver runtime ## Run controller-runtime's own tests tha
 .PHONY: testcluster-example
 testcluster-example: ## Run the tests of a project that uses pkg/testcluster from outside
 	go -C test/testcluster-example test -mod=readonly -count=1 ./...
+
+.PHONY: helm-test
+helm-test: ## Install, upgrade, roll back and delete a chart with Helm v4
+	go -C test/helm test -mod=readonly -count=1 ./...
