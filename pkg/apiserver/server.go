@@ -11,11 +11,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/endpoints/filters"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/egressselector"
+	serverstorage "k8s.io/apiserver/pkg/server/storage"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
 
@@ -137,6 +139,9 @@ func (o *Options) install(c *config, s *server.GenericAPIServer) error {
 	infos := map[string]*server.APIGroupInfo{}
 	var named []*server.APIGroupInfo
 	for _, g := range registry.Groups(rc) {
+		if !servesAny(c.MergedResourceConfig, g.GroupVersion) {
+			continue // not even a watch of etcd
+		}
 		storage, err := g.Storage(options)
 		if err != nil {
 			return err
@@ -167,6 +172,16 @@ func (o *Options) install(c *config, s *server.GenericAPIServer) error {
 		return fmt.Errorf("installing API groups: %w", err)
 	}
 	return nil
+}
+
+// servesAny tells whether the version, or a resource in it, is enabled.
+func servesAny(c *serverstorage.ResourceConfig, gv schema.GroupVersion) bool {
+	for r, on := range c.ResourceConfigs {
+		if on && r.GroupVersion() == gv {
+			return true
+		}
+	}
+	return c.GroupVersionConfigs[gv]
 }
 
 // registryConfig is what single resources need.

@@ -123,7 +123,6 @@ func Groups(c Config) []Group {
 	mutatingBindings := shared(c.parameterized(mutatingadmissionpolicybinding.Storage))
 	podCertificates := shared(c.podCertificates)
 	slices := shared(resourceslice.Storage)
-	taintRules := shared(devicetaintrule.Storage)
 	return []Group{
 		{corev1.SchemeGroupVersion, []Resource{
 			func(generic.Options) (generic.Storage, error) {
@@ -236,14 +235,14 @@ func Groups(c Config) []Group {
 		}},
 		{resourcev1.SchemeGroupVersion, []Resource{
 			classes,
-			taintRules,
+			devicetaintrule.Storage,
 			claims,
 			claimTemplates,
 			slices,
 		}},
 		{resourcev1beta2.SchemeGroupVersion, []Resource{
 			classes,
-			taintRules,
+			devicetaintrule.BetaStorage,
 			claims,
 			claimTemplates,
 			slices,

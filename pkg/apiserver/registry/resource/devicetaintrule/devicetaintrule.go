@@ -14,8 +14,18 @@ import (
 )
 
 // Storage returns the storage of devicetaintrules and devicetaintrules/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(rules, o)
+func Storage(o generic.Options) (generic.Storage, error) { return storage(rules, o) }
+
+// BetaStorage is Storage as v1beta2 has it: an update need not say what it replaces, and
+// a deletion is answered with the rule.
+func BetaStorage(o generic.Options) (generic.Storage, error) {
+	beta := rules
+	beta.RequireResourceVersion, beta.ReturnDeleted = false, true
+	return storage(beta, o)
+}
+
+func storage(r generic.Resource[*resourcev1.DeviceTaintRule], o generic.Options) (generic.Storage, error) {
+	s, err := generic.NewStore(r, o)
 	if err != nil {
 		return nil, err
 	}
