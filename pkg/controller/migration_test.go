@@ -32,4 +32,3 @@ func testMigration(t *testing.T, shared *cluster) {
 	is("the next one's turn", "configmaps", storagemigrationv1.MigrationRunning, metav1.ConditionFalse)
 	is("a resource that may come", "unheardof", storagemigrationv1.MigrationRunning, metav1.ConditionTrue)
 }
-
