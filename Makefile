@@ -46,7 +46,7 @@ e2e: runtime images build ## Pass the end-to-end tests on clusters that they sta
 .PHONY: lint
 lint: ## go vet and golangci-lint
 	go vet ./...
-	go run -C hack/tools github.com/golangci/golangci-lint/v2/cmd/golangci-lint run --config $(CURDIR)/.golangci.yml --path-mode abs $(CURDIR)/...
+	go tool -modfile=hack/tools/go.mod golangci-lint run
 
 .PHONY: verify
 verify: ## Generated code and formatting are up to date

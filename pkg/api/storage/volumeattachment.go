@@ -26,10 +26,9 @@ var sourcePath = specPath.Child("source")
 func ValidateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 	errs := rules.ClusterScoped(&a.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 	p := specPath.Child("attacher")
-	switch {
-	case a.Spec.Attacher == "":
+	if a.Spec.Attacher == "" {
 		errs = append(errs, field.Required(p, ""))
-	default:
+	} else {
 		if len(a.Spec.Attacher) > maxDriverName {
 			errs = append(errs, field.TooLongCharacters(p, a.Spec.Attacher, maxDriverName))
 		}

@@ -102,7 +102,7 @@ func world(t *testing.T, objects ...kruntime.Object) (*Manager, *fakeDriver, *fa
 	}
 	s := grpc.NewServer()
 	csi.RegisterNodeServer(s, d)
-	go s.Serve(l) //nolint:errcheck // it ends with the test
+	go s.Serve(l)
 	t.Cleanup(s.Stop)
 	node := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", UID: "node-uid", Labels: map[string]string{"was": "there"}}}
 	client := fake.NewClientset(append(objects, node)...)

@@ -111,14 +111,14 @@ func serve(t *testing.T, dir string, p *fakePlugin) (register func() error, stop
 	}
 	s := grpc.NewServer()
 	pluginapi.RegisterDevicePluginServer(s, p)
-	go s.Serve(l) //nolint:errcheck // it ends with the test
+	go s.Serve(l)
 	t.Cleanup(s.Stop)
 	return func() error {
 		conn, err := plugins.Dial(filepath.Join(dir, "kubelet.sock"))
 		if err != nil {
 			return err
 		}
-		defer conn.Close() //nolint:errcheck // nothing is lost
+		defer conn.Close()
 		_, err = pluginapi.NewRegistrationClient(conn).Register(t.Context(), &pluginapi.RegisterRequest{
 			Version: pluginapi.Version, Endpoint: "plugin.sock", ResourceName: name,
 			Options: &pluginapi.DevicePluginOptions{PreStartRequired: true, GetPreferredAllocationAvailable: true},

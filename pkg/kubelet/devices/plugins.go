@@ -130,7 +130,7 @@ func (m *Manager) begin(ctx context.Context, name, endpoint string, options *plu
 	m.mu.Unlock()
 	go func() {
 		defer cancel()
-		defer conn.Close() //nolint:errcheck // nothing is lost
+		defer conn.Close()
 		err := m.follow(ctx, name, r)
 		if ctx.Err() == nil {
 			klog.FromContext(ctx).Info("A device plugin has gone", "resource", name, "err", err)

@@ -99,7 +99,7 @@ func serve(t *testing.T, d *fakeDriver) string {
 	s := grpc.NewServer()
 	drapb.RegisterDRAPluginServer(s, d)
 	drapbv1beta1.RegisterDRAPluginServer(s, drapbv1beta1.V1ServerWrapper{DRAPluginServer: d})
-	go s.Serve(l) //nolint:errcheck // it ends with the test
+	go s.Serve(l)
 	t.Cleanup(s.Stop)
 	return socket
 }

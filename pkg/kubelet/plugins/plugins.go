@@ -74,7 +74,7 @@ func (w *Watcher) Run(ctx context.Context) {
 	var events <-chan fsnotify.Event
 	notifier, err := fsnotify.NewWatcher()
 	if err == nil {
-		defer notifier.Close() //nolint:errcheck // nothing is lost
+		defer notifier.Close()
 		events = notifier.Events
 	} else {
 		logger.Error(err, "Cannot be notified of plugins; looking for them instead", "period", rarely)
@@ -178,7 +178,7 @@ func (w *Watcher) register(ctx context.Context, s socket) (*plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close() //nolint:errcheck // nothing is lost
+	defer conn.Close()
 	client := registerapi.NewRegistrationClient(conn)
 	info, err := client.GetInfo(ctx, &registerapi.InfoRequest{})
 	if err != nil {

@@ -55,7 +55,7 @@ func serve(t *testing.T, socket string, p *fakePlugin) (stop func()) {
 	}
 	s := grpc.NewServer()
 	registerapi.RegisterRegistrationServer(s, p)
-	go s.Serve(l) //nolint:errcheck // it ends with the test
+	go s.Serve(l)
 	t.Cleanup(s.Stop)
 	return s.Stop
 }

@@ -4,14 +4,18 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
 	criapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -83,6 +87,21 @@ type fakeImages struct{}
 func (fakeImages) Forget(types.UID) {}
 
 func (fakeImages) Ensure(_ context.Context, r ImageRequest) (string, error) { return r.Image, nil }
+
+// pulling are images of which one is there when something has happened, or 300 ms later.
+type pulling struct {
+	image    string
+	happened func() bool
+}
+
+func (pulling) Forget(types.UID) {}
+
+func (p pulling) Ensure(_ context.Context, r ImageRequest) (string, error) {
+	for deadline := time.Now().Add(300 * time.Millisecond); r.Image == p.image && !p.happened() && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return r.Image, nil
+}
 
 func inMemory(t *testing.T) *allocation.Store {
 	s, err := allocation.Open("")
@@ -191,4 +210,62 @@ func TestStaticPod(t *testing.T) {
 		c, _ := cgroups.UIDs()
 		return len(v)+len(c)+len(m.Pods()) == 0
 	})
+}
+
+// TestReplacedAtOnce gives a container another image. Clients see one that runs and then another, and
+// none that has ended in between.
+func TestReplacedAtOnce(t *testing.T) {
+	cri, images := critest.NewFakeRuntimeService(), critest.NewFakeImageService()
+	images.SetFakeImages([]string{"image", "other"})
+	pod := sizedPod("a", 0)
+	pod.Spec.Containers[0].Resources = v1.ResourceRequirements{}
+	client, _ := versioned(pod)
+	var mu sync.Mutex
+	var told []string
+	client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, kruntime.Object, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, string(action.(clienttesting.PatchAction).GetPatch()))
+		return false, nil, nil
+	})
+	tells := func(what string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.ContainsFunc(told, func(patch string) bool { return strings.Contains(patch, what) })
+	}
+	m, _ := fakeManager(t, t.TempDir(), cri, images, client)
+	// The other image takes its time: enough to tell of a container that has ended.
+	m.Images = pulling{"other", func() bool { return tells(`"ready":false`) }}
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); _ = m.Run(ctx) }()
+	defer func() { cancel(); <-stopped }()
+	get := func() *v1.Pod {
+		p, err := client.CoreV1().Pods("n").Get(ctx, "a", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	ready := func() bool {
+		s := get().Status
+		return len(s.ContainerStatuses) == 1 && s.ContainerStatuses[0].Ready
+	}
+	m.set(ctx, pod)
+	eventually(t, "it is ready", ready)
+	mu.Lock()
+	told = nil
+	mu.Unlock()
+
+	changed := get()
+	changed.Spec.Containers[0].Image = "other"
+	changed, err := client.CoreV1().Pods("n").Update(ctx, changed, metav1.UpdateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.set(ctx, changed)
+	eventually(t, "it is ready after a restart", func() bool { return ready() && get().Status.ContainerStatuses[0].RestartCount == 1 })
+	if tells(`"ready":false`) {
+		t.Errorf("told of a container that is not ready: %s", told)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,11 +44,14 @@ func actuatedCPU(m *Manager, uid types.UID) string {
 // the numbers come from.
 func versioned(objects ...kruntime.Object) (*fake.Clientset, func() string) {
 	client := fake.NewClientset(objects...)
+	var one sync.Mutex // change at a time: each reads before it writes
 	var last atomic.Int64
 	last.Store(100)
 	next := func() string { return strconv.FormatInt(last.Add(1), 10) }
 	patch := clienttesting.ObjectReaction(client.Tracker())
 	client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, kruntime.Object, error) {
+		one.Lock()
+		defer one.Unlock()
 		handled, obj, err := patch(action)
 		if err != nil {
 			return handled, obj, err
@@ -57,6 +61,8 @@ func versioned(objects ...kruntime.Object) (*fake.Clientset, func() string) {
 		return true, pod, client.Tracker().Update(action.GetResource(), pod, pod.Namespace)
 	})
 	client.PrependReactor("update", "pods", func(action clienttesting.Action) (bool, kruntime.Object, error) {
+		one.Lock()
+		defer one.Unlock()
 		pod := action.(clienttesting.UpdateAction).GetObject().(*v1.Pod).DeepCopy()
 		old, err := client.Tracker().Get(action.GetResource(), pod.Namespace, pod.Name)
 		if err != nil {

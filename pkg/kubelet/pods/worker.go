@@ -41,11 +41,13 @@ type worker struct {
 	mounted *Mounted
 	cgroup  *string
 	sized   *allocation.Resources // what the pod's cgroup was last made for
-	cleaned bool
-	backoff map[string]Backoff
-	failed  map[string]Failure
-	failing map[string]int
-	restart map[string]bool
+	// replacing is whether the last pass has stopped containers of a pod that goes on.
+	replacing bool
+	cleaned   bool
+	backoff   map[string]Backoff
+	failed    map[string]Failure
+	failing   map[string]int
+	restart   map[string]bool
 	// announced are the containers, by name, whose back-off has been told of.
 	announced map[string]string
 }
@@ -174,7 +176,11 @@ func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
 	ips := w.m.Runtime.PodIPs(pod, state.ReadySandbox())
 	w.m.Probes.Sync(w.m.ctx(ctx), pod, state, ips, end != nil)
 	w.announce(pod, state, plan)
-	if !plan.Done || w.cleaned {
+	// That a container has ended and is to be started at once, in place of one that was stopped for it,
+	// is told when it has started: for clients it is one change.
+	replaced := w.replacing && len(plan.Start) > 0
+	w.replacing = end == nil && len(plan.Stop) > 0
+	if (!plan.Done || w.cleaned) && !replaced {
 		w.report(ctx, pod, end, conditions, actuated, plan, now)
 	}
 	switch {

@@ -181,8 +181,9 @@ func validateAddedAffinity(a *corev1.NodeAffinity, path *field.Path) field.Error
 func fieldErrors(err error, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	all := []error{err}
-	if a, ok := err.(utilerrors.Aggregate); ok {
-		all = utilerrors.Flatten(a).Errors()
+	var several utilerrors.Aggregate
+	if errors.As(err, &several) {
+		all = utilerrors.Flatten(several).Errors()
 	}
 	for _, err := range all {
 		var one *field.Error

@@ -68,12 +68,12 @@ func TestValidate(t *testing.T) {
 		}
 		review.Status.Allowed = true
 		for _, c := range review.Spec.Containers {
-			switch {
-			case c.Image == "bad":
+			switch c.Image {
+			case "bad":
 				review.Status.Allowed = false
-			case c.Image == "worse":
+			case "worse":
 				review.Status.Allowed, review.Status.Reason = false, "it is cursed"
-			case c.Image == "broken":
+			case "broken":
 				http.Error(w, "broken", http.StatusBadRequest)
 				return
 			}

@@ -48,10 +48,10 @@ func (c config) settings() (s settings, err error) {
 }
 
 func duration(name string, n int64, unit, low, high, standard time.Duration) (time.Duration, error) {
-	switch {
-	case n == 0:
+	switch n {
+	case 0:
 		return standard, nil
-	case n == -1:
+	case -1:
 		return 0, nil
 	}
 	if n < int64(low/unit) || n > int64(high/unit) {

@@ -101,7 +101,7 @@ func (p *Plugin) mayDelete(ctx context.Context, a admission.Attributes) error {
 		Resource: r.Resource, Subresource: a.GetSubresource(), Name: a.GetName(), ResourceRequest: true,
 	})
 	if decision != authorizer.DecisionAllow {
-		return admission.NewForbidden(a, fmt.Errorf("cannot set an ownerRef on a resource you can't delete: %v, %v", reason, err))
+		return admission.NewForbidden(a, fmt.Errorf("cannot set an ownerRef on a resource you can't delete: %v, %v", reason, err)) //nolint:errorlint // mostly nil, and said so
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func (p *Plugin) mayBlock(ctx context.Context, a admission.Attributes, refs []me
 	for _, ref := range refs {
 		owners, err := p.resolve(ref, a.GetNamespace())
 		if err != nil {
-			return admission.NewForbidden(a, fmt.Errorf("cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion %s Kind %s: %v", ref.APIVersion, ref.Kind, err))
+			return admission.NewForbidden(a, fmt.Errorf("cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion %s Kind %s: %w", ref.APIVersion, ref.Kind, err))
 		}
 		// The kind may be served as several resources: each counts.
 		for _, owner := range owners {
@@ -132,7 +132,7 @@ func (p *Plugin) maySetFinalizers(ctx context.Context, u user.Info, owner author
 	owner.User, owner.Verb, owner.Subresource, owner.ResourceRequest = u, "update", "finalizers", true
 	decision, reason, err := p.authorizer.Authorize(ctx, owner)
 	if decision != authorizer.DecisionAllow {
-		return fmt.Errorf("%v, %v", reason, err)
+		return fmt.Errorf("%v, %v", reason, err) //nolint:errorlint // mostly nil, and said so
 	}
 	return nil
 }
