@@ -12,7 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"slices"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -30,11 +30,10 @@ var (
 	profiles = flag.String("profiles", "", "directory for processor profiles of the requests; empty takes none")
 )
 
-// A row is one measured number, by server.
-type row struct {
-	name   string
-	higher bool // is better
-	values map[string]float64
+// A server is one that is measured.
+type server struct {
+	*bench.Server
+	name string
 }
 
 func main() {
@@ -54,59 +53,40 @@ func run() error {
 		}
 		counts = append(counts, n)
 	}
-	binaries := []struct{ name, path string }{{"leme", *bench.Bin + "/kube-apiserver"}}
-	if *bench.Originals != "" {
-		binaries = append(binaries, struct{ name, path string }{"original", *bench.Originals + "/kube-apiserver"})
-	}
-	t := &table{}
+	binaries := bench.Binaries("kube-apiserver")
+	t := &bench.Table{}
 	for _, b := range binaries {
-		for _, measure := range []func(context.Context, *server, *table) error{
-			func(ctx context.Context, s *server, t *table) error { return measureRequests(ctx, s, t, counts) },
+		for _, measure := range []func(context.Context, *server, *bench.Table) error{
+			func(ctx context.Context, s *server, t *bench.Table) error { return measureRequests(ctx, s, t, counts) },
 			measurePods, measureCRDs,
 		} {
-			if err := onServer(b.name, b.path, t, measure); err != nil {
-				return fmt.Errorf("%s: %w", b.name, err)
+			if err := onServer(b.Name, b.Path, t, measure); err != nil {
+				return fmt.Errorf("%s: %w", b.Name, err)
 			}
 		}
 	}
-	t.print(len(binaries) > 1)
+	t.Print(len(binaries) > 1)
 	return nil
 }
 
 // onServer measures on a server that is started for it.
-func onServer(name, path string, t *table, measure func(context.Context, *server, *table) error) error {
+func onServer(name, path string, t *bench.Table, measure func(context.Context, *server, *bench.Table) error) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s, err := startServer(ctx, name, path)
+	started, err := bench.StartServer(ctx, path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(measure(ctx, s, t), s.stop())
+	return errors.Join(measure(ctx, &server{started, name}, t), started.Stop())
 }
 
-// A table has the rows in the order in which they were first measured.
-type table struct{ rows []*row }
+// usage is what the API server's process has used and uses.
+func (s *server) usage() (bench.Usage, error) { return bench.ProcessUsage(s.Process.Pid) }
 
-func (t *table) add(server, name string, higherIsBetter bool, value float64) {
-	i := slices.IndexFunc(t.rows, func(r *row) bool { return r.name == name })
-	if i < 0 {
-		i = len(t.rows)
-		t.rows = append(t.rows, &row{name: name, higher: higherIsBetter, values: map[string]float64{}})
+// profile takes a processor profile of the API server while f runs, if that is wanted.
+func (s *server) profile(ctx context.Context, name string, f func() error) error {
+	if *profiles == "" {
+		return f()
 	}
-	t.rows[i].values[server] = value
-	fmt.Fprintf(os.Stderr, "%-9s %-44s %10.1f\n", server, name, value)
-}
-
-func (t *table) print(compared bool) {
-	if !compared {
-		fmt.Println("| | Leme |\n|---|---|")
-		for _, r := range t.rows {
-			fmt.Printf("| %s | %.0f |\n", r.name, r.values["leme"])
-		}
-		return
-	}
-	fmt.Println("| | Leme | original | ratio |\n|---|---|---|---|")
-	for _, r := range t.rows {
-		fmt.Printf("| %s | %.0f | %.0f | %.2f |\n", r.name, r.values["leme"], r.values["original"], r.values["leme"]/r.values["original"])
-	}
+	return bench.Profile(ctx, s.Config, filepath.Join(*profiles, s.name+"-"+name+".pprof"), f)
 }

@@ -20,6 +20,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	clientrest "k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/hack/bench/internal/bench"
 )
 
 // encodings are what clients speak.
@@ -64,7 +66,7 @@ var kinds = []kind{
 }
 
 // measureRequests measures each kind of request at each number of clients in each encoding.
-func measureRequests(ctx context.Context, s *server, t *table, counts []int) error {
+func measureRequests(ctx context.Context, s *server, t *bench.Table, counts []int) error {
 	for _, e := range encodings {
 		for _, n := range counts {
 			clients, err := s.clients(n, e.contentType)
@@ -84,7 +86,7 @@ func measureRequests(ctx context.Context, s *server, t *table, counts []int) err
 				}); err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
-				t.add(s.name, name, true, rate)
+				t.Add(s.name, name, rate)
 			}
 		}
 		if err := measureFanOut(ctx, s, t, e.name, e.contentType); err != nil {
@@ -98,7 +100,7 @@ func measureRequests(ctx context.Context, s *server, t *table, counts []int) err
 func (s *server) clients(n int, contentType string) ([]kubernetes.Interface, error) {
 	list := make([]kubernetes.Interface, n)
 	for i := range list {
-		config := clientrest.CopyConfig(s.config)
+		config := clientrest.CopyConfig(s.Config)
 		config.ContentType, config.AcceptContentTypes = contentType, contentType
 		config.Dial = (&net.Dialer{}).DialContext // one that no other client has
 		client, err := kubernetes.NewForConfig(config)
@@ -149,7 +151,7 @@ func (s *server) rate(ctx context.Context, clients []kubernetes.Interface, count
 }
 
 // measureFanOut changes pods that many watch.
-func measureFanOut(ctx context.Context, s *server, t *table, encoding, contentType string) error {
+func measureFanOut(ctx context.Context, s *server, t *bench.Table, encoding, contentType string) error {
 	clients, err := s.clients(1+*watchers, contentType)
 	if err != nil {
 		return err
@@ -187,13 +189,13 @@ func measureFanOut(ctx context.Context, s *server, t *table, encoding, contentTy
 	}
 	seen.Wait()
 	after, err := s.usage()
-	t.add(s.name, fmt.Sprintf("watch, %s, %d watchers: events per CPU-second", encoding, *watchers), true,
+	t.Add(s.name, fmt.Sprintf("watch, %s, %d watchers: events per CPU-second", encoding, *watchers),
 		float64(count**watchers)/(after.CPU-before.CPU).Seconds())
 	return err
 }
 
 // measurePods measures what many pods, and those who watch them, cost in memory.
-func measurePods(ctx context.Context, s *server, t *table) error {
+func measurePods(ctx context.Context, s *server, t *bench.Table) error {
 	if *pods == 0 {
 		return nil
 	}
@@ -231,14 +233,14 @@ func measurePods(ctx context.Context, s *server, t *table) error {
 }
 
 // measureCRDs measures what definitions of custom resources cost in memory.
-func measureCRDs(ctx context.Context, s *server, t *table) error {
+func measureCRDs(ctx context.Context, s *server, t *bench.Table) error {
 	if *crds == 0 {
 		return nil
 	}
 	if err := s.memory(t, "memory of a server at rest, MiB"); err != nil {
 		return err
 	}
-	client, err := dynamic.NewForConfig(s.config)
+	client, err := dynamic.NewForConfig(s.Config)
 	if err != nil {
 		return err
 	}
@@ -252,7 +254,7 @@ func measureCRDs(ctx context.Context, s *server, t *table) error {
 			return err
 		}
 	}
-	typed, err := kubernetes.NewForConfig(s.config)
+	typed, err := kubernetes.NewForConfig(s.Config)
 	if err != nil {
 		return err
 	}
@@ -275,10 +277,10 @@ func measureCRDs(ctx context.Context, s *server, t *table) error {
 	return s.memory(t, fmt.Sprintf("memory with %d definitions, MiB", *crds))
 }
 
-func (s *server) memory(t *table, name string) error {
+func (s *server) memory(t *bench.Table, name string) error {
 	time.Sleep(*rest)
 	u, err := s.usage()
-	t.add(s.name, name, false, float64(u.Resident)/(1<<20))
+	t.Add(s.name, name, float64(u.Resident)/(1<<20))
 	return err
 }
 

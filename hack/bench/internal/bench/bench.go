@@ -1,5 +1,5 @@
 // Package bench is what the measurements share: clusters of Leme and of the originals
-// that are started the same way, in turn, and medians.
+// that are started the same way, in turn, single API servers, and tables of medians.
 package bench
 
 import (
@@ -99,6 +99,24 @@ func (c *Cluster) Client(ctx context.Context) (*kubernetes.Clientset, *rest.Conf
 			return nil, nil, fmt.Errorf("waiting for the kubeconfig of %s: %w", c.Name, err)
 		}
 	}
+}
+
+// The names of what is measured.
+const (
+	Leme     = "leme"
+	Original = "original"
+)
+
+// A Binary is a component that is measured by itself.
+type Binary struct{ Name, Path string }
+
+// Binaries returns Leme's component and, if it was built, the original.
+func Binaries(component string) []Binary {
+	list := []Binary{{Leme, filepath.Join(*Bin, component)}}
+	if *Originals != "" {
+		list = append(list, Binary{Original, filepath.Join(*Originals, component)})
+	}
+	return list
 }
 
 // Pause is how long measurements wait between two looks.

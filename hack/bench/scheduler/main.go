@@ -1,0 +1,131 @@
+// Command scheduler measures what a pod costs the scheduler, and how long it waits for its node: Leme's and
+// the original, one after the other on an API server of Leme and an etcd of its own, with nodes that nobody runs.
+//
+// The unit is the processor time that the scheduler's process has used, as the kernel counts it, so that what
+// else the machine does matters little. Pods per second and waiting include the API server.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	clientrest "k8s.io/client-go/rest"
+
+	"github.com/leme-k8s/leme/hack/bench/internal/bench"
+)
+
+var (
+	nodes    = flag.Int("nodes", 5000, "nodes of the cluster, in ten zones")
+	pods     = flag.Int("pods", 10000, "pods that are created; a tenth of them where they must preempt others")
+	wanted   = flag.String("shapes", "", "shapes of pods that are measured; empty for all")
+	runs     = flag.Int("runs", 1, "how often each is measured")
+	clients  = flag.Int("clients", 16, "how many create pods at once")
+	patience = flag.Duration("timeout", 20*time.Minute, "how long one shape may take")
+	profiles = flag.String("profiles", "", "directory for processor profiles of the schedulers; empty takes none")
+)
+
+func main() {
+	flag.Parse()
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "scheduler:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	list := shapes
+	if *wanted != "" {
+		list = nil
+		for _, name := range strings.Split(*wanted, ",") {
+			i := slices.IndexFunc(shapes, func(s shape) bool { return s.name == name })
+			if i < 0 {
+				return fmt.Errorf("-shapes: there is no %q", name)
+			}
+			list = append(list, shapes[i])
+		}
+	}
+	fmt.Printf("%d nodes, %d pods, medians of %d runs\n\n", *nodes, *pods, *runs)
+	t := &bench.Table{}
+	binaries := bench.Binaries("kube-scheduler")
+	for range *runs {
+		for _, s := range list {
+			for _, b := range binaries {
+				if err := measure(b, s, t); err != nil {
+					return fmt.Errorf("%s, %s: %w", b.Name, s.name, err)
+				}
+			}
+		}
+	}
+	t.Print(len(binaries) > 1)
+	return nil
+}
+
+// measure measures one scheduler with one shape, on a cluster that is made for it.
+func measure(b bench.Binary, s shape, t *bench.Table) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), *patience)
+	defer cancel()
+	server, err := bench.StartServer(ctx, filepath.Join(*bench.Bin, "kube-apiserver"), "--disable-admission-plugins=TaintNodesByCondition")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	config := clientrest.CopyConfig(server.Config)
+	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	c := &cluster{client: client, shape: s}
+	if err := c.fill(ctx); err != nil {
+		return err
+	}
+	sched, err := startScheduler(ctx, server, b.Path)
+	if err != nil {
+		return err
+	}
+	if err := c.warmUp(ctx); err != nil {
+		return fmt.Errorf("%w\n%s", err, server.LogOf(b.Path))
+	}
+	before, err := bench.ProcessUsage(sched.process.Pid)
+	if err != nil {
+		return err
+	}
+	var r result
+	schedule := func() error { r, err = c.schedule(ctx); return err }
+	if *profiles == "" {
+		err = schedule()
+	} else {
+		err = bench.Profile(ctx, sched.config, filepath.Join(*profiles, b.Name+"-"+s.name+".pprof"), schedule)
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, server.LogOf(b.Path))
+	}
+	after, err := bench.ProcessUsage(sched.process.Pid)
+	if err != nil {
+		return err
+	}
+	n := float64(len(r.waits))
+	t.Add(b.Name, s.name+": pods per second", n/r.took.Seconds())
+	t.Add(b.Name, s.name+": scheduler CPU, ms per pod", (after.CPU-before.CPU).Seconds()*1000/n)
+	t.Add(b.Name, s.name+": creation to binding, p50, ms", r.percentile(50))
+	t.Add(b.Name, s.name+": creation to binding, p99, ms", r.percentile(99))
+	return nil
+}
+
+// result is how long it took until all pods had their node, and how long each waited, in order.
+type result struct {
+	took  time.Duration
+	waits []time.Duration
+}
+
+func (r result) percentile(p int) float64 {
+	return r.waits[(len(r.waits)-1)*p/100].Seconds() * 1000
+}
