@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/leme-k8s/leme/hack/bench/internal/bench"
@@ -80,11 +79,10 @@ func (c *cluster) schedule(ctx context.Context) (result, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, err := c.client.CoreV1().Pods(measured).Watch(ctx, metav1.ListOptions{})
+	none, err := c.client.CoreV1().Pods(measured).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return result{}, err
 	}
-	defer w.Stop()
 	began := time.Now()
 	created := make(chan error, 1)
 	go func() {
@@ -97,38 +95,41 @@ func (c *cluster) schedule(ctx context.Context) (result, error) {
 		}
 		created <- err
 	}()
-	waits, err := waitsOf(ctx, w, count)
+	waits, err := c.waits(ctx, none.ResourceVersion, count)
 	took := time.Since(began)
 	return result{took, waits}, errors.Join(err, <-created)
 }
 
-// waitsOf returns how long each pod waited from its creation to its binding, as a watch shows them, in order.
-func waitsOf(ctx context.Context, w watch.Interface, count int) ([]time.Duration, error) {
+// waits returns how long each pod waited from its creation to its binding, as a watch shows them, in order.
+func (c *cluster) waits(ctx context.Context, version string, count int) ([]time.Duration, error) {
 	seen := map[string]time.Time{}
-	bound := map[string]time.Duration{}
-	for len(bound) < count {
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%d of %d pods have a node: %w", len(bound), count, ctx.Err())
-		case e, open := <-w.ResultChan():
-			if !open {
-				return nil, errors.New("the watch of pods ended")
-			}
+	var waits []time.Duration
+	bound := map[string]bool{}
+	for len(bound) < count { // a server ends the watches of those who are slow to read, as this is on a busy machine
+		w, err := c.client.CoreV1().Pods(measured).Watch(ctx, metav1.ListOptions{ResourceVersion: version})
+		if err != nil {
+			return nil, fmt.Errorf("%d of %d pods have a node: %w", len(bound), count, err)
+		}
+		for e := range w.ResultChan() {
 			pod, ok := e.Object.(*corev1.Pod)
 			if !ok {
+				w.Stop()
 				return nil, fmt.Errorf("the watch of pods says %v", e.Object)
 			}
+			version = pod.ResourceVersion
 			if _, ok := seen[pod.Name]; !ok {
 				seen[pod.Name] = time.Now()
 			}
-			if _, ok := bound[pod.Name]; !ok && pod.Spec.NodeName != "" {
-				bound[pod.Name] = time.Since(seen[pod.Name])
+			if pod.Spec.NodeName == "" || bound[pod.Name] {
+				continue
+			}
+			bound[pod.Name] = true
+			waits = append(waits, time.Since(seen[pod.Name]))
+			if len(bound) == count {
+				break
 			}
 		}
-	}
-	waits := make([]time.Duration, 0, count)
-	for _, d := range bound {
-		waits = append(waits, d)
+		w.Stop()
 	}
 	slices.Sort(waits)
 	return waits, nil
