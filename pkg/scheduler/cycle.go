@@ -158,6 +158,8 @@ func (c *cycle) search(ctx context.Context, state fwk.CycleState, pod *v1.Pod, n
 		want     = feasibleNodesToFind(c.percentage, len(nodes))
 		feasible = make([]fwk.NodeInfo, 0, min(want, len(nodes)))
 		statuses = make([]*fwk.Status, len(nodes))
+		rejected int
+		filters  = c.fw.FiltersOf(state)
 		at       = func(i int) fwk.NodeInfo { return nodes[(c.start+i)%len(nodes)] }
 	)
 	if len(nodes) == 0 {
@@ -171,7 +173,7 @@ func (c *cycle) search(ctx context.Context, state fwk.CycleState, pod *v1.Pod, n
 			found[i] = c.findings.About(at(first + i))
 		}
 		c.fw.Parallelizer().Until(ctx, run, func(i int) {
-			statuses[first+i] = c.fw.RunFilterPluginsShared(ctx, state, pod, at(first+i), found[i])
+			statuses[first+i] = filters.Run(ctx, state, pod, at(first+i), found[i])
 		}, "Filter")
 		if err := ctx.Err(); err != nil {
 			return nil, d, p, err
@@ -182,12 +184,25 @@ func (c *cycle) search(ctx context.Context, state fwk.CycleState, pod *v1.Pod, n
 			case s.IsSuccess():
 				feasible = append(feasible, at(i))
 			case s.IsRejected():
-				d.ByNode[at(i).Node().Name] = s
-				d.Reject(s)
+				rejected++
 			default:
 				return nil, d, p, s.AsError()
 			}
 		}
+	}
+	if rejected > 0 {
+		d.ByNode = make(map[string]*fwk.Status, rejected)
+	}
+	var last *fwk.Status
+	for i, s := range statuses[:p.evaluated] {
+		if s.IsSuccess() {
+			continue
+		}
+		d.ByNode[at(i).Node().Name] = s
+		if s != last { // plugins use one status for many nodes
+			d.Reject(s)
+		}
+		last = s
 	}
 	p.next = (c.start + p.evaluated) % len(nodes)
 	return feasible, d, p, nil

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"errors"
+	"sync"
 
 	v1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -13,7 +14,7 @@ type PodInfo struct {
 
 	affinity, antiAffinity                   []fwk.AffinityTerm
 	preferredAffinity, preferredAntiAffinity []fwk.WeightedAffinityTerm
-	resource                                 fwk.PodResource
+	resource                                 func() fwk.PodResource // asked for by some only
 }
 
 var _ fwk.PodInfo = &PodInfo{}
@@ -21,7 +22,7 @@ var _ fwk.PodInfo = &PodInfo{}
 // NewPodInfo computes a PodInfo. A selector that does not parse is reported; the
 // PodInfo is usable all the same, without that term.
 func NewPodInfo(pod *v1.Pod) (*PodInfo, error) {
-	p := &PodInfo{Pod: pod, resource: podResource(pod)}
+	p := &PodInfo{Pod: pod, resource: sync.OnceValue(func() fwk.PodResource { return podResource(pod) })}
 	a := pod.Spec.Affinity
 	if a == nil {
 		return p, nil
@@ -56,4 +57,4 @@ func (p *PodInfo) GetPreferredAntiAffinityTerms() []fwk.WeightedAffinityTerm {
 }
 
 // CalculateResource returns what the pod asks for.
-func (p *PodInfo) CalculateResource() fwk.PodResource { return p.resource }
+func (p *PodInfo) CalculateResource() fwk.PodResource { return p.resource() }

@@ -67,11 +67,10 @@ func (f *Framework) RunPreFilter(ctx context.Context, state fwk.CycleState, pod 
 
 // RunFilterPlugins asks whether pod fits on a node. The first plugin that rejects it decides.
 func (f *Framework) RunFilterPlugins(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo) *fwk.Status {
-	return f.runFilters(ctx, state, pod, node, f.filter)
+	return runFilters(ctx, state, pod, node, f.filter, state.GetSkipFilterPlugins())
 }
 
-func (f *Framework) runFilters(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, plugins []fwk.FilterPlugin) *fwk.Status {
-	skip := state.GetSkipFilterPlugins()
+func runFilters(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, plugins []fwk.FilterPlugin, skip sets.Set[string]) *fwk.Status {
 	for _, p := range plugins {
 		if skip.Has(p.Name()) {
 			continue
@@ -224,8 +223,10 @@ func (f *Framework) RunScorePluginsShared(ctx context.Context, state fwk.CycleSt
 	}
 
 	out := make([]fwk.NodePluginScores, len(nodes))
+	each := make([]fwk.PluginScore, len(nodes)*len(plugins))
 	for n := range out {
-		out[n] = fwk.NodePluginScores{Name: nodes[n].Node().Name, Scores: make([]fwk.PluginScore, len(plugins))}
+		out[n] = fwk.NodePluginScores{Name: nodes[n].Node().Name, Scores: each[:len(plugins):len(plugins)]}
+		each = each[len(plugins):]
 	}
 	for i, p := range plugins {
 		if e := p.ScoreExtensions(); e != nil {

@@ -118,14 +118,35 @@ func (f *Framework) share() {
 	}
 }
 
-// RunFilterPluginsShared is RunFilterPluginsWithNominatedPods, with what is known of the
-// node. A node that is promised to other pods is looked at anew.
-func (f *Framework) RunFilterPluginsShared(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, found *Finding) *fwk.Status {
-	if found == nil || len(f.promised(pod, node)) > 0 {
+// Filters are the filters that PreFilter has not told to skip: those whose answers can be shared, and the rest.
+type Filters struct {
+	framework *Framework
+	shared    []fwk.FilterPlugin
+	own       []fwk.FilterPlugin
+}
+
+// FiltersOf returns the filters of a cycle, for many nodes.
+func (f *Framework) FiltersOf(state fwk.CycleState) *Filters {
+	skip := state.GetSkipFilterPlugins()
+	wanted := func(list []fwk.FilterPlugin) (out []fwk.FilterPlugin) {
+		for _, p := range list {
+			if !skip.Has(p.Name()) {
+				out = append(out, p)
+			}
+		}
+		return out
+	}
+	return &Filters{f, wanted(f.filter[:f.sharedFilters]), wanted(f.filter[f.sharedFilters:])}
+}
+
+// Run is RunFilterPluginsWithNominatedPods, with what is known of the node. A node that
+// is promised to other pods is looked at anew.
+func (l *Filters) Run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, found *Finding) *fwk.Status {
+	if f := l.framework; found == nil || len(f.promised(pod, node)) > 0 {
 		return f.RunFilterPluginsWithNominatedPods(ctx, state, pod, node)
 	}
 	if !found.filtered {
-		s := f.runFilters(ctx, state, pod, node, f.filter[:f.sharedFilters])
+		s := runFilters(ctx, state, pod, node, l.shared, nil)
 		if !s.IsSuccess() && !s.IsRejected() {
 			return s
 		}
@@ -134,7 +155,7 @@ func (f *Framework) RunFilterPluginsShared(ctx context.Context, state fwk.CycleS
 	if !found.status.IsSuccess() {
 		return found.status
 	}
-	return f.runFilters(ctx, state, pod, node, f.filter[f.sharedFilters:])
+	return runFilters(ctx, state, pod, node, l.own, nil)
 }
 
 // scoreOf asks a plugin for a node's score, or looks it up.

@@ -38,7 +38,7 @@ func (p *BalancedAllocation) Name() string { return BalancedName }
 
 // PreScore skips pods that ask for none of the resources: they unbalance nothing.
 func (p *BalancedAllocation) PreScore(_ context.Context, state fwk.CycleState, pod *v1.Pod, _ []fwk.NodeInfo) *fwk.Status {
-	r, err := requestOf(pod)
+	r, err := requestIn(state, pod)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}

@@ -138,9 +138,9 @@ func (f *Fit) ignores(name v1.ResourceName) bool {
 	return f.ignored.Has(string(name)) || qualified && f.ignoredGroups.Has(group)
 }
 
-// PreScore sums up what the pod asks for, where no filter has.
+// PreScore keeps what the pod asks for.
 func (f *Fit) PreScore(_ context.Context, state fwk.CycleState, pod *v1.Pod, _ []fwk.NodeInfo) *fwk.Status {
-	r, err := requestOf(pod)
+	r, err := requestIn(state, pod)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}

@@ -25,6 +25,14 @@ func requestOf(pod *v1.Pod) (*request, error) {
 	return &request{info.CalculateResource()}, err
 }
 
+// requestIn returns what the pod asks for as PreFilter has summed it up, or anew where it has not.
+func requestIn(state fwk.CycleState, pod *v1.Pod) (*request, error) {
+	if s, err := state.Read(fitFilterKey); err == nil {
+		return s.(*request), nil
+	}
+	return requestOf(pod)
+}
+
 // amount returns one resource out of many.
 func amount(r fwk.Resource, name v1.ResourceName) int64 {
 	switch name {
