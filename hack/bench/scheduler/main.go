@@ -11,9 +11,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -34,13 +36,15 @@ var (
 
 func main() {
 	flag.Parse()
-	if err := run(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // or its processes would live on
+	defer stop()
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "scheduler:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
+func run(ctx context.Context) error {
 	list := shapes
 	if *wanted != "" {
 		list = nil
@@ -58,7 +62,7 @@ func run() error {
 	for range *runs {
 		for _, s := range list {
 			for _, b := range binaries {
-				if err := measure(b, s, t); err != nil {
+				if err := measure(ctx, b, s, t); err != nil {
 					return fmt.Errorf("%s, %s: %w", b.Name, s.name, err)
 				}
 			}
@@ -69,8 +73,8 @@ func run() error {
 }
 
 // measure measures one scheduler with one shape, on a cluster that is made for it.
-func measure(b bench.Binary, s shape, t *bench.Table) (err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), *patience)
+func measure(ctx context.Context, b bench.Binary, s shape, t *bench.Table) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, *patience)
 	defer cancel()
 	server, err := bench.StartServer(ctx, filepath.Join(*bench.Bin, "kube-apiserver"), "--disable-admission-plugins=TaintNodesByCondition")
 	if err != nil {
