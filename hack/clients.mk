@@ -9,7 +9,7 @@ envtest: $(BIN)/kube-apiserver runtime ## Run controller-runtime's own tests tha
 	@mkdir -p $(BIN)/envtest
 	ln -sf ../kube-apiserver ../runtime/etcd $(BIN)/envtest/
 	@# The tests of servers without aggregated discovery would download a kube-apiserver that is years old.
-	KUBEBUILDER_ASSETS=$(BIN)/envtest go -C test/envtest test -mod=readonly -count=1 -timeout 15m -p 2 -skip '/aggregatedDiscovery=false' $(ENVTEST_PACKAGES)
+	KUBEBUILDER_ASSETS=$(BIN)/envtest test/envtest/run.sh $(ENVTEST_PACKAGES)
 
 .PHONY: testcluster-example
 testcluster-example: ## Run the tests of a project that uses pkg/testcluster from outside
