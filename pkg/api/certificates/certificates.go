@@ -40,12 +40,16 @@ func AddDefaults(s *runtime.Scheme) error {
 // AddFieldLabels registers the field selectors that kinds of the group take
 // besides those that every kind takes.
 func AddFieldLabels(s *runtime.Scheme) error {
-	for _, kind := range []string{"CertificateSigningRequest", "ClusterTrustBundle"} {
-		if err := rules.ClusterFieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind(kind), "spec.signerName"); err != nil {
+	for kind, labels := range map[string][]string{
+		"CertificateSigningRequest": {"spec.signerName"},
+		"ClusterTrustBundle":        {"spec.signerName"},
+		"PodCertificateRequest":     {"spec.signerName", "spec.podName", "spec.nodeName"}, // not metadata.namespace, though it is in one
+	} {
+		if err := rules.ClusterFieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind(kind), labels...); err != nil {
 			return err
 		}
 	}
-	return rules.FieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind("PodCertificateRequest"), "spec.signerName", "spec.podName", "spec.nodeName")
+	return nil
 }
 
 // ParseRequest reads the PEM-encoded PKCS#10 request of a CertificateSigningRequest.

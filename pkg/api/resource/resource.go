@@ -8,6 +8,7 @@
 package resource
 
 import (
+	"fmt"
 	"time"
 
 	resourcev1 "k8s.io/api/resource/v1"
@@ -49,8 +50,18 @@ func AddDefaults(s *runtime.Scheme) error {
 // AddFieldLabels registers the field selectors that kinds of the group take besides
 // those that every kind takes.
 func AddFieldLabels(s *runtime.Scheme) error {
-	return rules.FieldLabels(s, resourcev1.SchemeGroupVersion.WithKind("ResourceSlice"),
-		resourcev1.ResourceSliceSelectorNodeName, resourcev1.ResourceSliceSelectorDriver, resourcev1.ResourceSliceSelectorPoolName)
+	gvk := resourcev1.SchemeGroupVersion.WithKind("ResourceSlice")
+	err := s.AddFieldLabelConversionFunc(gvk, func(label, value string) (string, string, error) {
+		switch label {
+		case "metadata.name", resourcev1.ResourceSliceSelectorNodeName, resourcev1.ResourceSliceSelectorDriver, resourcev1.ResourceSliceSelectorPoolName:
+			return label, value, nil
+		}
+		return "", "", fmt.Errorf("field label not supported for %s: %s", gvk, label)
+	})
+	if err != nil {
+		return fmt.Errorf("field labels of %s: %w", gvk.Kind, err)
+	}
+	return nil
 }
 
 func setRequests(requests []resourcev1.DeviceRequest) {

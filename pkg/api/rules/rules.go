@@ -31,8 +31,8 @@ func FieldLabels(s *runtime.Scheme, gvk schema.GroupVersionKind, labels ...strin
 	return ClusterFieldLabels(s, gvk, append(labels, "metadata.namespace")...)
 }
 
-// ClusterFieldLabels is FieldLabels for a kind whose objects are in no namespace and cannot
-// be selected by it.
+// ClusterFieldLabels is FieldLabels for a kind whose objects cannot be selected by their
+// namespace, mostly since they are in none.
 func ClusterFieldLabels(s *runtime.Scheme, gvk schema.GroupVersionKind, labels ...string) error {
 	labels = append(labels, "metadata.name")
 	err := s.AddFieldLabelConversionFunc(gvk, func(label, value string) (string, string, error) {

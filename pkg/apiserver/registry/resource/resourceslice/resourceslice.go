@@ -32,17 +32,12 @@ var slices = generic.Resource[*resourcev1.ResourceSlice]{
 	New:           func() *resourcev1.ResourceSlice { return &resourcev1.ResourceSlice{} },
 	NewList:       func() runtime.Object { return &resourcev1.ResourceSliceList{} },
 
-	Generation:    generic.SpecChanged[*resourcev1.ResourceSlice],
-	ReturnDeleted: true,
-	PrepareForCreate: func(_ context.Context, s *resourcev1.ResourceSlice) {
-		resource.DropDisabledSliceFields(&s.Spec, nil)
-	},
-	PrepareForUpdate: func(_ context.Context, s, old *resourcev1.ResourceSlice) {
-		resource.DropDisabledSliceFields(&s.Spec, &old.Spec)
-	},
-	Validate:       generic.Check(resource.ValidateResourceSlice),
-	ValidateUpdate: generic.CheckUpdate(resource.ValidateResourceSliceUpdate),
-	Warnings:       generic.Warn(resource.WarningsResourceSlice),
+	ReturnDeleted:    true,
+	PrepareForCreate: func(_ context.Context, s *resourcev1.ResourceSlice) { prepareForCreate(s) },
+	PrepareForUpdate: func(_ context.Context, s, old *resourcev1.ResourceSlice) { prepareForUpdate(s, old) },
+	Validate:         generic.Check(resource.ValidateResourceSlice),
+	ValidateUpdate:   generic.CheckUpdate(resource.ValidateResourceSliceUpdate),
+	Warnings:         generic.Warn(resource.WarningsResourceSlice),
 
 	Fields: func(s *resourcev1.ResourceSlice) fields.Set {
 		return fields.Set{
@@ -63,4 +58,19 @@ var slices = generic.Resource[*resourcev1.ResourceSlice]{
 	Cells: func(s *resourcev1.ResourceSlice) []any {
 		return []any{s.Name, ptr.Deref(s.Spec.NodeName, ""), s.Spec.Driver, s.Spec.Pool.Name, generic.Age(s.CreationTimestamp)}
 	},
+}
+
+func prepareForCreate(s *resourcev1.ResourceSlice) {
+	s.Generation = 1
+	resource.DropDisabledSliceFields(&s.Spec, nil)
+}
+
+// prepareForUpdate counts what was asked for as a change of the spec, even where it is
+// then dropped; a Generation of the resource would see only what is left.
+func prepareForUpdate(s, old *resourcev1.ResourceSlice) {
+	s.Generation = old.Generation
+	if generic.SpecChanged(s, old) {
+		s.Generation++
+	}
+	resource.DropDisabledSliceFields(&s.Spec, &old.Spec)
 }
