@@ -26,11 +26,11 @@ func setStatefulSet(s *appsv1.StatefulSet) {
 	strategy := &spec.UpdateStrategy
 	if strategy.Type == "" {
 		strategy.Type = appsv1.RollingUpdateStatefulSetStrategyType
-	}
-	if strategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
 		if strategy.RollingUpdate == nil {
 			strategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{}
 		}
+	}
+	if strategy.Type == appsv1.RollingUpdateStatefulSetStrategyType && strategy.RollingUpdate != nil {
 		setPtr(&strategy.RollingUpdate.Partition, 0)
 		setIntOrString(&strategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
 	}
@@ -54,7 +54,7 @@ func setStatefulSet(s *appsv1.StatefulSet) {
 // statefulSetName is the rule for names: pods are named after the set, and a dot
 // would break their host names.
 func statefulSetName(name string, prefix bool) []string {
-	if strings.Contains(name, ".") {
+	if !prefix && strings.Contains(name, ".") {
 		return []string{"must not contain dots"}
 	}
 	return apivalidation.NameIsDNSLabel(name, prefix)
@@ -110,7 +110,7 @@ func validateStatefulSetSpec(spec *appsv1.StatefulSetSpec) field.ErrorList {
 	}
 	selector, err := metav1.LabelSelectorAsSelector(spec.Selector)
 	if err != nil {
-		errs = append(errs, field.Invalid(selectorPath, spec.Selector, ""))
+		return append(errs, field.Invalid(selectorPath, spec.Selector, ""))
 	}
 	errs = append(errs, validateStatefulSetTemplate(spec, selector)...)
 	return append(errs, validateNeverEnds(&spec.Template, "StatefulSet")...)

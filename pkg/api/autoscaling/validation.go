@@ -30,7 +30,8 @@ func ValidateHorizontalPodAutoscaler(a *autoscalingv2.HorizontalPodAutoscaler) f
 
 // ValidateHorizontalPodAutoscalerUpdate says what is wrong with an update of a HorizontalPodAutoscaler.
 func ValidateHorizontalPodAutoscalerUpdate(a, old *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList {
-	errs := validateSpec(&a.Spec)
+	errs := rules.MetaUpdate(&a.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, validateSpec(&a.Spec)...)
 	if a.Spec.ScaleTargetRef.APIVersion != old.Spec.ScaleTargetRef.APIVersion {
 		errs = append(errs, validateTargetGroup(&a.Spec.ScaleTargetRef)...)
 	}
@@ -147,38 +148,37 @@ func validateMetric(m *autoscalingv2.MetricSpec, p *field.Path) field.ErrorList 
 	}
 	errs = append(errs, rules.OneOf(m.Type, p.Child("type"), autoscalingv2.ContainerResourceMetricSourceType, autoscalingv2.ExternalMetricSourceType,
 		autoscalingv2.ObjectMetricSourceType, autoscalingv2.PodsMetricSourceType, autoscalingv2.ResourceMetricSourceType)...)
-	if len(errs) == 0 {
-		errs = append(errs, validateUnion(m, p)...)
-	}
-	if o := m.Object; o != nil {
-		errs = append(errs, validateObject(o, p.Child("object"))...)
-	}
-	if s := m.Pods; s != nil {
+	errs = append(errs, validateUnion(m, p)...)
+	// Of several sources only the first is looked into.
+	switch {
+	case m.Object != nil:
+		errs = append(errs, validateObject(m.Object, p.Child("object"))...)
+	case m.External != nil:
+		errs = append(errs, validateExternal(m.External, p.Child("external"))...)
+	case m.Pods != nil:
+		s := m.Pods
 		errs = append(errs, validateIdentifier(&s.Metric, p.Child("pods", "metric"))...)
 		errs = append(errs, validateTarget(&s.Target, p.Child("pods", "target"))...)
 		if s.Target.AverageValue == nil {
 			errs = append(errs, field.Required(p.Child("pods", "target", "averageValue"), "must specify a positive target averageValue"))
 		}
-	}
-	if r := m.Resource; r != nil {
-		errs = append(errs, validateResource(string(r.Name), &r.Target, p.Child("resource"))...)
-	}
-	if r := m.ContainerResource; r != nil {
-		at := p.Child("containerResource")
-		errs = append(errs, validateResource(string(r.Name), &r.Target, at)...)
-		if r.Name != "" {
-			errs = append(errs, core.ValidateContainerResourceName(r.Name, at.Child("name"))...)
-		}
-		if r.Container == "" {
-			errs = append(errs, field.Required(at.Child("container"), "must specify a container"))
-		} else {
-			errs = append(errs, rules.Messages(at.Child("container"), r.Container, validation.IsDNS1123Label(r.Container))...)
-		}
-	}
-	if e := m.External; e != nil {
-		errs = append(errs, validateExternal(e, p.Child("external"))...)
+	case m.Resource != nil:
+		errs = append(errs, validateResource(string(m.Resource.Name), &m.Resource.Target, p.Child("resource"))...)
+	case m.ContainerResource != nil:
+		errs = append(errs, validateContainerResource(m.ContainerResource, p.Child("containerResource"))...)
 	}
 	return errs
+}
+
+func validateContainerResource(r *autoscalingv2.ContainerResourceMetricSource, p *field.Path) field.ErrorList {
+	errs := validateResource(string(r.Name), &r.Target, p)
+	if r.Name != "" {
+		errs = append(errs, core.ValidateContainerResourceName(r.Name, p.Child("name"))...)
+	}
+	if r.Container == "" {
+		return append(errs, field.Required(p.Child("container"), "must specify a container"))
+	}
+	return append(errs, rules.Messages(p.Child("container"), r.Container, validation.IsDNS1123Label(r.Container))...)
 }
 
 // validateUnion wants the member that belongs to the type, and no other.
@@ -194,14 +194,21 @@ func validateUnion(m *autoscalingv2.MetricSpec, p *field.Path) field.ErrorList {
 		{autoscalingv2.ContainerResourceMetricSourceType, "containerResource", m.ContainerResource != nil},
 		{autoscalingv2.ExternalMetricSourceType, "external", m.External != nil},
 	}
-	var errs field.ErrorList
+	var errs, others field.ErrorList
+	given := 0
 	for _, member := range members {
+		if member.given {
+			given++
+		}
 		if member.kind == m.Type && !member.given {
-			return field.ErrorList{field.Required(p.Child(member.name), "must populate information for the given metric source")}
+			errs = append(errs, field.Required(p.Child(member.name), "must populate information for the given metric source"))
 		}
 		if member.kind != m.Type && member.given {
-			errs = append(errs, field.Forbidden(p.Child(member.name), "must populate the given metric source only"))
+			others = append(others, field.Forbidden(p.Child(member.name), "must populate the given metric source only"))
 		}
+	}
+	if given > 1 {
+		errs = append(errs, others...)
 	}
 	return errs
 }
@@ -235,6 +242,9 @@ func validateTarget(t *autoscalingv2.MetricTarget, p *field.Path) field.ErrorLis
 
 func validateObject(o *autoscalingv2.ObjectMetricSource, p *field.Path) field.ErrorList {
 	errs := validateReference(&o.DescribedObject, p.Child("describedObject"))
+	if _, err := schema.ParseGroupVersion(o.DescribedObject.APIVersion); err != nil {
+		errs = append(errs, field.Invalid(p.Child("describedObject", "apiVersion"), o.DescribedObject.APIVersion, err.Error()))
+	}
 	errs = append(errs, validateIdentifier(&o.Metric, p.Child("metric"))...)
 	errs = append(errs, validateTarget(&o.Target, p.Child("target"))...)
 	if o.Target.Value == nil && o.Target.AverageValue == nil {

@@ -110,6 +110,9 @@ func validateGeneratedSelector(j *batchv1.Job) field.ErrorList {
 			errs = append(errs, field.Invalid(p.Key(want.label), j.Spec.Template.Labels, fmt.Sprintf("must be '%s'", want.value)))
 		}
 	}
+	if _, err := metav1.LabelSelectorAsSelector(j.Spec.Selector); err != nil {
+		return errs // reported with the rest of the spec
+	}
 	expected := map[string]string{batchv1.ControllerUidLabel: string(j.UID)}
 	if len(j.Spec.Selector.MatchExpressions) > 0 || !equality.Semantic.DeepEqual(j.Spec.Selector.MatchLabels, expected) {
 		errs = append(errs, field.Invalid(specPath.Child("selector"), j.Spec.Selector, "`selector` not auto-generated"))
@@ -196,7 +199,9 @@ func validateIndexed(spec *batchv1.JobSpec, p *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(p.Child(name), *value, "must be less than or equal to "+detail))
 		}
 	}
-	if !isIndexed(spec) {
+	switch ptr.Deref(spec.CompletionMode, batchv1.NonIndexedCompletion) {
+	case batchv1.IndexedCompletion:
+	case batchv1.NonIndexedCompletion:
 		for _, f := range []struct {
 			name  string
 			value *int32
@@ -205,6 +210,8 @@ func validateIndexed(spec *batchv1.JobSpec, p *field.Path) field.ErrorList {
 				errs = append(errs, field.Invalid(p.Child(f.name), *f.value, "requires indexed completion mode"))
 			}
 		}
+		return errs
+	default: // refused as such
 		return errs
 	}
 	if spec.Completions == nil {

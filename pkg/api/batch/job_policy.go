@@ -147,9 +147,8 @@ func validateSuccessRule(spec *batchv1.JobSpec, rule *batchv1.SuccessPolicyRule,
 			set, err := parseIndexes(*indexes, int(*spec.Completions))
 			if err != nil {
 				errs = append(errs, field.Invalid(ip, *indexes, fmt.Sprintf("error parsing succeededIndexes: %v", err)))
-			} else {
-				total = set.len()
 			}
+			total = set.len()
 		}
 	}
 	if count := rule.SucceededCount; count != nil {

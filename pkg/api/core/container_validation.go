@@ -79,11 +79,11 @@ func (r *report) ephemeralContainers(list []corev1.EphemeralContainer, s *podSco
 			name string
 			set  bool
 		}{
-			{"ports", len(c.Ports) > 0},
-			{"resources", len(c.Resources.Limits)+len(c.Resources.Requests)+len(c.Resources.Claims) > 0},
-			{"resizePolicy", len(c.ResizePolicy) > 0},
+			{"ports", c.Ports != nil},
+			{"resources", c.Resources.Limits != nil || c.Resources.Requests != nil || c.Resources.Claims != nil},
+			{"resizePolicy", c.ResizePolicy != nil},
 			{"restartPolicy", c.RestartPolicy != nil},
-			{"restartPolicyRules", len(c.RestartPolicyRules) > 0},
+			{"restartPolicyRules", c.RestartPolicyRules != nil},
 			{"livenessProbe", c.LivenessProbe != nil},
 			{"readinessProbe", c.ReadinessProbe != nil},
 			{"startupProbe", c.StartupProbe != nil},
@@ -211,7 +211,9 @@ func (r *report) restartPolicy(c *corev1.Container, p *field.Path) {
 	optionalOneOf(r, c.RestartPolicy, p.Child("restartPolicy"),
 		corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
 	rules := p.Child("restartPolicyRules")
-	r.requireIf(c.RestartPolicy == nil && len(c.RestartPolicyRules) > 0, p.Child("restartPolicy"), "must specify restartPolicy when restart rules are used")
+	if !r.requireIf(c.RestartPolicy == nil && len(c.RestartPolicyRules) > 0, p.Child("restartPolicy"), "must specify restartPolicy when restart rules are used") {
+		return
+	}
 	if len(c.RestartPolicyRules) > 20 {
 		r.add(field.TooLong(rules, rules, 20))
 	}

@@ -37,7 +37,18 @@ var disabledFields = map[string]func(*corev1.PodSpec) bool{
 		}
 		return used
 	}),
-	"H2CContainerProbe": inProbes(func(p *corev1.Probe) bool { return p.HTTPGet != nil && clearField(&p.HTTPGet.Protocol) }),
+	"H2CContainerProbe": func(s *corev1.PodSpec) bool {
+		inProbe := inProbes(func(p *corev1.Probe) bool { return clearProtocol(p.HTTPGet) })(s)
+		return inContainers(func(c *corev1.Container) (used bool) {
+			if c.Lifecycle == nil {
+				return false
+			}
+			for _, h := range []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop} {
+				used = h != nil && clearProtocol(h.HTTPGet) || used
+			}
+			return used
+		})(s) || inProbe
+	},
 	"GRPCContainerProbeTLS": inProbes(func(p *corev1.Probe) bool {
 		return p.GRPC != nil && clearField(&p.GRPC.Mode)
 	}),
@@ -89,6 +100,8 @@ func DropDisabledClaimStatusFields(status, old *corev1.PersistentVolumeClaimStat
 		status.HealthStatus = nil
 	}
 }
+
+func clearProtocol(g *corev1.HTTPGetAction) bool { return g != nil && clearField(&g.Protocol) }
 
 func clearField[T any](p **T) bool {
 	used := *p != nil

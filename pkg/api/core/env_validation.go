@@ -186,8 +186,8 @@ var (
 
 // resourceFieldRef validates a reference to a resource of a container.
 func (r *report) resourceFieldRef(ref *corev1.ResourceFieldSelector, inVolume bool, p *field.Path) {
-	if inVolume {
-		r.required(ref.ContainerName, p.Child("containerName"))
+	if inVolume && !r.required(ref.ContainerName, p.Child("containerName")) {
+		return
 	}
 	if !r.required(ref.Resource, p.Child("resource")) {
 		return

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -35,7 +36,11 @@ func ValidateNodeUpdate(node, old *corev1.Node) field.ErrorList {
 	r.nodeStatus(node)
 	spec, was := &node.Spec, &old.Spec
 	r.forbidIf(len(was.PodCIDRs) > 0 && !slices.Equal(spec.PodCIDRs, was.PodCIDRs), specPath.Child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid")
-	r.invalidIf(was.ProviderID != "" && spec.ProviderID != was.ProviderID, specPath.Child("providerID"), nil, "field cannot be modified once set")
+	if was.ProviderID != "" && spec.ProviderID == "" {
+		r.invalid(specPath.Child("providerID"), nil, "field cannot be cleared once set")
+	} else {
+		r.invalidIf(was.ProviderID != "" && spec.ProviderID != was.ProviderID, specPath.Child("providerID"), nil, "field cannot be modified once set")
+	}
 	r.forbidIf(spec.DoNotUseExternalID != was.DoNotUseExternalID, specPath.Child("externalID"), "may not be updated")
 	return r.errs
 }
@@ -240,10 +245,19 @@ func (r *report) endpointAddress(a *corev1.EndpointAddress, stored []string, p *
 	}
 }
 
+// controllerName is the rule for names of ReplicationControllers. What one is generated
+// from need not be a name.
+func controllerName(name string, prefix bool) []string {
+	if prefix {
+		return path.IsValidPathSegmentPrefix(name)
+	}
+	return apivalidation.NameIsDNSSubdomain(name, false)
+}
+
 // ValidateReplicationController says what is wrong with a new ReplicationController.
 func ValidateReplicationController(rc *corev1.ReplicationController) field.ErrorList {
 	var r report
-	r.objectMeta(rc, true, apivalidation.NameIsDNSSubdomain, metaPath)
+	r.objectMeta(rc, true, controllerName, metaPath)
 	r.controllerSpec(&rc.Spec)
 	return r.errs
 }

@@ -27,6 +27,17 @@ func ValidateService(svc *corev1.Service) field.ErrorList {
 	return r.errs
 }
 
+// ValidateServiceAddresses says what is wrong with the cluster addresses and families
+// that a Service asks for, before it gets any. old is nil on creation.
+func ValidateServiceAddresses(svc, old *corev1.Service) field.ErrorList {
+	if old == nil {
+		old = &corev1.Service{}
+	}
+	var r report
+	r.serviceAddresses(&svc.Spec, &old.Spec)
+	return r.errs
+}
+
 // ValidateServiceUpdate says what is wrong with an update of a Service.
 func ValidateServiceUpdate(svc, old *corev1.Service) field.ErrorList {
 	var r report
@@ -129,7 +140,8 @@ func (r *report) sessionAffinity(spec *corev1.ServiceSpec) {
 func (r *report) loadBalancer(svc, old *corev1.Service) {
 	spec, is := &svc.Spec, svc.Spec.Type == corev1.ServiceTypeLoadBalancer
 	ranges := specPath.Child("LoadBalancerSourceRanges")
-	if len(spec.LoadBalancerSourceRanges) > 0 && r.forbidIf(!is, ranges, loadBalancerOnly) {
+	if len(spec.LoadBalancerSourceRanges) > 0 {
+		r.forbidIf(!is, ranges, loadBalancerOnly)
 		for i, cidr := range spec.LoadBalancerSourceRanges {
 			r.merge(validation.IsValidCIDRForLegacyField(ranges.Index(i), strings.TrimSpace(cidr), true, old.Spec.LoadBalancerSourceRanges))
 		}

@@ -258,7 +258,7 @@ func (r *report) certificateProjection(c *corev1.PodCertificateProjection, p *fi
 	}
 	r.requireIf(files == 0, p, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath")
 	for k := range ordered(c.UserAnnotations) {
-		r.invalid(p.Child("userAnnotations"), k, validation.IsQualifiedName(strings.ToLower(k))...)
+		r.merge(validation.IsDomainPrefixedKey(p.Child("userAnnotations"), strings.ToLower(k)))
 	}
 }
 

@@ -74,7 +74,7 @@ func (r *report) volumes(volumes []corev1.Volume, podName string, p *field.Path)
 		if !r.oneSource(r.podVolumeSources(&v.VolumeSource), at) {
 			r.add(field.Required(at, "must specify a volume type"))
 		}
-		if v.Ephemeral != nil && podName != "" {
+		if v.Ephemeral != nil && podName != "" && v.Name != "" {
 			claim := podName + "-" + v.Name
 			r.invalid(at.Child("name"), v.Name, prefixed(fmt.Sprintf("PVC name %q: ", claim), validation.IsDNS1123Subdomain(claim))...)
 		}
@@ -242,10 +242,9 @@ func (r *report) keys(items []corev1.KeyToPath, defaultMode *int32, p *field.Pat
 func (r *report) downwardFile(f *corev1.DownwardAPIVolumeFile, p *field.Path) {
 	r.fileName(f.Path, p.Child("path"))
 	switch {
-	case f.FieldRef != nil && f.ResourceFieldRef != nil:
-		r.invalid(p, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously")
 	case f.FieldRef != nil:
 		r.fieldRef(f.FieldRef, volumeFields, p.Child("fieldRef"))
+		r.invalidIf(f.ResourceFieldRef != nil, p, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously")
 	case f.ResourceFieldRef != nil:
 		r.resourceFieldRef(f.ResourceFieldRef, true, p.Child("resourceFieldRef"))
 	default:
@@ -272,11 +271,11 @@ func ValidateTemplateMeta(m *metav1.ObjectMeta, p *field.Path) field.ErrorList {
 		name string
 		set  bool
 	}{
-		{"name", m.Name != ""}, {"generateName", m.GenerateName != ""}, {"namespace", m.Namespace != ""}, {"uid", m.UID != ""},
+		{"name", m.Name != ""}, {"generateName", m.GenerateName != ""}, {"namespace", m.Namespace != ""}, {"uID", m.UID != ""},
 		{"resourceVersion", m.ResourceVersion != ""}, {"selfLink", m.SelfLink != ""}, {"generation", m.Generation != 0},
 		{"creationTimestamp", !m.CreationTimestamp.IsZero()}, {"deletionTimestamp", m.DeletionTimestamp != nil},
-		{"deletionGracePeriodSeconds", m.DeletionGracePeriodSeconds != nil}, {"ownerReferences", len(m.OwnerReferences) > 0},
-		{"finalizers", len(m.Finalizers) > 0}, {"managedFields", len(m.ManagedFields) > 0},
+		{"deletionGracePeriodSeconds", m.DeletionGracePeriodSeconds != nil}, {"ownerReferences", m.OwnerReferences != nil},
+		{"finalizers", m.Finalizers != nil}, {"managedFields", m.ManagedFields != nil},
 	} {
 		r.forbidIf(f.set, p.Child(f.name), "cannot be set")
 	}

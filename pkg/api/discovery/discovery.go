@@ -57,6 +57,7 @@ func ValidateEndpointSlice(s *discoveryv1.EndpointSlice) field.ErrorList {
 // ValidateEndpointSliceUpdate says what is wrong with an update of an EndpointSlice.
 func ValidateEndpointSliceUpdate(s, old *discoveryv1.EndpointSlice) field.ErrorList {
 	errs := rules.MetaUpdate(&s.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, rules.Namespaced(&s.ObjectMeta, apivalidation.NameIsDNSSubdomain)...)
 	errs = append(errs, validate(s, old)...)
 	return append(errs, rules.Fixed(s.AddressType, old.AddressType, field.NewPath("addressType"))...)
 }

@@ -105,10 +105,10 @@ func validateIngressRule(r *networkingv1.IngressRule, p *field.Path) field.Error
 }
 
 func validateHTTPPath(h *networkingv1.HTTPIngressPath, p *field.Path) field.ErrorList {
-	errs := validateBackend(&h.Backend, p.Child("backend"))
 	if h.PathType == nil {
-		return append(errs, field.Required(p.Child("pathType"), "pathType must be specified"))
+		return field.ErrorList{field.Required(p.Child("pathType"), "pathType must be specified")}
 	}
+	errs := validateBackend(&h.Backend, p.Child("backend"))
 	path := p.Child("path")
 	switch *h.PathType {
 	case networkingv1.PathTypeExact, networkingv1.PathTypePrefix:
@@ -226,7 +226,7 @@ func ValidateIngressClass(c *networkingv1.IngressClass) field.ErrorList {
 func ValidateIngressClassUpdate(c, old *networkingv1.IngressClass) field.ErrorList {
 	errs := rules.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
 	errs = append(errs, rules.Immutable(c.Spec.Controller, old.Spec.Controller, specPath.Child("controller"))...)
-	return append(errs, validateClassParameters(c.Spec.Parameters, specPath.Child("parameters"))...)
+	return append(errs, ValidateIngressClass(c)...)
 }
 
 func validateClassParameters(r *networkingv1.IngressClassParametersReference, p *field.Path) field.ErrorList {

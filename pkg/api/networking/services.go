@@ -84,5 +84,6 @@ func ValidateIPAddress(a *networkingv1.IPAddress) field.ErrorList {
 // ValidateIPAddressUpdate says what is wrong with an update of an IPAddress.
 func ValidateIPAddressUpdate(a, old *networkingv1.IPAddress) field.ErrorList {
 	errs := rules.MetaUpdate(&a.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, ValidateIPAddress(a)...)
 	return append(errs, rules.Fixed(a.Spec.ParentRef, old.Spec.ParentRef, specPath.Child("parentRef"))...)
 }

@@ -92,6 +92,7 @@ func ValidateVolumeAttributesClass(c *storagev1.VolumeAttributesClass) field.Err
 // ValidateVolumeAttributesClassUpdate says what is wrong with an update of a VolumeAttributesClass.
 func ValidateVolumeAttributesClassUpdate(c, old *storagev1.VolumeAttributesClass) field.ErrorList {
 	errs := rules.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, ValidateVolumeAttributesClass(c)...)
 	if c.DriverName != old.DriverName {
 		errs = append(errs, field.Forbidden(field.NewPath("driverName"), "updates to driverName are forbidden."))
 	}

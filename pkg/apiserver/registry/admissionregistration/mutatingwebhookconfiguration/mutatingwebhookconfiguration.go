@@ -3,9 +3,9 @@ package mutatingwebhookconfiguration
 
 import (
 	"context"
+	"reflect"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -30,7 +30,7 @@ var resource = generic.Resource[*configuration]{
 	New:           func() *configuration { return &configuration{} },
 	NewList:       func() runtime.Object { return &admissionregistrationv1.MutatingWebhookConfigurationList{} },
 
-	Generation:             func(c, old *configuration) bool { return !equality.Semantic.DeepEqual(c.Webhooks, old.Webhooks) },
+	Generation:             func(c, old *configuration) bool { return !reflect.DeepEqual(c.Webhooks, old.Webhooks) }, // an empty list is not none
 	RequireResourceVersion: true,
 	Validate:               generic.Check(admissionregistration.ValidateMutatingWebhookConfiguration),
 	ValidateUpdate:         generic.CheckUpdate(admissionregistration.ValidateMutatingWebhookConfigurationUpdate),

@@ -55,6 +55,9 @@ type change struct {
 // begin allocates what s needs beyond what old had, and returns what is to be done
 // once s is stored, or is not.
 func (a *Allocator) begin(ctx context.Context, s, old *corev1.Service, dryRun bool) (registry.FinishFunc, error) {
+	if s.Name == "" { // refused by validation, which says what else is wrong
+		return func(context.Context, bool) {}, nil
+	}
 	if err := setFamilies(s, old, a.Families); err != nil {
 		return nil, err
 	}

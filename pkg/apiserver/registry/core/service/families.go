@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/api/core"
 )
 
 // setFamilies decides which IP families s is to have, and under which policy, on a
@@ -27,6 +29,9 @@ func setFamilies(s, old *corev1.Service, cluster []corev1.IPFamily) error {
 	var errs field.ErrorList
 	if old != nil {
 		errs = append(errs, shrink(s, old, single)...)
+	}
+	if wrong := core.ValidateServiceAddresses(s, old); len(wrong) > 0 {
+		return invalid(s, append(errs, wrong...))
 	}
 	errs = append(errs, checkPolicy(spec, single)...)
 	errs = append(errs, inferFamilies(spec, cluster)...)
