@@ -131,6 +131,9 @@ func (r *report) podVolumeSources(v *corev1.VolumeSource) []volumeSource {
 		{name: "csi", set: v.CSI != nil, check: func(p *field.Path) {
 			r.csiDriver(v.CSI.Driver, p.Child("driver"))
 			r.localRef(v.CSI.NodePublishSecretRef, p.Child("nodePublishSecretRef"))
+			if ref := v.CSI.NodePublishSecretRef; ref != nil && ref.Name != "" {
+				r.invalid(p.Child("name"), ref.Name, apivalidation.NameIsDNSSubdomain(ref.Name, false)...)
+			}
 		}},
 		{name: "iscsi", set: v.ISCSI != nil, check: func(p *field.Path) { r.iscsi(v.ISCSI, unknownAuthority, v.ISCSI.SecretRef != nil, p) }},
 		{name: "glusterfs", set: v.Glusterfs != nil, check: func(p *field.Path) {

@@ -55,9 +55,7 @@ func AddFieldLabels(s *runtime.Scheme) error {
 // stored form.
 func ValidateEvent(e *eventsv1.Event) field.ErrorList {
 	errs := rules.Namespaced(&e.ObjectMeta, apivalidation.NameIsDNSSubdomain)
-	if e.EventTime.IsZero() {
-		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
-	}
+	errs = append(errs, validateNamespace(e)...)
 	if e.Type != corev1.EventTypeNormal && e.Type != corev1.EventTypeWarning {
 		errs = append(errs, field.Invalid(field.NewPath("type"), "", "has invalid value: "+e.Type))
 	}
@@ -70,6 +68,9 @@ func ValidateEvent(e *eventsv1.Event) field.ErrorList {
 	unset("lastTimestamp", e.DeprecatedLastTimestamp == metav1.Time{})
 	unset("count", e.DeprecatedCount == 0)
 	unset("source", e.DeprecatedSource == corev1.EventSource{})
+	if e.EventTime.IsZero() {
+		return append(errs, field.Required(field.NewPath("eventTime"), ""))
+	}
 	return append(errs, validateCommon(e)...)
 }
 
@@ -98,7 +99,22 @@ func ValidateEventUpdate(e, old *eventsv1.Event) field.ErrorList {
 	} {
 		errs = append(errs, rules.Immutable(f.value, f.old, field.NewPath(f.name))...)
 	}
+	errs = append(errs, validateNamespace(e)...)
 	return append(errs, validateCommon(e)...)
+}
+
+// validateNamespace says that an Event about what is in no namespace is kept in one of
+// the cluster's own.
+func validateNamespace(e *eventsv1.Event) field.ErrorList {
+	kept, about := e.Namespace, e.Regarding.Namespace
+	fits := about != "" || kept == metav1.NamespaceDefault || kept == metav1.NamespaceSystem
+	if e.EventTime.IsZero() {
+		fits = kept == about || about == "" && kept == metav1.NamespaceDefault
+	}
+	if fits {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("involvedObject", "namespace"), about, "does not match event.namespace")}
 }
 
 func validateCommon(e *eventsv1.Event) field.ErrorList {

@@ -10,15 +10,24 @@ import (
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
+// className is the rule for names of DeviceClasses. What one is generated from is not
+// looked at, only what came of it.
+func className(name string, prefix bool) []string {
+	if prefix {
+		return nil
+	}
+	return apivalidation.NameIsDNSSubdomain(name, false)
+}
+
 // ValidateDeviceClass says what is wrong with a new DeviceClass.
 func ValidateDeviceClass(c *resourcev1.DeviceClass) field.ErrorList {
-	errs := core.ValidateObjectMeta(&c.ObjectMeta, false, apivalidation.NameIsDNSSubdomain, metaPath)
+	errs := core.ValidateObjectMeta(&c.ObjectMeta, false, className, metaPath)
 	return append(errs, validateDeviceClassSpec(&c.Spec, nil)...)
 }
 
 // ValidateDeviceClassUpdate says what is wrong with an update of a DeviceClass.
 func ValidateDeviceClassUpdate(c, old *resourcev1.DeviceClass) field.ErrorList {
-	errs := core.ValidateObjectMeta(&c.ObjectMeta, false, apivalidation.NameIsDNSSubdomain, metaPath)
+	errs := core.ValidateObjectMeta(&c.ObjectMeta, false, className, metaPath)
 	errs = append(errs, core.ValidateObjectMetaUpdate(&c.ObjectMeta, &old.ObjectMeta, metaPath)...)
 	return append(errs, validateDeviceClassSpec(&c.Spec, &old.Spec)...)
 }

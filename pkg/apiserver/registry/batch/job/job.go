@@ -120,16 +120,20 @@ var resource = generic.Resource[*batchv1.Job]{
 // generateSelector makes the Job select the pods that carry its UID. What the
 // client wrote there stays, and is refused by validation.
 func generateSelector(j *batchv1.Job) {
-	labels := map[string]string{
+	if j.Spec.Template.Labels == nil {
+		j.Spec.Template.Labels = map[string]string{}
+	}
+	// In place, since by default a Job shares the labels of its template.
+	for key, value := range map[string]string{
 		"controller-uid":           string(j.UID),
 		"job-name":                 j.Name,
 		batchv1.ControllerUidLabel: string(j.UID),
 		batchv1.JobNameLabel:       j.Name,
+	} {
+		if _, given := j.Spec.Template.Labels[key]; !given {
+			j.Spec.Template.Labels[key] = value
+		}
 	}
-	for key, value := range j.Spec.Template.Labels {
-		labels[key] = value
-	}
-	j.Spec.Template.Labels = labels
 	if j.Spec.Selector == nil {
 		j.Spec.Selector = &metav1.LabelSelector{}
 	}
