@@ -30,6 +30,7 @@ func (r *report) containers(list []corev1.Container, s *podScope, p *field.Path)
 	r.requireIf(len(list) == 0, p, "")
 	for i := range list {
 		r.container(&list[i], s, p.Index(i))
+		r.restartRules(&list[i], p.Index(i))
 		r.probesAndHooks(&list[i], s, p.Index(i))
 	}
 	r.hostPorts(list, p)
@@ -39,6 +40,9 @@ func (r *report) initContainers(list []corev1.Container, s *podScope, p *field.P
 	for i := range list {
 		c, at := &list[i], p.Index(i)
 		r.container(c, s, at)
+		if c.RestartPolicy != nil { // otherwise the rules are one too many as such
+			r.restartRules(c, at)
+		}
 		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
 			r.probesAndHooks(c, s, at)
 		} else {
@@ -210,10 +214,11 @@ func (r *report) resizePolicy(policies []corev1.ContainerResizePolicy, restart c
 func (r *report) restartPolicy(c *corev1.Container, p *field.Path) {
 	optionalOneOf(r, c.RestartPolicy, p.Child("restartPolicy"),
 		corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
+	r.requireIf(c.RestartPolicy == nil && len(c.RestartPolicyRules) > 0, p.Child("restartPolicy"), "must specify restartPolicy when restart rules are used")
+}
+
+func (r *report) restartRules(c *corev1.Container, p *field.Path) {
 	rules := p.Child("restartPolicyRules")
-	if !r.requireIf(c.RestartPolicy == nil && len(c.RestartPolicyRules) > 0, p.Child("restartPolicy"), "must specify restartPolicy when restart rules are used") {
-		return
-	}
 	if len(c.RestartPolicyRules) > 20 {
 		r.add(field.TooLong(rules, rules, 20))
 	}
