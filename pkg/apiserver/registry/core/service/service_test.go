@@ -31,6 +31,8 @@ func TestSetFamilies(t *testing.T) {
 		{"of the address", []corev1.IPFamily{v4, v6}, corev1.ServiceSpec{Selector: selector, ClusterIP: "fd00::1", ClusterIPs: []string{"fd00::1"}}, []corev1.IPFamily{v6}, single, false},
 		{"not on this cluster", []corev1.IPFamily{v4}, corev1.ServiceSpec{Selector: selector, IPFamilies: []corev1.IPFamily{v6}}, nil, single, true},
 		{"headless without selector", []corev1.IPFamily{v4}, corev1.ServiceSpec{ClusterIP: "None", ClusterIPs: []string{"None"}}, []corev1.IPFamily{v4, v6}, require, false},
+		{"an unknown family", []corev1.IPFamily{v4}, corev1.ServiceSpec{Selector: selector, IPFamilies: []corev1.IPFamily{"x"}}, nil, single, true},
+		{"no address", []corev1.IPFamily{v4}, corev1.ServiceSpec{Selector: selector, ClusterIP: "a", ClusterIPs: []string{"a"}}, nil, single, true},
 		{"two families, one stack", []corev1.IPFamily{v4, v6}, corev1.ServiceSpec{Selector: selector, IPFamilyPolicy: &single, IPFamilies: []corev1.IPFamily{v4, v6}}, nil, single, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
