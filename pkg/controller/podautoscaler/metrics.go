@@ -136,7 +136,7 @@ func (s *served) Object(namespace string, o autoscalingv2.CrossVersionObjectRefe
 	if err != nil {
 		return 0, err
 	}
-	from := custom_metrics.MetricsInterface(s.custom.NamespacedMetrics(namespace))
+	from := s.custom.NamespacedMetrics(namespace)
 	kind, name := schema.FromAPIVersionAndKind(o.APIVersion, o.Kind).GroupKind(), o.Name
 	if kind == corev1.SchemeGroupVersion.WithKind("Namespace").GroupKind() {
 		from, name = s.custom.RootScopedMetrics(), namespace
