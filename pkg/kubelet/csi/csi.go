@@ -31,6 +31,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/keymutex"
+
+	"github.com/leme-k8s/leme/pkg/kubelet/plugins"
 )
 
 // Config is what a Manager works with.
@@ -46,15 +48,15 @@ type Config struct {
 type Manager struct {
 	Config
 	volumes keymutex.KeyMutex // one operation a volume
+	drivers *plugins.Drivers[*driver]
 
-	mu      sync.Mutex
-	drivers map[string]*driver
-	inUse   map[v1.UniqueVolumeName]bool
+	mu    sync.Mutex
+	inUse map[v1.UniqueVolumeName]bool
 }
 
 // New returns a Manager without drivers.
 func New(c Config) *Manager {
-	return &Manager{Config: c, volumes: keymutex.NewHashed(64), drivers: map[string]*driver{}, inUse: map[v1.UniqueVolumeName]bool{}}
+	return &Manager{Config: c, volumes: keymutex.NewHashed(64), drivers: &plugins.Drivers[*driver]{}, inUse: map[v1.UniqueVolumeName]bool{}}
 }
 
 // A Volume is one of a pod: a persistent one, or one that lives as long as the pod.

@@ -28,7 +28,7 @@ import (
 // driver is one that can be asked.
 type driver struct {
 	name string
-	conn *grpc.ClientConn
+	*grpc.ClientConn
 	csi.NodeClient
 }
 
@@ -50,7 +50,7 @@ func (m *Manager) Register(ctx context.Context, name, endpoint string, versions 
 	if err != nil {
 		return err
 	}
-	d := &driver{name: name, conn: conn, NodeClient: csi.NewNodeClient(conn)}
+	d := &driver{name: name, ClientConn: conn, NodeClient: csi.NewNodeClient(conn)}
 	info, err := d.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{})
 	if err == nil {
 		err = m.announce(ctx, name, info)
@@ -58,27 +58,14 @@ func (m *Manager) Register(ctx context.Context, name, endpoint string, versions 
 	if err != nil {
 		return errors.Join(fmt.Errorf("CSI driver %q: %w", name, err), conn.Close())
 	}
-	m.mu.Lock()
-	old := m.drivers[name]
-	m.drivers[name] = d
-	m.mu.Unlock()
-	if old != nil {
-		return old.conn.Close()
-	}
-	return nil
+	return m.drivers.Set(name, endpoint, d)
 }
 
 // Deregister forgets a driver, and has the cluster forget it. What it has mounted stays until it is back.
 func (m *Manager) Deregister(ctx context.Context, name, endpoint string) {
-	m.mu.Lock()
-	d := m.drivers[name]
-	if d == nil || d.conn.Target() != "unix://"+endpoint {
-		m.mu.Unlock()
-		return // another one has taken its place
+	if !m.drivers.Drop(name, endpoint) {
+		return
 	}
-	delete(m.drivers, name)
-	m.mu.Unlock()
-	_ = d.conn.Close()
 	err := m.editCSINode(ctx, func(n *storagev1.CSINode) {
 		n.Spec.Drivers = slices.DeleteFunc(n.Spec.Drivers, func(o storagev1.CSINodeDriver) bool { return o.Name == name })
 	})
@@ -91,9 +78,7 @@ func (m *Manager) Deregister(ctx context.Context, name, endpoint string) {
 }
 
 func (m *Manager) driver(name string) (*driver, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if d := m.drivers[name]; d != nil {
+	if d, ok := m.drivers.Get(name); ok {
 		return d, nil
 	}
 	return nil, fmt.Errorf("driver name %s not found in the list of registered CSI drivers", name)

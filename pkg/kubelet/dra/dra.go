@@ -24,6 +24,7 @@ import (
 	drapb "k8s.io/kubelet/pkg/apis/dra/v1"
 	"k8s.io/utils/keymutex"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/plugins"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
 
@@ -40,12 +41,12 @@ type Config struct {
 // A Manager prepares claims.
 type Manager struct {
 	Config
-	claims keymutex.KeyMutex // one operation a claim
-	gone   chan struct{}     // a driver has gone
+	claims  keymutex.KeyMutex // one operation a claim
+	gone    chan struct{}     // a driver has gone
+	drivers *plugins.Drivers[*driver]
 
-	mu      sync.Mutex
-	drivers map[string]*driver
-	state   map[types.NamespacedName]*claim
+	mu    sync.Mutex
+	state map[types.NamespacedName]*claim
 }
 
 // New returns a Manager that knows what an earlier one has prepared.
@@ -57,7 +58,7 @@ func New(c Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{Config: c, claims: keymutex.NewHashed(64), gone: make(chan struct{}, 1), drivers: map[string]*driver{}, state: state}, nil
+	return &Manager{Config: c, claims: keymutex.NewHashed(64), gone: make(chan struct{}, 1), drivers: &plugins.Drivers[*driver]{}, state: state}, nil
 }
 
 // Prepare makes the devices of all claims of a pod ready.

@@ -14,8 +14,7 @@ import (
 
 // driver is one that can be asked.
 type driver struct {
-	conn     *grpc.ClientConn
-	endpoint string
+	*grpc.ClientConn
 	drapb.DRAPluginClient
 }
 
@@ -27,7 +26,7 @@ func (m *Manager) Register(_ context.Context, name, endpoint string, versions []
 	if err != nil {
 		return err
 	}
-	d := &driver{conn: conn, endpoint: endpoint}
+	d := &driver{ClientConn: conn}
 	switch {
 	case slices.Contains(versions, drapb.DRAPluginService):
 		d.DRAPluginClient = drapb.NewDRAPluginClient(conn)
@@ -37,27 +36,14 @@ func (m *Manager) Register(_ context.Context, name, endpoint string, versions []
 		_ = conn.Close()
 		return fmt.Errorf("DRA driver %q offers %v, none of %s and %s", name, versions, drapb.DRAPluginService, drapbv1beta1.DRAPluginService)
 	}
-	m.mu.Lock()
-	old := m.drivers[name]
-	m.drivers[name] = d
-	m.mu.Unlock()
-	if old != nil {
-		return old.conn.Close()
-	}
-	return nil
+	return m.drivers.Set(name, endpoint, d)
 }
 
 // Deregister forgets a driver. Its devices stay on offer for a while: it may be updated.
 func (m *Manager) Deregister(_ context.Context, name, endpoint string) {
-	m.mu.Lock()
-	d := m.drivers[name]
-	if d == nil || d.endpoint != endpoint {
-		m.mu.Unlock()
-		return // another one has taken its place
+	if !m.drivers.Drop(name, endpoint) {
+		return
 	}
-	delete(m.drivers, name)
-	m.mu.Unlock()
-	_ = d.conn.Close()
 	select {
 	case m.gone <- struct{}{}:
 	default:
@@ -65,9 +51,7 @@ func (m *Manager) Deregister(_ context.Context, name, endpoint string) {
 }
 
 func (m *Manager) driver(name string) (*driver, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if d := m.drivers[name]; d != nil {
+	if d, ok := m.drivers.Get(name); ok {
 		return d, nil
 	}
 	return nil, fmt.Errorf("DRA driver %s is not registered", name)

@@ -15,6 +15,8 @@ import (
 
 	"google.golang.org/grpc"
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 )
 
 // fakePlugin is a plugin that registers itself.
@@ -87,15 +89,6 @@ func (r *recorded) all() string {
 	return strings.Join(r.calls, ", ")
 }
 
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not: %s", what)
-		}
-	}
-}
-
 func TestWatcher(t *testing.T) {
 	dir := t.TempDir()
 	handler := &recorded{}
@@ -107,16 +100,16 @@ func TestWatcher(t *testing.T) {
 
 	good := &fakePlugin{info: &registerapi.PluginInfo{Type: "Kind", Name: "good", Endpoint: "/there/csi.sock", SupportedVersions: []string{"1.0.0"}}}
 	stop := serve(t, filepath.Join(dir, "registry", "below", "good.sock"), good)
-	eventually(t, "registered", func() bool { return handler.all() == "+good at csi.sock [1.0.0]" })
-	eventually(t, "it is told", func() bool { return slices.Equal(good.heard(), []string{"true "}) })
+	componenttest.Eventually(t, "registered", func() bool { return handler.all() == "+good at csi.sock [1.0.0]" })
+	componenttest.Eventually(t, "it is told", func() bool { return slices.Equal(good.heard(), []string{"true "}) })
 
 	strange := &fakePlugin{info: &registerapi.PluginInfo{Type: "Other", Name: "strange"}}
 	serve(t, filepath.Join(dir, "registry", "strange.sock"), strange)
-	eventually(t, "a plugin of an unknown type is told", func() bool {
+	componenttest.Eventually(t, "a plugin of an unknown type is told", func() bool {
 		return len(strange.heard()) > 0 && strange.heard()[0] == `false plugins of type "Other" are not known`
 	})
 	stop()
-	eventually(t, "deregistered", func() bool { return strings.HasSuffix(handler.all(), ", -good at csi.sock") })
+	componenttest.Eventually(t, "deregistered", func() bool { return strings.HasSuffix(handler.all(), ", -good at csi.sock") })
 }
 
 // TestPass is about what is tried again, and when.
