@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/controller/internal/controllertest"
 	"github.com/leme-k8s/leme/pkg/testcluster"
 )
@@ -94,17 +94,7 @@ func (c *cluster) must(err error) {
 
 func (c *cluster) eventually(what string, ok func(ctx context.Context) (bool, string)) {
 	c.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		done, state := ok(c.Context())
-		if done {
-			return
-		}
-		if time.Now().After(deadline) {
-			c.Fatalf("waited in vain for %s: %s", what, state)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	componenttest.EventuallyTold(c, what, func() (bool, string) { return ok(c.Context()) })
 }
 
 func template(image string, labels map[string]string) corev1.PodTemplateSpec {

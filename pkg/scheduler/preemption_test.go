@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
@@ -81,20 +83,18 @@ func (w *world) preempt(t *testing.T, pod *v1.Pod) (node, message string) {
 // deleted waits until n pods have been deleted and names them.
 func (w *world) deleted(t *testing.T, n int) []string {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		var names []string
+	var names []string
+	componenttest.EventuallyTold(t, fmt.Sprintf("the deletion of %d pods", n), func() (bool, string) {
+		names = nil
 		for _, a := range w.client.Actions() {
 			if d, ok := a.(clienttesting.DeleteAction); ok {
 				names = append(names, d.GetName())
 			}
 		}
-		if len(names) >= n || time.Now().After(deadline) {
-			slices.Sort(names)
-			return names
-		}
-		time.Sleep(time.Millisecond)
-	}
+		return len(names) >= n, fmt.Sprint(names)
+	})
+	slices.Sort(names)
+	return names
 }
 
 func priority(p int32) func(*v1.Pod) { return func(pod *v1.Pod) { pod.Spec.Priority = &p } }

@@ -3,7 +3,6 @@ package scheduler_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
@@ -13,6 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/testcluster"
 )
 
@@ -44,19 +44,6 @@ func newPod(name, class, cpu string, labels map[string]string) *v1.Pod {
 	}
 }
 
-func eventually(t *testing.T, what string, ok func() (bool, string)) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		done, state := ok()
-		if done {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s: %s", what, state)
-		}
-	}
-}
-
 // A pod of high priority takes the place of one of low priority, which is told why; a
 // pod that must not preempt stays pending.
 func TestPreemptionOnACluster(t *testing.T) {
@@ -75,7 +62,7 @@ func TestPreemptionOnACluster(t *testing.T) {
 	pods := client.CoreV1().Pods("default")
 	create := func(p *v1.Pod) {
 		t.Helper()
-		eventually(t, "the service account", func() (bool, string) {
+		componenttest.EventuallyTold(t, "the service account", func() (bool, string) {
 			_, err := pods.Create(ctx, p, metav1.CreateOptions{})
 			return err == nil, fmt.Sprint(err)
 		})
@@ -89,9 +76,9 @@ func TestPreemptionOnACluster(t *testing.T) {
 	}
 
 	create(newPod("victim", "low", "1500m", nil))
-	eventually(t, "the first pod to be placed", func() (bool, string) { return get("victim").Spec.NodeName == "n", fmt.Sprint(get("victim").Status) })
+	componenttest.EventuallyTold(t, "the first pod to be placed", func() (bool, string) { return get("victim").Spec.NodeName == "n", fmt.Sprint(get("victim").Status) })
 	create(newPod("polite", "polite", "1500m", nil))
-	eventually(t, "a pod that must not preempt to be told so", func() (bool, string) {
+	componenttest.EventuallyTold(t, "a pod that must not preempt to be told so", func() (bool, string) {
 		for _, cond := range get("polite").Status.Conditions {
 			if cond.Type == v1.PodScheduled {
 				want := "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
@@ -105,7 +92,7 @@ func TestPreemptionOnACluster(t *testing.T) {
 	}
 
 	create(newPod("high", "high", "1500m", nil))
-	eventually(t, "the victim to go", func() (bool, string) { p := get("victim"); return p.DeletionTimestamp != nil, fmt.Sprint(p.Status) })
+	componenttest.EventuallyTold(t, "the victim to go", func() (bool, string) { p := get("victim"); return p.DeletionTimestamp != nil, fmt.Sprint(p.Status) })
 	told := false
 	for _, cond := range get("victim").Status.Conditions {
 		told = told || cond.Type == v1.DisruptionTarget && cond.Status == v1.ConditionTrue && cond.Reason == v1.PodReasonPreemptionByScheduler
@@ -113,14 +100,14 @@ func TestPreemptionOnACluster(t *testing.T) {
 	if !told {
 		t.Errorf("the victim was not told why it goes: %v", get("victim").Status.Conditions)
 	}
-	eventually(t, "the node to be promised", func() (bool, string) {
+	componenttest.EventuallyTold(t, "the node to be promised", func() (bool, string) {
 		return get("high").Status.NominatedNodeName == "n", fmt.Sprint(get("high").Status)
 	})
 	if err := pods.Delete(ctx, "victim", metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}); err != nil { // as its kubelet does
 		t.Fatal(err)
 	}
-	eventually(t, "the pod to take its place", func() (bool, string) { return get("high").Spec.NodeName == "n", fmt.Sprint(get("high").Status) })
-	eventually(t, "the event", func() (bool, string) {
+	componenttest.EventuallyTold(t, "the pod to take its place", func() (bool, string) { return get("high").Spec.NodeName == "n", fmt.Sprint(get("high").Status) })
+	componenttest.EventuallyTold(t, "the event", func() (bool, string) {
 		list, err := client.CoreV1().Events("default").List(ctx, metav1.ListOptions{FieldSelector: "reason=Preempted"})
 		return err == nil && len(list.Items) == 1 && list.Items[0].Message == fmt.Sprintf("Preempted by pod %s on node n", get("high").UID), fmt.Sprint(list, err)
 	})
@@ -151,11 +138,11 @@ func TestDevicesOnACluster(t *testing.T) {
 	}
 	pod := newPod("p", "", "100m", nil)
 	pod.Spec.ResourceClaims = []v1.PodResourceClaim{{Name: "gpu", ResourceClaimName: ptr.To("c")}}
-	eventually(t, "the service account", func() (bool, string) {
+	componenttest.EventuallyTold(t, "the service account", func() (bool, string) {
 		_, err := client.CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{})
 		return err == nil, fmt.Sprint(err)
 	})
-	eventually(t, "the pod to be placed", func() (bool, string) {
+	componenttest.EventuallyTold(t, "the pod to be placed", func() (bool, string) {
 		p, err := client.CoreV1().Pods("default").Get(ctx, "p", metav1.GetOptions{})
 		return err == nil && p.Spec.NodeName == "b", fmt.Sprint(p, err)
 	})

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"k8s.io/component-helpers/storage/volume"
 	"k8s.io/utils/ptr"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
@@ -164,20 +166,13 @@ func TestVolumesAreBound(t *testing.T) {
 	go func() { done <- w.fw.RunPreBind(ctx, state, placed, "a").AsError() }()
 
 	// The test is the controller that completes the binding.
-	deadline := time.Now().Add(30 * time.Second)
-	for {
+	componenttest.EventuallyTold(t, "the volume to be promised to the claim", func() (bool, string) {
 		v, err := w.client.CoreV1().PersistentVolumes().Get(ctx, "v", metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v.Spec.ClaimRef != nil && v.Spec.ClaimRef.Name == "c" && v.Spec.ClaimRef.UID == "c" {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the volume is for %v", v.Spec.ClaimRef)
-		}
-		time.Sleep(time.Millisecond)
-	}
+		return v.Spec.ClaimRef != nil && v.Spec.ClaimRef.Name == "c" && v.Spec.ClaimRef.UID == "c", fmt.Sprint(v.Spec.ClaimRef)
+	})
 	select {
 	case err := <-done:
 		t.Fatalf("the pod did not wait for its claim: %v", err)

@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/ptr"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/testcluster"
 )
 
@@ -215,14 +216,13 @@ func TestServiceAccounts(t *testing.T) {
 func TestControlPlane(t *testing.T) {
 	c := testcluster.Start(t, testcluster.WithControllerManager(), testcluster.WithScheduler())
 	client, ctx := c.Client(t), t.Context()
-	node, err := client.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
-	node.Status.Allocatable = corev1.ResourceList{corev1.ResourcePods: resource.MustParse("10")}
-	node.Status.Capacity = node.Status.Allocatable
-	if _, err := client.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
+	room := corev1.ResourceList{corev1.ResourcePods: resource.MustParse("10")}
+	// At once, as a kubelet does it: controllers write new nodes as well.
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{
+		Capacity: room, Allocatable: room,
+		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}},
+	}}
+	if _, err := client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, metav1.CreateOptions{}); err != nil {
@@ -240,30 +240,17 @@ func TestControlPlane(t *testing.T) {
 	}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "two pods on the node", func() (bool, string) {
+	componenttest.EventuallyTold(t, "two pods on the node", func() (bool, string) {
 		pods, err := client.CoreV1().Pods("shop").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=n"})
 		return err == nil && len(pods.Items) == 2, fmt.Sprint(pods, err)
 	})
 	if err := client.CoreV1().Namespaces().Delete(ctx, "shop", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the end of the namespace", func() (bool, string) {
+	componenttest.EventuallyTold(t, "the end of the namespace", func() (bool, string) {
 		ns, err := client.CoreV1().Namespaces().Get(ctx, "shop", metav1.GetOptions{})
 		return apierrors.IsNotFound(err), fmt.Sprint(ns, err)
 	})
-}
-
-func eventually(t *testing.T, what string, ok func() (bool, string)) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		done, state := ok()
-		if done {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s: %s", what, state)
-		}
-	}
 }
 
 // What cannot be is said at once, and names what is wrong.

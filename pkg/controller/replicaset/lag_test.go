@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/controller/internal/controllertest"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 )
@@ -37,7 +38,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	poke := func(round int) { // an event of the ReplicaSet that changes nothing
 		t.Helper()
-		controllertest.Eventually(t, "a change", func() (bool, string) {
+		componenttest.EventuallyTold(t, "a change", func() (bool, string) {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(rs), rs); err != nil {
 				t.Fatal(err)
 			}
@@ -48,7 +49,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	scale := func(n int32) {
 		t.Helper()
-		controllertest.Eventually(t, "a change", func() (bool, string) {
+		componenttest.EventuallyTold(t, "a change", func() (bool, string) {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(rs), rs); err != nil {
 				t.Fatal(err)
 			}
@@ -59,7 +60,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	settled := func(n int32) {
 		t.Helper()
-		controllertest.Eventually(t, fmt.Sprint(n, " replicas in the status"), func() (bool, string) {
+		componenttest.EventuallyTold(t, fmt.Sprint(n, " replicas in the status"), func() (bool, string) {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(rs), rs); err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +69,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	writes := func(method string, n int) {
 		t.Helper()
-		controllertest.Eventually(t, fmt.Sprint(n, " times ", method), func() (bool, string) {
+		componenttest.EventuallyTold(t, fmt.Sprint(n, " times ", method), func() (bool, string) {
 			got := api.Writes("pods", method)
 			return got == n, fmt.Sprint(got)
 		})

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/controller/internal/controllertest"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 )
@@ -36,7 +37,7 @@ func TestCacheThatLags(t *testing.T) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p"}, Spec: corev1.PodSpec{ResourceClaims: []corev1.PodResourceClaim{{Name: "x", ResourceClaimTemplateName: ptr.To("t")}}}}
 	made := func() {
 		t.Helper()
-		controllertest.Eventually(t, "one claim", func() (bool, string) {
+		componenttest.EventuallyTold(t, "one claim", func() (bool, string) {
 			n := api.Writes("resourceclaims", http.MethodPost)
 			return n == 1, fmt.Sprint(n)
 		})
@@ -47,7 +48,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	made()
 	for i := range 5 {
-		controllertest.Eventually(t, "a change", func() (bool, string) {
+		componenttest.EventuallyTold(t, "a change", func() (bool, string) {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(pod), pod); err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +58,7 @@ func TestCacheThatLags(t *testing.T) {
 		})
 	}
 	api.Release("resourceclaims")
-	controllertest.Eventually(t, "the pod to name its claim", func() (bool, string) {
+	componenttest.EventuallyTold(t, "the pod to name its claim", func() (bool, string) {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(pod), pod); err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/controller/internal/controllertest"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 )
@@ -38,7 +39,7 @@ func TestCacheThatLags(t *testing.T) {
 	s.UID = ""
 	change := func(f func()) {
 		t.Helper()
-		controllertest.Eventually(t, "a change", func() (bool, string) {
+		componenttest.EventuallyTold(t, "a change", func() (bool, string) {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(s), s); err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +56,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	settled := func(n int32) {
 		t.Helper()
-		controllertest.Eventually(t, fmt.Sprint(n, " replicas in the status"), func() (bool, string) {
+		componenttest.EventuallyTold(t, fmt.Sprint(n, " replicas in the status"), func() (bool, string) {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(s), s); err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +65,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	writes := func(resource, method string, n int) {
 		t.Helper()
-		controllertest.Eventually(t, fmt.Sprint(n, " times ", method, " of ", resource), func() (bool, string) {
+		componenttest.EventuallyTold(t, fmt.Sprint(n, " times ", method, " of ", resource), func() (bool, string) {
 			got := api.Writes(resource, method)
 			return got == n, fmt.Sprint(got)
 		})
@@ -72,7 +73,7 @@ func TestCacheThatLags(t *testing.T) {
 	run := func(ordinal int) { // what a kubelet does
 		t.Helper()
 		p := &corev1.Pod{}
-		controllertest.Eventually(t, "a pod", func() (bool, string) {
+		componenttest.EventuallyTold(t, "a pod", func() (bool, string) {
 			err := c.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: podName(s, ordinal)}, p)
 			return err == nil, fmt.Sprint(err)
 		})

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	v1 "k8s.io/api/core/v1"
@@ -17,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/kubelet/plugins"
 )
 
@@ -93,15 +93,6 @@ func (p *fakePlugin) PreStartContainer(_ context.Context, r *pluginapi.PreStartC
 	return &pluginapi.PreStartContainerResponse{}, nil
 }
 
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not: %s", what)
-		}
-	}
-}
-
 // serve has a plugin answer in dir, and register with the kubelet there as often as that is new.
 func serve(t *testing.T, dir string, p *fakePlugin) (register func() error, stop func()) {
 	t.Helper()
@@ -168,7 +159,7 @@ func TestDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := run(t, m)
-	eventually(t, "it listens", func() bool { _, err := os.Stat(filepath.Join(dir, "kubelet.sock")); return err == nil })
+	componenttest.Eventually(t, "it listens", func() bool { _, err := os.Stat(filepath.Join(dir, "kubelet.sock")); return err == nil })
 	p := &fakePlugin{lists: make(chan []*pluginapi.Device)}
 	register, stopPlugin := serve(t, dir, p)
 	if err := register(); err != nil {
@@ -181,7 +172,7 @@ func TestDevices(t *testing.T) {
 		return fmt.Sprintf("%t %s %s", ok, usable.String(), all.String())
 	}
 	p.lists <- healthy("1", "2", "3", "bad")
-	eventually(t, "devices are offered", func() bool { return offer(m) == "true 3 4" })
+	componenttest.Eventually(t, "devices are offered", func() bool { return offer(m) == "true 3 4" })
 
 	a := podOf("a", 1, 2)
 	for range 2 {
@@ -226,13 +217,13 @@ func TestDevices(t *testing.T) {
 	stopPlugin()
 	stop = run(t, m)
 	defer func() { stop() }()
-	eventually(t, "it listens", func() bool { _, err := os.Stat(filepath.Join(dir, "kubelet.sock")); return err == nil })
+	componenttest.Eventually(t, "it listens", func() bool { _, err := os.Stat(filepath.Join(dir, "kubelet.sock")); return err == nil })
 	register, stopPlugin = serve(t, dir, p)
 	if err := register(); err != nil {
 		t.Fatal(err)
 	}
 	p.lists <- healthy("1", "2", "3")
-	eventually(t, "devices are offered", func() bool { return offer(m) == "true 3 3" })
+	componenttest.Eventually(t, "devices are offered", func() bool { return offer(m) == "true 3 3" })
 	if err := m.Release(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +240,7 @@ func TestDevices(t *testing.T) {
 		t.Error(err)
 	}
 	stopPlugin()
-	eventually(t, "nothing is on offer without the plugin", func() bool { return offer(m) == "true 0 3" })
+	componenttest.Eventually(t, "nothing is on offer without the plugin", func() bool { return offer(m) == "true 0 3" })
 }
 
 func TestRegister(t *testing.T) {

@@ -21,6 +21,8 @@ import (
 	drapb "k8s.io/kubelet/pkg/apis/dra/v1"
 	drapbv1beta1 "k8s.io/kubelet/pkg/apis/dra/v1beta1"
 	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 )
 
 // fakeDriver prepares a device for each of the requests r1 and r2.
@@ -244,21 +246,17 @@ func TestWipe(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go m.Run(ctx)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		var deleted []string
+	var deleted []string
+	componenttest.Eventually(t, "the slices of a driver that has gone are deleted", func() bool {
+		deleted = nil
 		for _, a := range client.Actions() {
 			if a, ok := a.(clienttesting.DeleteCollectionAction); ok && a.GetVerb() == "delete-collection" {
 				deleted = append(deleted, a.GetListRestrictions().Fields.String())
 			}
 		}
-		if len(deleted) > 0 {
-			if got := strings.Join(deleted, "; "); got != "spec.driver=gone.example,spec.nodeName=node" && got != "spec.nodeName=node,spec.driver=gone.example" {
-				t.Errorf("deleted %s", got)
-			}
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("nothing is deleted")
-		}
+		return len(deleted) > 0
+	})
+	if got := strings.Join(deleted, "; "); got != "spec.driver=gone.example,spec.nodeName=node" && got != "spec.nodeName=node,spec.driver=gone.example" {
+		t.Errorf("deleted %s", got)
 	}
 }

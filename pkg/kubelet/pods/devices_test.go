@@ -12,6 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	critest "k8s.io/cri-api/pkg/apis/testing"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
 
@@ -85,7 +86,7 @@ func TestDevices(t *testing.T) {
 	defer func() { cancel(); <-stopped }()
 
 	m.set(ctx, pod)
-	eventually(t, "it runs", func() bool { p, ok := m.Pod("a"); return ok && p.Status.Phase == v1.PodRunning })
+	componenttest.Eventually(t, "it runs", func() bool { p, ok := m.Pod("a"); return ok && p.Status.Phase == v1.PodRunning })
 	cri.mu.Lock()
 	c := cri.made[0]
 	cri.mu.Unlock()
@@ -100,7 +101,7 @@ func TestDevices(t *testing.T) {
 		t.Errorf("the container has %v %v", c.Mounts, c.Devices)
 	}
 	m.unset(pod)
-	eventually(t, "it is gone", func() bool { return len(m.Pods()) == 0 })
+	componenttest.Eventually(t, "it is gone", func() bool { return len(m.Pods()) == 0 })
 	devices.mu.Lock()
 	defer devices.mu.Unlock()
 	if got := devices.calls; !slices.Contains(got, "release a") || got[1] != "prepare a" {

@@ -18,6 +18,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	critest "k8s.io/cri-api/pkg/apis/testing"
 
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
 	"github.com/leme-k8s/leme/pkg/kubelet/objects"
 	"github.com/leme-k8s/leme/pkg/kubelet/probes"
@@ -104,16 +105,6 @@ func inMemory(t *testing.T) *allocation.Store {
 	return s
 }
 
-// eventually polls until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not: %s", what)
-		}
-	}
-}
-
 // fakeManager is a manager whose rooms are fakes, or work in dir. What it tells of events is in the recorder.
 func fakeManager(t *testing.T, dir string, cri criapi.RuntimeService, images *critest.FakeImageService, client kubernetes.Interface) (*Manager, *record.FakeRecorder) {
 	recorder := record.NewFakeRecorder(1000)
@@ -172,11 +163,11 @@ func TestStaticPod(t *testing.T) {
 	go func() { defer close(stopped); _ = m.Run(ctx) }()
 	defer func() { cancel(); <-stopped }()
 
-	eventually(t, "the pod runs", func() bool {
+	componenttest.Eventually(t, "the pod runs", func() bool {
 		pod, ok := m.PodByName("kube-system", "p-node")
 		return ok && pod.Status.Phase == v1.PodRunning
 	})
-	eventually(t, "the logs of an earlier pod are gone", func() bool { _, err := os.Stat(left); return os.IsNotExist(err) })
+	componenttest.Eventually(t, "the logs of an earlier pod are gone", func() bool { _, err := os.Stat(left); return os.IsNotExist(err) })
 	cri.Lock()
 	for _, c := range cri.Containers {
 		if c.Labels["io.kubernetes.container.name"] != "c" || c.Annotations["io.kubernetes.container.hash"] == "" {
@@ -193,12 +184,12 @@ func TestStaticPod(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "only what no kubelet made is left", func() bool {
+	componenttest.Eventually(t, "only what no kubelet made is left", func() bool {
 		cri.Lock()
 		defer cri.Unlock()
 		return len(cri.Containers) == 0 && len(cri.Sandboxes) == 1
 	})
-	eventually(t, "volumes and cgroups are given back, those of earlier pods too", func() bool {
+	componenttest.Eventually(t, "volumes and cgroups are given back, those of earlier pods too", func() bool {
 		v, _ := volumes.UIDs()
 		c, _ := cgroups.UIDs()
 		return len(v)+len(c)+len(m.Pods()) == 0
@@ -240,7 +231,7 @@ func TestReplacedAtOnce(t *testing.T) {
 		return len(s.ContainerStatuses) == 1 && s.ContainerStatuses[0].Ready
 	}
 	m.set(ctx, pod)
-	eventually(t, "it is ready", ready)
+	componenttest.Eventually(t, "it is ready", ready)
 
 	changed := get()
 	changed.Spec.Containers[0].Image = "other"
@@ -249,7 +240,7 @@ func TestReplacedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.set(ctx, changed)
-	eventually(t, "it is ready after a restart", func() bool { return ready() && get().Status.ContainerStatuses[0].RestartCount == 1 })
+	componenttest.Eventually(t, "it is ready after a restart", func() bool { return ready() && get().Status.ContainerStatuses[0].RestartCount == 1 })
 	if s := <-told; !s.Ready || s.State.Running == nil {
 		t.Errorf("while its successor was made, the container was said to be %+v", s)
 	}

@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	critest "k8s.io/cri-api/pkg/apis/testing"
+
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 )
 
 // sizedPod asks for some thousandths of a CPU.
@@ -154,7 +156,7 @@ func TestResize(t *testing.T) {
 	}
 	expect := func(want string) {
 		t.Helper()
-		eventually(t, "a is said to be "+want, func() bool { return says() == want })
+		componenttest.Eventually(t, "a is said to be "+want, func() bool { return says() == want })
 	}
 	resize := func(milli int64) {
 		pod := api("a")
@@ -169,7 +171,7 @@ func TestResize(t *testing.T) {
 	m.set(ctx, a)
 	m.set(ctx, b)
 	expect("1 1 1")
-	eventually(t, "b runs", func() bool { return api("b").Status.Phase == v1.PodRunning })
+	componenttest.Eventually(t, "b runs", func() bool { return api("b").Status.Phase == v1.PodRunning })
 
 	resize(1800)
 	expect("2 PodResizePending Deferred 2 1 1")
@@ -230,16 +232,16 @@ func TestResizeFails(t *testing.T) {
 		return resizingOf(got).progress
 	}
 	m.set(ctx, pod)
-	eventually(t, "it runs", func() bool { p, ok := m.Pod("a"); return ok && p.Status.Phase == v1.PodRunning })
+	componenttest.Eventually(t, "it runs", func() bool { p, ok := m.Pod("a"); return ok && p.Status.Phase == v1.PodRunning })
 	cri.InjectError("UpdateContainerResources", fmt.Errorf("refused"))
 	bigger := sizedPod("a", 200)
 	bigger.Generation, bigger.ResourceVersion = 2, version()
 	m.set(ctx, bigger)
-	eventually(t, "the status says why", func() bool {
+	componenttest.Eventually(t, "the status says why", func() bool {
 		c := condition()
 		return c != nil && c.Reason == v1.PodReasonError && strings.Contains(c.Message, "refused") && c.ObservedGeneration == 2
 	})
-	eventually(t, "it is resized in the end", func() bool {
+	componenttest.Eventually(t, "it is resized in the end", func() bool {
 		return condition() == nil && actuatedCPU(m, "a") == "200m"
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -70,20 +69,4 @@ func Start(t *testing.T, cfg *rest.Config, kinds []schema.GroupVersionKind, inde
 		}
 	})
 	return live
-}
-
-// Eventually waits for what another goroutine does; ok also describes how far it is.
-func Eventually(t *testing.T, what string, ok func() (bool, string)) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		done, state := ok()
-		if done {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s: %s", what, state)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
 }
