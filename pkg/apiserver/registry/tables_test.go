@@ -124,7 +124,7 @@ func cells(t *testing.T, table *metav1.Table, row int) []any {
 		if i < len(table.ColumnDefinitions) {
 			column = table.ColumnDefinitions[i].Name
 		}
-		timed := slices.Contains([]string{"Age", "Last Schedule"}, column) && age.MatchString(text)
+		timed := slices.Contains([]string{"Age", "Last Schedule", "TimeAdded"}, column) && age.MatchString(text)
 		if ok && (timed || column == "Duration" && strings.HasSuffix(text, "d")) {
 			cells[i] = "some time"
 		}
