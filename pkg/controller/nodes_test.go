@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -44,14 +45,27 @@ func testNodeNotReady(t *testing.T, shared *cluster) {
 	}
 	pod("patient", nil)
 	pod("hasty", ptr.To[int64](1))
+	labels := map[string]string{"app": "agent"}
+	_, err := c.cs.AppsV1().DaemonSets(c.ns).Create(t.Context(), &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "agent"},
+		Spec:       appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template("v1", labels)},
+	}, metav1.CreateOptions{})
+	c.must(err)
+	// ready waits until the pods that stay on the node, the daemon's included, are in that state.
 	ready := func(want corev1.ConditionStatus) {
 		t.Helper()
-		c.eventually("the pod's readiness", func(ctx context.Context) (bool, string) {
-			p, err := c.cs.CoreV1().Pods(c.ns).Get(ctx, "patient", metav1.GetOptions{})
+		c.eventually("the pods' readiness", func(ctx context.Context) (bool, string) {
+			list, err := c.cs.CoreV1().Pods(c.ns).List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=n1"})
 			c.must(err)
-			return slices.ContainsFunc(p.Status.Conditions, func(cond corev1.PodCondition) bool {
-				return cond.Type == corev1.PodReady && cond.Status == want
-			}), fmt.Sprint(p.Status.Conditions)
+			found := map[string]int{}
+			for _, p := range list.Items {
+				for _, cond := range p.Status.Conditions {
+					if p.Name != "hasty" && cond.Type == corev1.PodReady {
+						found[string(cond.Status)]++
+					}
+				}
+			}
+			return found[string(want)] == 2, fmt.Sprint(found)
 		})
 	}
 	ready(corev1.ConditionTrue)
@@ -64,7 +78,7 @@ func testNodeNotReady(t *testing.T, shared *cluster) {
 		_, err := c.cs.CoreV1().Pods(c.ns).Get(ctx, "hasty", metav1.GetOptions{})
 		return apierrors.IsNotFound(err), fmt.Sprint(err)
 	})
-	_, err := c.cs.CoreV1().Pods(c.ns).Get(t.Context(), "patient", metav1.GetOptions{})
+	_, err = c.cs.CoreV1().Pods(c.ns).Get(t.Context(), "patient", metav1.GetOptions{})
 	c.must(err)
 	c.nodes.SetReady(t, "n1", corev1.ConditionTrue)
 	hasTaint(corev1.TaintEffectNoExecute, false)

@@ -194,7 +194,7 @@ func (c *Controller) tellPods(ctx context.Context, node *corev1.Node) error {
 		for i := range list.Items {
 			p := &list.Items[i]
 			cond := pods.Condition(p, corev1.PodReady)
-			if cond == nil || cond.Status != corev1.ConditionTrue || isDaemon(p) {
+			if cond == nil || cond.Status != corev1.ConditionTrue {
 				continue
 			}
 			cond.Status, cond.LastTransitionTime = corev1.ConditionFalse, metav1.NewTime(c.clock.Now())
@@ -212,11 +212,6 @@ func (c *Controller) tellPods(ctx context.Context, node *corev1.Node) error {
 	defer c.mu.Unlock()
 	c.health[node.Name].ready = now
 	return nil
-}
-
-func isDaemon(p *corev1.Pod) bool {
-	ref := metav1.GetControllerOfNoCopy(p)
-	return ref != nil && ref.Kind == "DaemonSet"
 }
 
 // taint gives the node the taints that follow from its state. It returns when a
