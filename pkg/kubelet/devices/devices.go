@@ -14,10 +14,12 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 
@@ -30,6 +32,8 @@ type Manager struct {
 	dir string
 	// changed is called when the node has more or fewer devices.
 	changed func()
+
+	taking sync.Mutex // from the look at what is free until it is given
 
 	mu        sync.Mutex
 	resources map[string]*pluginResource
@@ -136,40 +140,11 @@ func (m *Manager) Prepare(ctx context.Context, pod *v1.Pod) error {
 
 // allocate gives a container devices of one resource, unless it has them.
 func (m *Manager) allocate(ctx context.Context, at place, count int, reusable []place) error {
-	m.mu.Lock()
-	r := m.resources[at.resource]
-	if m.given[at] != nil {
-		m.mu.Unlock()
-		return nil
+	g, client, err := m.take(ctx, at, count, reusable)
+	if err != nil || g == nil {
+		return err
 	}
-	if r.client == nil {
-		m.mu.Unlock()
-		return fmt.Errorf("the device plugin of %s has gone", at.resource)
-	}
-	free, reuse := m.free(r, at, reusable)
-	chosen, err := choose(count, reuse, free)
-	client, preferred := r.client, r.options.GetGetPreferredAllocationAvailable()
-	m.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("%s: %w", at.resource, err)
-	}
-	if preferred && len(chosen) < len(free)+len(reuse) {
-		resp, err := client.GetPreferredAllocation(ctx, &pluginapi.PreferredAllocationRequest{ContainerRequests: []*pluginapi.ContainerPreferredAllocationRequest{{
-			AvailableDeviceIDs: append(slices.Clone(reuse), free...), MustIncludeDeviceIDs: chosen[:min(count, len(reuse))], AllocationSize: int32(count),
-		}}})
-		// A preference is no more than that.
-		if err == nil && len(resp.ContainerResponses) == 1 {
-			if ids := resp.ContainerResponses[0].DeviceIDs; len(ids) == count && !slices.ContainsFunc(ids, func(id string) bool { return !slices.Contains(free, id) && !slices.Contains(reuse, id) }) {
-				chosen = ids
-			}
-		}
-	}
-	// They are taken before the plugin is asked, so that nobody else gets them meanwhile.
-	g := &grant{devices: chosen, numa: near(chosen, r.numa)}
-	m.mu.Lock()
-	m.given[at] = g
-	m.mu.Unlock()
-	resp, err := client.Allocate(ctx, &pluginapi.AllocateRequest{ContainerRequests: []*pluginapi.ContainerAllocateRequest{{DevicesIds: chosen}}})
+	resp, err := client.Allocate(ctx, &pluginapi.AllocateRequest{ContainerRequests: []*pluginapi.ContainerAllocateRequest{{DevicesIds: g.devices}}})
 	if err == nil && len(resp.ContainerResponses) != 1 {
 		err = fmt.Errorf("its plugin answers for %d containers, not 1", len(resp.ContainerResponses))
 	}
@@ -181,6 +156,55 @@ func (m *Manager) allocate(ctx context.Context, at place, count int, reusable []
 	}
 	g.answer = resp.ContainerResponses[0]
 	return m.note()
+}
+
+// take chooses devices for a container, so that nobody else gets them, and returns whom to ask for them; no grant if it has some.
+func (m *Manager) take(ctx context.Context, at place, count int, reusable []place) (*grant, pluginapi.DevicePluginClient, error) {
+	m.taking.Lock()
+	defer m.taking.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.given[at] != nil {
+		return nil, nil, nil
+	}
+	r := m.resources[at.resource]
+	client := r.client
+	if client == nil {
+		return nil, nil, fmt.Errorf("the device plugin of %s has gone", at.resource)
+	}
+	free, reuse := m.free(r, at, reusable)
+	chosen, err := choose(count, reuse, free)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", at.resource, err)
+	}
+	if r.options.GetGetPreferredAllocationAvailable() && len(chosen) < len(free)+len(reuse) {
+		m.mu.Unlock() // a plugin may be slow
+		chosen = prefer(ctx, client, chosen, reuse, free)
+		m.mu.Lock()
+	}
+	g := &grant{devices: chosen, numa: near(chosen, r.numa)}
+	m.given[at] = g
+	return g, client, nil
+}
+
+// prefer asks a plugin which devices it would choose in place of those that were. A preference is no more than that: without one, or with
+// one that is not to be had, the choice stays.
+func prefer(ctx context.Context, client pluginapi.DevicePluginClient, chosen, reuse, free []string) []string {
+	const patience = 10 * time.Second // others wait
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	available := slices.Concat(reuse, free)
+	resp, err := client.GetPreferredAllocation(ctx, &pluginapi.PreferredAllocationRequest{ContainerRequests: []*pluginapi.ContainerPreferredAllocationRequest{{
+		AvailableDeviceIDs: available, MustIncludeDeviceIDs: chosen[:min(len(chosen), len(reuse))], AllocationSize: int32(len(chosen)),
+	}}})
+	if err != nil || len(resp.ContainerResponses) != 1 {
+		return chosen
+	}
+	ids := resp.ContainerResponses[0].DeviceIDs
+	if len(ids) != len(chosen) || len(sets.New(ids...)) != len(ids) || !sets.New(available...).HasAll(ids...) {
+		return chosen
+	}
+	return ids
 }
 
 // free lists the devices that may be given: those that nobody has, and those that init containers of the pod leave. The lock is held.
@@ -213,7 +237,7 @@ func (m *Manager) free(r *pluginResource, at place, reusable []place) (free, reu
 
 // choose picks devices: those to be used again first.
 func choose(count int, reuse, free []string) ([]string, error) {
-	all := append(slices.Clone(reuse), free...)
+	all := slices.Concat(reuse, free)
 	if len(all) < count {
 		return nil, fmt.Errorf("requested number of devices unavailable: requested %d, available %d", count, len(all))
 	}
@@ -275,6 +299,17 @@ func translate(a *pluginapi.ContainerAllocateResponse) runtime.Devices {
 		d.Mounts = append(d.Mounts, &runtimeapi.Mount{HostPath: n.HostPath, ContainerPath: n.ContainerPath, Readonly: n.ReadOnly})
 	}
 	return d
+}
+
+// UIDs lists the pods that have devices.
+func (m *Manager) UIDs() ([]types.UID, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []types.UID
+	for at := range m.given {
+		out = append(out, at.pod)
+	}
+	return out, nil
 }
 
 // Release takes back what a pod has.

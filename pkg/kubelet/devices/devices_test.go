@@ -259,3 +259,45 @@ func TestRegister(t *testing.T) {
 		}
 	}
 }
+
+// TestManyAtOnce has pods that come at the same time ask for all devices there are, of a plugin that has preferences.
+func TestManyAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	m, err := New(dir, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run(t, m)()
+	componenttest.Eventually(t, "it listens", func() bool { _, err := os.Stat(filepath.Join(dir, "kubelet.sock")); return err == nil })
+	p := &fakePlugin{lists: make(chan []*pluginapi.Device)}
+	register, _ := serve(t, dir, p)
+	if err := register(); err != nil {
+		t.Fatal(err)
+	}
+	const many = 20
+	var ids []string
+	for i := range many {
+		ids = append(ids, fmt.Sprint(i))
+	}
+	p.lists <- healthy(ids...)
+	componenttest.Eventually(t, "devices are offered", func() bool { capacity, _ := m.Capacity(); n := capacity[name]; return n.Value() == many })
+	var pods sync.WaitGroup
+	for i := range many {
+		pods.Go(func() {
+			if err := m.Prepare(t.Context(), podOf(types.UID(fmt.Sprint(i)), 0, 1)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	pods.Wait()
+	given := map[string]bool{}
+	for _, g := range m.given {
+		given[g.devices[0]] = true
+	}
+	if len(given) != many {
+		t.Errorf("%d devices were given to %d pods", len(given), many)
+	}
+	if uids, err := m.UIDs(); err != nil || len(uids) != many {
+		t.Errorf("%d pods have devices: %v", len(uids), err)
+	}
+}

@@ -2,7 +2,6 @@ package devices
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -174,7 +173,7 @@ func (m *Manager) follow(ctx context.Context, name string, r *pluginResource) er
 		r.devices, r.numa = devices, numa
 		err = m.note()
 		m.mu.Unlock()
-		if err != nil && !errors.Is(err, context.Canceled) {
+		if err != nil {
 			klog.FromContext(ctx).Error(err, "A restarted kubelet will not know the devices", "resource", name)
 		}
 		m.changed()
