@@ -191,6 +191,19 @@ func uses(pod *v1.Pod, c *v1.Container) []use {
 	return out
 }
 
+// UIDs lists the pods that have claims.
+func (m *Manager) UIDs() ([]types.UID, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []types.UID
+	for _, c := range m.state {
+		for uid := range c.PodUIDs {
+			out = append(out, types.UID(uid))
+		}
+	}
+	return out, nil
+}
+
 // Release gives back the claims that a pod was the last to use.
 func (m *Manager) Release(ctx context.Context, uid types.UID) error {
 	m.mu.Lock()

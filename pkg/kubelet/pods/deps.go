@@ -65,6 +65,8 @@ type Devices interface {
 	Of(ctx context.Context, pod *v1.Pod, container *v1.Container) (runtime.Devices, error)
 	// Release takes back what the pod's containers had. Idempotent.
 	Release(ctx context.Context, uid types.UID) error
+	// UIDs lists the pods that have been given something.
+	UIDs() ([]types.UID, error)
 }
 
 // Images makes images present on the node. The events Pulling, Pulled, Failed and

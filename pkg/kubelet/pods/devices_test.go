@@ -32,7 +32,7 @@ func (c *configs) CreateContainer(ctx context.Context, sandbox string, config *r
 
 // fakeDevices fails once and then gives every container the same.
 type fakeDevices struct {
-	mu    sync.Mutex
+	held
 	calls []string
 	given runtime.Devices
 }
@@ -48,6 +48,7 @@ func (f *fakeDevices) Prepare(_ context.Context, pod *v1.Pod) error {
 	if f.called("prepare "+pod.Name) == 1 {
 		return fmt.Errorf("not yet")
 	}
+	f.set(pod.UID, true)
 	return nil
 }
 
@@ -56,7 +57,10 @@ func (f *fakeDevices) Of(context.Context, *v1.Pod, *v1.Container) (runtime.Devic
 }
 
 func (f *fakeDevices) Release(_ context.Context, uid types.UID) error {
-	f.called("release " + string(uid))
+	if f.called("release "+string(uid)) == 1 {
+		return fmt.Errorf("not yet")
+	}
+	f.set(uid, false)
 	return nil
 }
 
@@ -74,16 +78,13 @@ func TestDevices(t *testing.T) {
 		n.Status.Allocatable = v1.ResourceList{v1.ResourceCPU: *pod.Spec.Containers[0].Resources.Requests.Cpu()}
 		return n, nil
 	}
-	devices := &fakeDevices{given: runtime.Devices{
+	devices := &fakeDevices{held: held{pods: map[types.UID]bool{}}, given: runtime.Devices{
 		CDI: []string{"example.com/d=1"}, Envs: map[string]string{"OWN": "theirs", "NEW": "1"}, Annotations: map[string]string{"a": "b"},
 		Nodes: []*runtimeapi.Device{{HostPath: "/dev/x"}}, Mounts: []*runtimeapi.Mount{{ContainerPath: "/lib/x"}},
 	}}
-	more := &fakeDevices{calls: []string{"before"}, given: runtime.Devices{CDI: []string{"example.com/e=2"}}}
+	more := &fakeDevices{held: held{pods: map[types.UID]bool{}}, calls: []string{"before"}, given: runtime.Devices{CDI: []string{"example.com/e=2"}}}
 	m.Devices = []Devices{devices, more}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan struct{})
-	go func() { defer close(stopped); _ = m.Run(ctx) }()
-	defer func() { cancel(); <-stopped }()
+	ctx, _ := start(t, m)
 
 	m.set(ctx, pod)
 	componenttest.Eventually(t, "it runs", func() bool { p, ok := m.Pod("a"); return ok && p.Status.Phase == v1.PodRunning })
@@ -107,4 +108,13 @@ func TestDevices(t *testing.T) {
 	if got := devices.calls; !slices.Contains(got, "release a") || got[1] != "prepare a" {
 		t.Errorf("calls %q", got)
 	}
+}
+
+// TestDevicesOfEarlierPods has devices taken back from pods that are gone, as soon as that can be done.
+func TestDevicesOfEarlierPods(t *testing.T) {
+	m, _ := fakeManager(t, t.TempDir(), critest.NewFakeRuntimeService(), critest.NewFakeImageService(), nil)
+	devices := &fakeDevices{held: held{pods: map[types.UID]bool{"earlier": true}}}
+	m.Devices = []Devices{devices}
+	start(t, m)
+	componenttest.Eventually(t, "devices are taken back", func() bool { uids, _ := devices.UIDs(); return len(uids) == 0 })
 }

@@ -68,6 +68,7 @@ type Manager struct {
 	again   chan struct{}   // asks the watcher to look at everything
 	resizes chan struct{}   // asks for a look at the resizes that wait
 	base    context.Context // of status writes and probes, which outlive a worker's step
+	swept   bool            // what earlier pods have left was looked for; the watcher's own
 
 	admitting sync.Mutex // from the look at the pods that are there until the new one is
 
@@ -75,7 +76,6 @@ type Manager struct {
 	workers map[types.UID]*worker
 	mirrors map[types.NamespacedName]*v1.Pod // by static pod's name
 	synced  map[string]bool                  // sources that have told all they know
-	swept   bool
 }
 
 // The sources of pods.

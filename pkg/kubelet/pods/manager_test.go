@@ -124,6 +124,16 @@ func fakeManager(t *testing.T, dir string, cri criapi.RuntimeService, images *cr
 	return m, recorder
 }
 
+// start runs a manager until the test ends, or stop is called.
+func start(t *testing.T, m *Manager) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); _ = m.Run(ctx) }()
+	stop = func() { cancel(); <-stopped }
+	t.Cleanup(stop)
+	return ctx, stop
+}
+
 // TestStaticPod takes a pod from its file to its last trace, on a fake runtime, and finds a container that
 // nobody wants on the way.
 func TestStaticPod(t *testing.T) {
@@ -158,10 +168,7 @@ func TestStaticPod(t *testing.T) {
 		"spec: {hostNetwork: true, containers: [{name: c, image: image}]}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan struct{})
-	go func() { defer close(stopped); _ = m.Run(ctx) }()
-	defer func() { cancel(); <-stopped }()
+	start(t, m)
 
 	componenttest.Eventually(t, "the pod runs", func() bool {
 		pod, ok := m.PodByName("kube-system", "p-node")
@@ -215,10 +222,7 @@ func TestReplacedAtOnce(t *testing.T) {
 			told <- now.Status.ContainerStatuses[0]
 		}
 	}}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan struct{})
-	go func() { defer close(stopped); _ = m.Run(ctx) }()
-	defer func() { cancel(); <-stopped }()
+	ctx, _ := start(t, m)
 	get := func() *v1.Pod {
 		p, err := client.CoreV1().Pods("n").Get(ctx, "a", metav1.GetOptions{})
 		if err != nil {

@@ -127,10 +127,7 @@ func TestResize(t *testing.T) {
 		n.Status.Allocatable = v1.ResourceList{v1.ResourceCPU: resource.MustParse("2"), v1.ResourcePods: resource.MustParse("10")}
 		return n, nil
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan struct{})
-	go func() { defer close(stopped); _ = m.Run(ctx) }()
-	defer func() { cancel(); <-stopped }()
+	ctx, _ := start(t, m)
 
 	api := func(name string) *v1.Pod {
 		pod, err := client.CoreV1().Pods("n").Get(ctx, name, metav1.GetOptions{})
@@ -156,6 +153,11 @@ func TestResize(t *testing.T) {
 	}
 	expect := func(want string) {
 		t.Helper()
+		defer func() {
+			if t.Failed() {
+				t.Logf("a is said to be %s", says())
+			}
+		}()
 		componenttest.Eventually(t, "a is said to be "+want, func() bool { return says() == want })
 	}
 	resize := func(milli int64) {
@@ -208,6 +210,27 @@ func TestResize(t *testing.T) {
 	}
 }
 
+// TestSizesOutliveTheKubelet has a kubelet end while a pod runs: the next one finds what was settled.
+func TestSizesOutliveTheKubelet(t *testing.T) {
+	images := critest.NewFakeImageService()
+	images.SetFakeImages([]string{"image"})
+	pod := sizedPod("a", 100)
+	client, _ := versioned(pod)
+	m, _ := fakeManager(t, t.TempDir(), critest.NewFakeRuntimeService(), images, client)
+	m.Node = func(context.Context) (*v1.Node, error) {
+		n := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}
+		n.Status.Allocatable = v1.ResourceList{v1.ResourceCPU: resource.MustParse("2")}
+		return n, nil
+	}
+	ctx, stop := start(t, m)
+	m.set(ctx, pod)
+	componenttest.Eventually(t, "it runs", func() bool { p, ok := m.Pod("a"); return ok && p.Status.Phase == v1.PodRunning })
+	stop()
+	if _, ok := m.Allocated.Get("a"); !ok || actuatedCPU(m, "a") != "100m" {
+		t.Errorf("allocated: %v, actuated %s", ok, actuatedCPU(m, "a"))
+	}
+}
+
 // TestResizeFails has the runtime refuse a new size, at first.
 func TestResizeFails(t *testing.T) {
 	cri, images := critest.NewFakeRuntimeService(), critest.NewFakeImageService()
@@ -220,10 +243,7 @@ func TestResizeFails(t *testing.T) {
 		n.Status.Allocatable = v1.ResourceList{v1.ResourceCPU: resource.MustParse("2")}
 		return n, nil
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan struct{})
-	go func() { defer close(stopped); _ = m.Run(ctx) }()
-	defer func() { cancel(); <-stopped }()
+	ctx, _ := start(t, m)
 	condition := func() *v1.PodCondition {
 		got, err := client.CoreV1().Pods("n").Get(ctx, "a", metav1.GetOptions{})
 		if err != nil {

@@ -51,7 +51,7 @@ func sameState(a, b *runtime.State) bool {
 		slices.EqualFunc(a.Containers, b.Containers, func(x, y runtime.Container) bool { return x.ID == y.ID && x.State == y.State })
 }
 
-// orphan ends a pod that runs although nobody wants it: it was deleted while no kubelet ran.
+// orphan ends a pod of which something is there although nobody wants it: it was deleted while no kubelet ran.
 func (m *Manager) orphan(ctx context.Context, state *runtime.State) {
 	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: state.UID, Namespace: state.Namespace, Name: state.Name}}
 	klog.FromContext(ctx).Info("Ending a pod that is not desired", "pod", klog.KObj(pod), "uid", pod.UID)
@@ -60,39 +60,14 @@ func (m *Manager) orphan(ctx context.Context, state *runtime.State) {
 	m.begin(ctx, w)
 }
 
-// sweep removes directories, cgroups and logs of pods that left nothing in the runtime: once, when all sources
-// are known; what pods leave later their workers remove.
+// sweep ends pods that left something on the node but nothing in the runtime, and removes the logs and sizes of
+// those that are gone: once, when all sources are known; what pods leave later their workers remove.
 func (m *Manager) sweep(ctx context.Context) {
-	m.mu.Lock()
-	swept := m.swept
-	m.swept = true
-	m.mu.Unlock()
-	if swept {
+	if m.swept {
 		return
 	}
+	m.swept = true
 	logger := klog.FromContext(ctx)
-	gone := map[types.UID]bool{}
-	for _, list := range []func() ([]types.UID, error){m.Volumes.UIDs, m.Cgroups.UIDs} {
-		uids, err := list()
-		if err != nil {
-			logger.Error(err, "Cannot list what earlier pods have left")
-		}
-		for _, uid := range uids {
-			gone[uid] = true
-		}
-	}
-	for _, w := range m.all() {
-		delete(gone, w.uid)
-	}
-	for uid := range gone {
-		if err := m.Volumes.Unmount(ctx, uid); err != nil {
-			logger.Error(err, "Cannot remove the volumes of an earlier pod", "uid", uid)
-			continue
-		}
-		if err := m.Cgroups.Remove(ctx, uid); err != nil {
-			logger.Error(err, "Cannot remove the cgroup of an earlier pod", "uid", uid)
-		}
-	}
 	for _, store := range []*allocation.Store{m.Allocated, m.Actuated} {
 		if err := store.Retain(m.known); err != nil {
 			logger.Error(err, "Cannot forget the sizes of earlier pods")
@@ -100,6 +75,21 @@ func (m *Manager) sweep(ctx context.Context) {
 	}
 	if err := logs.Clean(m.Runtime.LogDir, m.Runtime.LogLinkDir, m.known); err != nil {
 		logger.Error(err, "Cannot remove the logs of earlier pods")
+	}
+	lists := []func() ([]types.UID, error){m.Volumes.UIDs, m.Cgroups.UIDs}
+	for _, d := range m.Devices {
+		lists = append(lists, d.UIDs)
+	}
+	for _, list := range lists {
+		uids, err := list()
+		if err != nil {
+			logger.Error(err, "Cannot list what earlier pods have left")
+		}
+		for _, uid := range uids {
+			if !m.known(uid) {
+				m.orphan(ctx, &runtime.State{UID: uid})
+			}
+		}
 	}
 }
 

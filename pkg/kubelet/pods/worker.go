@@ -112,7 +112,6 @@ func by(e End) time.Time { return e.Since.Add(time.Duration(e.Grace) * time.Seco
 // run looks after the pod until nothing is left of it.
 func (w *worker) run(ctx context.Context) {
 	defer utilruntime.HandleCrashWithContext(ctx)
-	defer w.m.forget(context.WithoutCancel(ctx), w)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -124,6 +123,7 @@ func (w *worker) run(ctx context.Context) {
 		}
 		next, done := w.pass(ctx)
 		if done {
+			w.m.forget(ctx, w)
 			return
 		}
 		timer.Stop()
@@ -359,17 +359,7 @@ func (w *worker) collect(ctx context.Context, state *runtime.State) {
 // cleanUp gives back what a pod that has ended held on the node. Its containers stay, for their logs.
 func (w *worker) cleanUp(ctx context.Context, pod *v1.Pod) time.Time {
 	w.m.Probes.Forget(w.uid)
-	var err error
-	for _, d := range w.m.Devices {
-		err = errors.Join(err, d.Release(ctx, w.uid))
-	}
-	if err == nil {
-		err = w.m.Volumes.Unmount(ctx, w.uid)
-	}
-	if err == nil {
-		err = w.m.Cgroups.Remove(ctx, w.uid)
-	}
-	if err != nil {
+	if err := w.release(ctx); err != nil {
 		if ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Cannot clean up after a pod yet", "pod", klog.KObj(pod))
 		}
@@ -382,6 +372,21 @@ func (w *worker) cleanUp(ctx context.Context, pod *v1.Pod) time.Time {
 	w.mu.Unlock()
 	w.m.pokeResizes()
 	return time.Now()
+}
+
+// release gives back what the pod holds.
+func (w *worker) release(ctx context.Context) error {
+	var errs []error
+	for _, d := range w.m.Devices {
+		errs = append(errs, d.Release(ctx, w.uid))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := w.m.Volumes.Unmount(ctx, w.uid); err != nil {
+		return err
+	}
+	return w.m.Cgroups.Remove(ctx, w.uid)
 }
 
 // noteResizing has the status say that a resize goes on, or no longer. was is what it said before the decision.
