@@ -55,7 +55,11 @@ func (w *Writer) Set(ctx context.Context, pod *v1.Pod, status v1.PodStatus, end 
 		e.pod = pod
 	}
 	end = end && !e.gone
-	if !equality.Semantic.DeepEqual(e.pod.Status, status) || e.dirty || end && !e.deleted {
+	has := &e.pod.Status
+	if e.writing {
+		has = &e.want // it will, or the write is tried again
+	}
+	if !equality.Semantic.DeepEqual(*has, status) || e.dirty || end && !e.deleted {
 		e.want, e.dirty = status, true
 		e.deleted = e.deleted || end
 	}

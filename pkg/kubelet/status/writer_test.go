@@ -59,6 +59,20 @@ func TestWriter(t *testing.T) {
 			},
 			patches: 1, phase: v1.PodRunning, ip: "10.0.0.5",
 		},
+		"back to what it was, while something else is being written": {
+			fail: func(verb string, n int) error {
+				if verb == "patch" && n == 1 {
+					time.Sleep(time.Second)
+				}
+				return nil
+			},
+			do: func(ctx context.Context, w *Writer) {
+				w.Set(ctx, pod(), running("10.0.0.5"), false)
+				synctest.Wait()
+				w.Set(ctx, pod(), v1.PodStatus{}, false)
+			},
+			patches: 2,
+		},
 		"a failure is tried again": {
 			fail: func(verb string, n int) error {
 				if verb == "patch" && n < 3 {
