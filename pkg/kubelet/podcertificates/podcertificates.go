@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
@@ -187,9 +188,16 @@ func (m *Manager) wait(ctx context.Context, request *certificatesv1.PodCertifica
 		if err == nil {
 			for event := range w.ResultChan() {
 				got, ok := event.Object.(*certificatesv1.PodCertificateRequest)
-				if ok && got.UID == request.UID && outcomeOf(got) != nil {
+				if !ok || got.UID != request.UID {
+					continue
+				}
+				if outcomeOf(got) != nil {
 					w.Stop()
 					return got
+				}
+				if event.Type == watch.Deleted {
+					w.Stop()
+					return nil
 				}
 			}
 		}

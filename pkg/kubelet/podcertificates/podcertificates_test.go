@@ -16,6 +16,8 @@ import (
 	"k8s.io/client-go/tools/record"
 	testingclock "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 )
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -93,14 +95,29 @@ func TestCredential(t *testing.T) {
 		SignerName: "example.com/s", KeyType: "ED25519", MaxExpirationSeconds: ptr.To[int32](3600), UserAnnotations: map[string]string{"a/b": "c"},
 	}
 	get := func() (Credential, time.Time, error) { return m.Credential(t.Context(), pod, "v", 1, p) }
-	// open returns the newest request, which the fake names after nothing.
+	// open returns the newest request, which the fake names after nothing, once it is watched.
 	open := func() *certificatesv1.PodCertificateRequest {
 		t.Helper()
+		componenttest.Eventually(t, "the request is watched", func() bool {
+			verbs := map[string]int{}
+			for _, a := range client.Actions() {
+				verbs[a.GetVerb()]++
+			}
+			return verbs["watch"] == verbs["create"]
+		})
 		list, err := client.CertificatesV1().PodCertificateRequests("n").List(t.Context(), metav1.ListOptions{})
 		if err != nil || len(list.Items) != 1 {
 			t.Fatalf("%d requests: %v", len(list.Items), err)
 		}
 		return &list.Items[0]
+	}
+	noticed := func(what string) {
+		t.Helper()
+		select {
+		case <-changed:
+		case <-time.After(20 * time.Second):
+			t.Fatal(what + " goes unnoticed")
+		}
 	}
 	answer := func(condition string, renew time.Time) {
 		t.Helper()
@@ -111,11 +128,7 @@ func TestCredential(t *testing.T) {
 		if _, err := client.CertificatesV1().PodCertificateRequests("n").UpdateStatus(t.Context(), r, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		select {
-		case <-changed:
-		case <-time.After(20 * time.Second):
-			t.Fatal("the answer goes unnoticed")
-		}
+		noticed("the answer")
 		if err := client.CertificatesV1().PodCertificateRequests("n").Delete(t.Context(), r.Name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -129,6 +142,13 @@ func TestCredential(t *testing.T) {
 	spec := open().Spec
 	if spec.PodUID != "uid" || spec.ServiceAccountUID != "sa-uid" || spec.NodeUID != "node-uid" || spec.NodeName != "node" || *spec.MaxExpirationSeconds != 3600 || spec.UnverifiedUserAnnotations["a/b"] != "c" {
 		t.Errorf("asked for %+v", spec)
+	}
+	if err := client.CertificatesV1().PodCertificateRequests("n").Delete(t.Context(), open().Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	noticed("that the request was deleted")
+	if _, _, err := get(); err == nil || !strings.Contains(err.Error(), "not issued yet") {
+		t.Fatalf("asked anew: %v", err)
 	}
 	answer(certificatesv1.PodCertificateRequestConditionTypeIssued, epoch.Add(time.Hour))
 	first, renew, err := get()
