@@ -72,10 +72,11 @@ func (w *Watcher) Run(ctx context.Context) {
 		logger.Error(err, "Cannot make the directory of plugins")
 	}
 	var events <-chan fsnotify.Event
+	var lost <-chan error
 	notifier, err := fsnotify.NewWatcher()
 	if err == nil {
 		defer notifier.Close()
-		events = notifier.Events
+		events, lost = notifier.Events, notifier.Errors
 	} else {
 		logger.Error(err, "Cannot be notified of plugins; looking for them instead", "period", rarely)
 	}
@@ -87,6 +88,8 @@ func (w *Watcher) Run(ctx context.Context) {
 			return
 		case <-events:
 			timer.Reset(settle)
+		case <-lost:
+			timer.Reset(settle) // unless this is read, no event comes any more
 		case <-timer.C:
 			found, dirs, err := find(w.Dir)
 			if err != nil {

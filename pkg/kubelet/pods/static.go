@@ -53,10 +53,11 @@ func (m *Manager) watchFiles(ctx context.Context) {
 	// Where no notification comes from (a directory that is yet to be made), looking now and then has to do.
 	const rarely, settle = 20 * time.Second, 50 * time.Millisecond
 	var events chan fsnotify.Event
+	var lost chan error
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
 		defer watcher.Close()
-		events = watcher.Events
+		events, lost = watcher.Events, watcher.Errors
 	} else {
 		logger.Error(err, "Cannot be notified of static pods; looking for them instead", "period", rarely)
 	}
@@ -69,6 +70,8 @@ func (m *Manager) watchFiles(ctx context.Context) {
 			return
 		case <-events:
 			timer.Reset(settle) // a file is being written
+		case <-lost:
+			timer.Reset(settle) // unless this is read, no event comes any more
 		case <-timer.C:
 			if !watching && watcher != nil {
 				watching = watcher.Add(m.StaticPodPath) == nil
