@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,7 +38,7 @@ func (c *cluster) fill(ctx context.Context) error {
 	if _, err := c.client.SchedulingV1().PriorityClasses().Create(ctx, high, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	return inParallel(ctx, *nodes, func(i int) error {
+	return bench.InParallel(ctx, *clients, *nodes, func(i int) error {
 		if _, err := c.client.CoreV1().Nodes().Create(ctx, node(i), metav1.CreateOptions{}); err != nil || !c.shape.preempts {
 			return err
 		}
@@ -86,7 +84,7 @@ func (c *cluster) schedule(ctx context.Context) (result, error) {
 	began := time.Now()
 	created := make(chan error, 1)
 	go func() {
-		err := inParallel(ctx, count, func(i int) error {
+		err := bench.InParallel(ctx, *clients, count, func(i int) error {
 			_, err := c.client.CoreV1().Pods(measured).Create(ctx, c.shape.pod(i), metav1.CreateOptions{})
 			return err
 		})
@@ -133,25 +131,4 @@ func (c *cluster) waits(ctx context.Context, version string, count int) ([]time.
 	}
 	slices.Sort(waits)
 	return waits, nil
-}
-
-// inParallel does n things, as many at once as there are clients, until one fails.
-func inParallel(ctx context.Context, n int, do func(i int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var (
-		next atomic.Int64
-		all  sync.WaitGroup
-	)
-	for range *clients {
-		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-				if err := do(i); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-	return context.Cause(ctx)
 }

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -127,6 +129,27 @@ func Pause(ctx context.Context) error {
 	case <-time.After(10 * time.Millisecond):
 		return nil
 	}
+}
+
+// InParallel does n things, so many at once, until one fails.
+func InParallel(ctx context.Context, atOnce, n int, do func(i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		next atomic.Int64
+		all  sync.WaitGroup
+	)
+	for range atOnce {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				if err := do(i); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return context.Cause(ctx)
 }
 
 // Usage is what processes use: resident memory in bytes and processor time.

@@ -23,6 +23,8 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	clientrest "k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/util/keyutil"
 )
 
@@ -88,6 +90,27 @@ func (s *Server) Start(ctx context.Context, path string, args ...string) (*os.Pr
 	}
 	s.started = append(s.started, cmd)
 	return cmd.Process, nil
+}
+
+// Kubeconfig writes a file that reaches the server as an administrator.
+func (s *Server) Kubeconfig() (string, error) {
+	tls, file := s.Config.TLSClientConfig, s.File("kubeconfig")
+	return file, clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: s.Config.Host, CertificateAuthority: tls.CAFile}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"u": {ClientCertificate: tls.CertFile, ClientKey: tls.KeyFile}},
+		Contexts:       map[string]*clientcmdapi.Context{"c": {Cluster: "c", AuthInfo: "u"}},
+		CurrentContext: "c",
+	}, file)
+}
+
+// StartComponent starts a component that reports on itself on a port of its own, which the returned config reaches.
+func (s *Server) StartComponent(ctx context.Context, path, kubeconfig string, args ...string) (*os.Process, *clientrest.Config, error) {
+	port := FreePort()
+	process, err := s.Start(ctx, path, append([]string{"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
+		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port), "--tls-cert-file=" + s.File("server.crt"), "--tls-private-key-file=" + s.File("server.key")}, args...)...)
+	config := clientrest.CopyConfig(s.Config)
+	config.Host = fmt.Sprintf("https://127.0.0.1:%d", port)
+	return process, config, err
 }
 
 // Stop ends what was started, last first, and removes its data.
