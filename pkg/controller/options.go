@@ -376,6 +376,7 @@ func (o *Options) restConfig() (*rest.Config, error) {
 	}
 	cfg.WarningHandlerWithContext = rest.NoWarnings{} // they are for people
 	cfg.QPS, cfg.Burst = o.QPS, int(o.Burst)
+	cfg.DisableCompression = true // watches would be compressed for as long as they last, which costs both sides more than a near network
 	if o.QPS == 0 {
 		cfg.QPS = -1
 	}

@@ -2,6 +2,7 @@ package deployment
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -64,10 +65,18 @@ func newState(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, now time.Time) *s
 
 // sameTemplate compares templates without the label that tells them apart.
 func sameTemplate(a, b *corev1.PodTemplateSpec) bool {
-	a, b = a.DeepCopy(), b.DeepCopy()
-	delete(a.Labels, appsv1.DefaultDeploymentUniqueLabelKey)
-	delete(b.Labels, appsv1.DefaultDeploymentUniqueLabelKey)
-	return equality.Semantic.DeepEqual(a, b)
+	x, y := *a, *b
+	x.Labels, y.Labels = withoutHash(a.Labels), withoutHash(b.Labels)
+	return equality.Semantic.DeepEqual(&x, &y)
+}
+
+func withoutHash(labels map[string]string) map[string]string {
+	if _, found := labels[appsv1.DefaultDeploymentUniqueLabelKey]; !found {
+		return labels
+	}
+	rest := maps.Clone(labels)
+	delete(rest, appsv1.DefaultDeploymentUniqueLabelKey)
+	return rest
 }
 
 func (s *state) all() []*appsv1.ReplicaSet {

@@ -57,7 +57,7 @@ func NewReplication(c client.Client, live client.Reader, events record.EventReco
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	return builder.ControllerManagedBy(mgr).Named(c.kind.controller).WithOptions(o).
 		For(c.kind.new()).
-		Owns(&corev1.Pod{}).
+		Watches(&corev1.Pod{}, claim.OwnedBy(c.kind.gvk)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(claim.Orphans())).
 		Complete(conflict.Ignored(c))
 }
@@ -92,7 +92,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("spec.selector: %w", err))
 	}
 	var list corev1.PodList
-	owned, err := claim.Claim(ctx, claim.Owner{Object: obj, Kind: c.kind.gvk, Selector: selector, Client: c.client, Live: c.live},
+	owned, err := claim.Claim(ctx, claim.Owner{Object: obj, Kind: c.kind.gvk, Selector: selector, Borrow: true, Client: c.client, Live: c.live},
 		&list, func() []corev1.Pod { return list.Items }, pods.IsActive)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -170,7 +170,9 @@ func (c *Controller) related(ctx context.Context, set *appsv1.ReplicaSet, active
 		return active, nil
 	}
 	var siblings appsv1.ReplicaSetList
-	if err := index.Controlled(ctx, c.client, &siblings, set.Namespace, ref.UID); err != nil {
+	// They only say who goes first, for which the cache is new enough.
+	asCached := []client.ListOption{client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency}
+	if err := index.Controlled(ctx, c.client, &siblings, set.Namespace, ref.UID, asCached...); err != nil {
 		return nil, fmt.Errorf("listing ReplicaSets of %s: %w", ref.Name, err)
 	}
 	related := active
@@ -179,7 +181,7 @@ func (c *Controller) related(ctx context.Context, set *appsv1.ReplicaSet, active
 			continue
 		}
 		var list corev1.PodList
-		if err := index.Controlled(ctx, c.client, &list, set.Namespace, siblings.Items[i].UID); err != nil {
+		if err := index.Controlled(ctx, c.client, &list, set.Namespace, siblings.Items[i].UID, asCached...); err != nil {
 			return nil, fmt.Errorf("listing pods of %s: %w", siblings.Items[i].Name, err)
 		}
 		for j := range list.Items {

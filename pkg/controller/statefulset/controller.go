@@ -55,8 +55,8 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	selector := func(o client.Object) *metav1.LabelSelector { return o.(*appsv1.StatefulSet).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named("statefulset-controller").WithOptions(o).
 		For(&appsv1.StatefulSet{}).
-		Owns(&corev1.Pod{}).
-		Owns(&appsv1.ControllerRevision{}).
+		Watches(&corev1.Pod{}, claim.OwnedBy(kind)).
+		Watches(&appsv1.ControllerRevision{}, claim.OwnedBy(kind)).
 		Watches(&corev1.Pod{}, claim.Adopters(c.client, &appsv1.StatefulSetList{}, selector), builder.WithPredicates(claim.Orphans())).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(c.mounts)).
 		Complete(conflict.Ignored(c))

@@ -28,6 +28,8 @@ type Owner struct {
 	Kind   schema.GroupVersionKind
 	// Selector says which objects belong to it.
 	Selector labels.Selector
+	// Borrow says that what is claimed may belong to the cache: the owner changes none of it.
+	Borrow bool
 	// Finalizers are added to what is adopted and removed from what is released.
 	Finalizers []string
 
@@ -47,7 +49,11 @@ type Object[T any] interface {
 // release. match, when given, excludes more objects from adoption. Pods and other
 // objects that are being deleted are kept when they are owned, and not adopted.
 func Claim[T any, P Object[T]](ctx context.Context, o Owner, list client.ObjectList, items func() []T, match func(P) bool) ([]P, error) {
-	if err := index.Controlled(ctx, o.Client, list, o.Object.GetNamespace(), o.Object.GetUID()); err != nil {
+	var opts []client.ListOption
+	if o.Borrow {
+		opts = append(opts, client.UnsafeDisableDeepCopy)
+	}
+	if err := index.Controlled(ctx, o.Client, list, o.Object.GetNamespace(), o.Object.GetUID(), opts...); err != nil {
 		return nil, fmt.Errorf("listing what %s %s controls: %w", o.Kind.Kind, o.Object.GetName(), err)
 	}
 	var (
@@ -60,13 +66,14 @@ func Claim[T any, P Object[T]](ctx context.Context, o Owner, list client.ObjectL
 		if o.Selector.Matches(labels.Set(obj.GetLabels())) {
 			mine = append(mine, obj)
 		} else if o.Object.GetDeletionTimestamp() == nil {
-			errs = append(errs, o.release(ctx, obj))
+			errs = append(errs, o.release(ctx, obj.DeepCopyObject().(P)))
 		}
 	}
 	if o.Object.GetDeletionTimestamp() != nil {
 		return mine, errors.Join(errs...)
 	}
-	if err := index.Controlled(ctx, o.Client, list, o.Object.GetNamespace(), ""); err != nil {
+	// The first list has waited for what was adopted and released before.
+	if err := index.Controlled(ctx, o.Client, list, o.Object.GetNamespace(), "", client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
 		return nil, fmt.Errorf("listing what no one controls: %w", err)
 	}
 	orphans := items()
@@ -82,6 +89,7 @@ func Claim[T any, P Object[T]](ctx context.Context, o Owner, list client.ObjectL
 			}
 			checked = true
 		}
+		obj = obj.DeepCopyObject().(P)
 		adopted, err := o.adopt(ctx, obj)
 		if err != nil {
 			errs = append(errs, err)

@@ -81,8 +81,8 @@ func WithResourceClaim(ctx context.Context, r client.Reader, namespace, claim st
 
 // Controlled lists the objects in namespace that the owner with uid controls. An
 // empty uid lists those that no one controls.
-func Controlled(ctx context.Context, r client.Reader, list client.ObjectList, namespace string, uid types.UID) error {
-	return r.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{controllerField: string(uid)})
+func Controlled(ctx context.Context, r client.Reader, list client.ObjectList, namespace string, uid types.UID, opts ...client.ListOption) error {
+	return r.List(ctx, list, append(opts, client.InNamespace(namespace), client.MatchingFields{controllerField: string(uid)})...)
 }
 
 // OnNode lists the pods bound to a node. An empty name lists those bound to none.
