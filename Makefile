@@ -35,7 +35,7 @@ $(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS)):
 .PHONY: test
 test: prerequisites ## Pass the unit and integration tests: all but those that need a cluster
 	go test ./apis/... ./cmd/... ./hack/... ./pkg/... ./test/rules/...
-	go -C test/conformance test -mod=readonly . ./differential
+	go -C test/conformance test -mod=readonly . ./differential/...
 	$(MAKE) --no-print-directory testcluster-example
 
 .PHONY: e2e

@@ -1,7 +1,6 @@
 // Command differential starts the original kube-apiserver and Leme's, each on an etcd
 // of its own, sends both the same requests, and says where they answer differently.
 //
-//	servers.go     starts them
 //	resources.go   what the original serves, and a valid object of each resource
 //	schema.go      what a field may be, from the original's OpenAPI documents
 //	breakage.go    each field broken in each way
@@ -10,9 +9,10 @@
 //	request.go     sends them
 //	normalise.go   takes out names, times and versions
 //	compare.go     what is different
-//	known.go       the differences that are known, with their reasons (known.yaml)
 //	storage.go     each server on what the other has written
-//	report.go      the summary
+//
+// The differences that are known are in known.yaml, with their reasons; internal/listed reads
+// them and makes the summary, internal/peers starts the servers.
 package main
 
 import (
@@ -32,6 +32,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/leme-k8s/leme/test/conformance/differential/internal/listed"
+	"github.com/leme-k8s/leme/test/conformance/differential/internal/peers"
 )
 
 type options struct {
@@ -70,7 +73,7 @@ func main() {
 var errDifferent = errors.New("the servers differ where they are not known to: see differences.txt")
 
 func run(ctx context.Context, o options) error {
-	list, err := loadKnown(o.known)
+	list, err := listed.Load(o.known)
 	if err != nil {
 		return err
 	}
@@ -78,26 +81,16 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("-only: %w", err)
 	}
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(o.out, "run-")
+	p, err := peers.New(o.out)
 	if err != nil {
 		return err
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return err
-	}
-	if err := writeKeys(dir); err != nil {
-		return err
-	}
-	p := &processes{dir: dir}
-	defer p.stop()
-	original, err := p.startPeer(ctx, "original", o.original, o.etcd)
+	defer p.Stop()
+	original, err := startPeer(ctx, p, "original", o.original, o.etcd)
 	if err != nil {
 		return err
 	}
-	leme, err := p.startPeer(ctx, "leme", o.leme, o.etcd)
+	leme, err := startPeer(ctx, p, "leme", o.leme, o.etcd)
 	if err != nil {
 		return err
 	}
@@ -105,24 +98,24 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	r := &runner{original: original, leme: leme, report: &report{known: list}}
+	r := &runner{original: original, leme: leme, report: &listed.Report{Unit: "requests", Known: list}}
 	err = r.stages(ctx, p, o, c, openAPI, only)
 	if o.only != "" {
-		r.report.known = nil
+		r.report.Known = nil
 	}
-	good := r.report.summary(os.Stdout)
-	if err := errors.Join(err, r.report.write(filepath.Join(o.out, "differences.txt"))); err != nil {
+	good := r.report.Summary(os.Stdout)
+	if err := errors.Join(err, r.report.Write(filepath.Join(o.out, "differences.txt"))); err != nil {
 		return err
 	}
 	if !good {
 		return errDifferent
 	}
-	p.stop()
-	return os.RemoveAll(dir)
+	p.Stop()
+	return p.Remove()
 }
 
 // stages sends the corpus.
-func (r *runner) stages(ctx context.Context, p *processes, o options, c *corpus, openAPI []string, only *regexp.Regexp) error {
+func (r *runner) stages(ctx context.Context, p *peers.Processes, o options, c *corpus, openAPI []string, only *regexp.Regexp) error {
 	matching := func(requests []Request) []Request {
 		return slices.DeleteFunc(requests, func(q Request) bool { return !only.MatchString(q.Group + " " + q.String()) })
 	}
@@ -148,16 +141,16 @@ func (r *runner) stages(ctx context.Context, p *processes, o options, c *corpus,
 	return r.send(ctx, c.ends(), true)
 }
 
-func (p *processes) startPeer(ctx context.Context, name, binary, etcd string) (*peer, error) {
-	url, err := p.startEtcd(name+"-etcd", etcd)
+func startPeer(ctx context.Context, p *peers.Processes, name, binary, etcd string) (*peer, error) {
+	url, err := p.StartEtcd(name+"-etcd", etcd)
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.startServer(ctx, name, binary, url)
+	s, err := p.StartServer(ctx, name, binary, url)
 	if err != nil {
 		return nil, err
 	}
-	return &peer{server: s, objects: map[string]any{}}, nil
+	return &peer{server: &server{s}, objects: map[string]any{}}, nil
 }
 
 // newCorpus asks the original what it serves, and reads the examples and fixtures.
@@ -245,7 +238,7 @@ func readFixtures(dir string) ([]fixture, error) {
 // runner sends requests to both servers and reports what is different.
 type runner struct {
 	original, leme *peer
-	report         *report
+	report         *listed.Report
 }
 
 // send sends requests, in their order or several at once.
@@ -297,8 +290,8 @@ func (r *runner) one(ctx context.Context, q Request) error {
 	}
 	today := []string{time.Now().UTC().Format(time.DateOnly), time.Now().Add(-time.Hour).UTC().Format(time.DateOnly)}
 	lines := compare(
-		normaliser{r.original.port, today}.answer(answers[0]),
-		normaliser{r.leme.port, today}.answer(answers[1]))
-	r.report.add(q.Group, q.String(), lines)
+		normaliser{r.original.Port, today}.answer(answers[0]),
+		normaliser{r.leme.Port, today}.answer(answers[1]))
+	r.report.Add(q.Group, q.String(), lines)
 	return nil
 }

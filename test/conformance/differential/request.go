@@ -13,6 +13,8 @@ import (
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"sigs.k8s.io/yaml"
+
+	"github.com/leme-k8s/leme/test/conformance/differential/internal/peers"
 )
 
 // workers is how many requests are under way at once.
@@ -57,13 +59,16 @@ type Answer struct {
 	Raw  []byte
 }
 
+// server is a kube-apiserver that answers requests.
+type server struct{ *peers.Server }
+
 // send sends a request with the body that it has.
 func (s *server) send(ctx context.Context, r Request) (Answer, error) {
-	req, err := http.NewRequestWithContext(ctx, r.Method, s.url(r.Path), bytes.NewReader(r.Body))
+	req, err := http.NewRequestWithContext(ctx, r.Method, s.URL(r.Path), bytes.NewReader(r.Body))
 	if err != nil {
 		return Answer{}, err
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Authorization", "Bearer "+peers.Token)
 	req.Header.Set("Accept", "application/json")
 	if r.Accept != "" {
 		req.Header.Set("Accept", r.Accept)
@@ -74,21 +79,21 @@ func (s *server) send(ctx context.Context, r Request) (Answer, error) {
 			req.Header.Set("Content-Type", r.ContentType)
 		}
 	}
-	resp, err := s.client.Do(req)
+	resp, err := s.Client.Do(req)
 	if errors.Is(err, io.EOF) { // the handler panicked
 		return Answer{Body: "the connection was closed"}, nil
 	}
 	if err != nil {
-		return Answer{}, fmt.Errorf("%s: %v: %w", s.name, r, err)
+		return Answer{}, fmt.Errorf("%s: %v: %w", s.Name, r, err)
 	}
 	defer resp.Body.Close()
 	a := Answer{Code: resp.StatusCode, ContentType: resp.Header.Get("Content-Type")}
 	if a.Raw, err = readAll(resp.Body); err != nil {
-		return a, fmt.Errorf("%s: %v: %w", s.name, r, err)
+		return a, fmt.Errorf("%s: %v: %w", s.Name, r, err)
 	}
 	headers, errs := utilnet.ParseWarningHeaders(resp.Header["Warning"])
 	if len(errs) > 0 {
-		return a, fmt.Errorf("%s: %v: warnings: %v", s.name, r, errs)
+		return a, fmt.Errorf("%s: %v: warnings: %v", s.Name, r, errs)
 	}
 	for _, h := range headers {
 		a.Warnings = append(a.Warnings, h.Text)
@@ -168,4 +173,14 @@ func (p *peer) forget() { p.objects = map[string]any{} }
 func baseOf(path string) string {
 	base, _, _ := strings.Cut(path, "?")
 	return base
+}
+
+// readAll reads a body up to a size that no honest answer has.
+func readAll(r io.Reader) ([]byte, error) {
+	const limit = 64 << 20
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && len(data) > limit {
+		err = errors.New("the answer is larger than 64 MiB")
+	}
+	return data, err
 }

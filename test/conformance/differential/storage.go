@@ -5,16 +5,18 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+
+	"github.com/leme-k8s/leme/test/conformance/differential/internal/peers"
 )
 
 // swap starts each server on what the other has written, and compares what both see
 // there: every object, and all of it.
-func (r *runner) swap(ctx context.Context, p *processes, o options, all resources) error {
-	onLeme, err := p.startServer(ctx, "original-on-leme", o.original, r.leme.etcd)
+func (r *runner) swap(ctx context.Context, p *peers.Processes, o options, all resources) error {
+	onLeme, err := p.StartServer(ctx, "original-on-leme", o.original, r.leme.Etcd)
 	if err != nil {
 		return err
 	}
-	onOriginal, err := p.startServer(ctx, "leme-on-original", o.leme, r.original.etcd)
+	onOriginal, err := p.StartServer(ctx, "leme-on-original", o.leme, r.original.Etcd)
 	if err != nil {
 		return err
 	}
@@ -23,8 +25,8 @@ func (r *runner) swap(ctx context.Context, p *processes, o options, all resource
 		original *server
 		leme     *server
 	}{
-		{"stored by leme", onLeme, r.leme.server},
-		{"stored by the original", r.original.server, onOriginal},
+		{"stored by leme", &server{onLeme}, r.leme.server},
+		{"stored by the original", r.original.server, &server{onOriginal}},
 	} {
 		for _, q := range all {
 			if !q.has("list") {
@@ -35,7 +37,7 @@ func (r *runner) swap(ctx context.Context, p *processes, o options, all resource
 			if err != nil {
 				return err
 			}
-			r.report.add(pair.group, pair.group+": GET "+path, lines)
+			r.report.Add(pair.group, pair.group+": GET "+path, lines)
 		}
 	}
 	return nil
