@@ -8,12 +8,13 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/dump"
+
+	"github.com/leme-k8s/leme/pkg/component/files"
 )
 
 // A Store keeps the resources of pods in a file.
@@ -138,11 +139,7 @@ func (s *Store) write() error {
 	if err != nil {
 		return fmt.Errorf("noting the resources of pods: %w", err)
 	}
-	next := filepath.Join(filepath.Dir(s.path), "."+filepath.Base(s.path))
-	if err = os.WriteFile(next, raw, 0o600); err == nil {
-		err = os.Rename(next, s.path)
-	}
-	if err != nil {
+	if err := files.Replace(s.path, raw, 0o600); err != nil {
 		return fmt.Errorf("noting the resources of pods: %w", err)
 	}
 	return nil

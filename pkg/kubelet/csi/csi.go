@@ -32,6 +32,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/keymutex"
 
+	"github.com/leme-k8s/leme/pkg/component/files"
 	"github.com/leme-k8s/leme/pkg/kubelet/plugins"
 )
 
@@ -141,7 +142,7 @@ func writeRecord(dir string, r record) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, recordFile), raw, 0o600)
+	return files.Replace(filepath.Join(dir, recordFile), raw, 0o600)
 }
 
 func readRecord(dir string) (r record, err error) {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -17,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	drapb "k8s.io/kubelet/pkg/apis/dra/v1"
+
+	"github.com/leme-k8s/leme/pkg/component/files"
 )
 
 // StateFile is the file's name below the kubelet's directory.
@@ -141,11 +142,7 @@ func writeState(path string, state map[types.NamespacedName]*claim) error {
 	if err != nil {
 		return err
 	}
-	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	if err = os.WriteFile(next, raw, 0o600); err == nil {
-		err = os.Rename(next, path)
-	}
-	if err != nil {
+	if err := files.Replace(path, raw, 0o600); err != nil {
 		return fmt.Errorf("noting what drivers have prepared: %w", err)
 	}
 	return nil

@@ -15,6 +15,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/leme-k8s/leme/pkg/component/files"
 )
 
 // Records remembers with whose credentials an image was pulled, so that a pod cannot
@@ -186,11 +188,7 @@ func (r *Records) write(file string, v any) error {
 	if err != nil {
 		return err
 	}
-	tmp := file + ".tmp"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return fmt.Errorf("recording a pull: %w", err)
-	}
-	if err := os.Rename(tmp, file); err != nil {
+	if err := files.Replace(file, b, 0o600); err != nil {
 		return fmt.Errorf("recording a pull: %w", err)
 	}
 	return nil

@@ -9,9 +9,10 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"k8s.io/utils/dump"
+
+	"github.com/leme-k8s/leme/pkg/component/files"
 )
 
 // File is its name in the directory of device plugins.
@@ -68,12 +69,8 @@ func Read(path string) ([]PodDevicesEntry, map[string][]string, error) {
 func Write(path string, entries []PodDevicesEntry, devices map[string][]string) error {
 	data := checkpointData{PodDeviceEntries: entries, RegisteredDevices: devices}
 	raw, err := json.Marshal(file{data, sum(data)})
-	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
 	if err == nil {
-		err = os.WriteFile(next, raw, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(next, path)
+		err = files.Replace(path, raw, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("noting who has which devices: %w", err)
