@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,18 +23,22 @@ import (
 
 // Providers ask plugins, programs on the node, for credentials of images.
 type Providers struct {
-	list []kubeletconfigv1.CredentialProvider
-	dir  string
+	list []*provider
 	now  func() time.Time
+}
 
-	mu    sync.Mutex
+// A provider is one plugin, and what it has said lately.
+type provider struct {
+	kubeletconfigv1.CredentialProvider
+	program string
+
+	mu    sync.Mutex // one question at a time: many pods of an image that begin together ask once
 	cache map[cacheKey]cached
 }
 
 type cacheKey struct {
-	provider string
-	kind     credentialprovider.PluginCacheKeyType
-	of       string // the image, the registry, or nothing
+	kind credentialprovider.PluginCacheKeyType
+	of   string // the image, the registry, or nothing
 }
 
 type cached struct {
@@ -60,14 +65,15 @@ func LoadProviders(file, dir string) (*Providers, error) {
 	}
 	seen := map[string]bool{}
 	var errs []error
-	for i := range config.Providers {
-		p := &config.Providers[i]
-		if err := validateProvider(p, dir, seen); err != nil {
+	out := &Providers{now: time.Now}
+	for i, p := range config.Providers {
+		if err := validateProvider(&p, dir, seen); err != nil {
 			errs = append(errs, fmt.Errorf("%s: providers[%d]: %w", file, i, err))
 		}
 		seen[p.Name] = true
+		out.list = append(out.list, &provider{CredentialProvider: p, program: filepath.Join(dir, p.Name), cache: map[cacheKey]cached{}})
 	}
-	return &Providers{list: config.Providers, dir: dir, now: time.Now, cache: map[cacheKey]cached{}}, errors.Join(errs...)
+	return out, errors.Join(errs...)
 }
 
 // versions are those that differ in nothing that is used here.
@@ -101,12 +107,11 @@ func (p *Providers) For(ctx context.Context, image string) []Credential {
 		return nil
 	}
 	var out []Credential
-	for i := range p.list {
-		provider := &p.list[i]
+	for _, provider := range p.list {
 		if !slices.ContainsFunc(provider.MatchImages, func(pattern string) bool { return matches(normalize(pattern), registryName(image)) }) {
 			continue
 		}
-		found, err := p.ask(ctx, provider, image)
+		found, err := provider.ask(ctx, image, p.now)
 		if err != nil {
 			klog.FromContext(ctx).Error(err, "A credential provider plugin has failed", "plugin", provider.Name, "image", image)
 			continue
@@ -116,27 +121,27 @@ func (p *Providers) For(ctx context.Context, image string) []Credential {
 	return out
 }
 
-// ask returns what a plugin has said lately that fits the image, or asks it.
-func (p *Providers) ask(ctx context.Context, provider *kubeletconfigv1.CredentialProvider, image string) (Credentials, error) {
-	keys := map[credentialprovider.PluginCacheKeyType]cacheKey{
-		credentialprovider.ImagePluginCacheKeyType:    {provider.Name, credentialprovider.ImagePluginCacheKeyType, image},
-		credentialprovider.RegistryPluginCacheKeyType: {provider.Name, credentialprovider.RegistryPluginCacheKeyType, registryOf(image)},
-		credentialprovider.GlobalPluginCacheKeyType:   {provider.Name, credentialprovider.GlobalPluginCacheKeyType, ""},
+// ask returns what the plugin has said lately that fits the image, or asks it.
+func (p *provider) ask(ctx context.Context, image string, now func() time.Time) (Credentials, error) {
+	keys := []cacheKey{
+		{credentialprovider.ImagePluginCacheKeyType, image},
+		{credentialprovider.RegistryPluginCacheKeyType, registryOf(image)},
+		{credentialprovider.GlobalPluginCacheKeyType, ""},
 	}
-	// One at a time: many pods of an image that begin together ask once.
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	maps.DeleteFunc(p.cache, func(_ cacheKey, c cached) bool { return !now().Before(c.until) })
 	for _, key := range keys {
-		if c, ok := p.cache[key]; ok && p.now().Before(c.until) {
+		if c, ok := p.cache[key]; ok {
 			return c.credentials, nil
 		}
 	}
-	resp, err := p.run(ctx, provider, image)
+	resp, err := p.run(ctx, image)
 	if err != nil {
 		return nil, err
 	}
-	key, ok := keys[resp.CacheKeyType]
-	if !ok {
+	i := slices.IndexFunc(keys, func(k cacheKey) bool { return k.kind == resp.CacheKeyType })
+	if i < 0 {
 		return nil, fmt.Errorf("its answer has the cacheKeyType %q", resp.CacheKeyType)
 	}
 	var found Credentials
@@ -144,12 +149,12 @@ func (p *Providers) ask(ctx context.Context, provider *kubeletconfigv1.Credentia
 		found = append(found, Credential{match: normalize(pattern), username: a.Username, password: a.Password})
 	}
 	slices.SortFunc(found, func(a, b Credential) int { return strings.Compare(b.match, a.match) })
-	keep := provider.DefaultCacheDuration.Duration
+	keep := p.DefaultCacheDuration.Duration
 	if resp.CacheDuration != nil {
 		keep = resp.CacheDuration.Duration
 	}
 	if keep > 0 {
-		p.cache[key] = cached{found, p.now().Add(keep)}
+		p.cache[keys[i]] = cached{found, now().Add(keep)}
 	}
 	return found, nil
 }
@@ -159,21 +164,22 @@ func registryOf(image string) string {
 	return registry
 }
 
-// run runs a plugin.
-func (p *Providers) run(ctx context.Context, provider *kubeletconfigv1.CredentialProvider, image string) (*credentialprovider.CredentialProviderResponse, error) {
+// run runs the plugin.
+func (p *provider) run(ctx context.Context, image string) (*credentialprovider.CredentialProviderResponse, error) {
 	const patience = time.Minute
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	request := credentialprovider.CredentialProviderRequest{Image: image}
-	request.Kind, request.APIVersion = "CredentialProviderRequest", provider.APIVersion
+	request.Kind, request.APIVersion = "CredentialProviderRequest", p.APIVersion
 	in, err := json.Marshal(request)
 	if err != nil {
 		return nil, err
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(p.dir, provider.Name), provider.Args...)
+	cmd := exec.CommandContext(ctx, p.program, p.Args...)
+	cmd.WaitDelay = time.Second // for what a plugin that was killed has started
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = bytes.NewReader(in), &stdout, &stderr, os.Environ()
-	for _, e := range provider.Env {
+	for _, e := range p.Env {
 		cmd.Env = append(cmd.Env, e.Name+"="+e.Value)
 	}
 	if err := cmd.Run(); err != nil {
@@ -183,8 +189,8 @@ func (p *Providers) run(ctx context.Context, provider *kubeletconfigv1.Credentia
 	if err := json.Unmarshal(stdout.Bytes(), resp); err != nil {
 		return nil, fmt.Errorf("its answer: %w", withoutContent(err))
 	}
-	if resp.Kind != "CredentialProviderResponse" || resp.APIVersion != provider.APIVersion {
-		return nil, fmt.Errorf("its answer is a %s of %s, not a CredentialProviderResponse of %s", resp.Kind, resp.APIVersion, provider.APIVersion)
+	if resp.Kind != "CredentialProviderResponse" || resp.APIVersion != p.APIVersion {
+		return nil, fmt.Errorf("its answer is a %s of %s, not a CredentialProviderResponse of %s", resp.Kind, resp.APIVersion, p.APIVersion)
 	}
 	return resp, nil
 }
