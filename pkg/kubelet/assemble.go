@@ -129,6 +129,15 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	if err != nil {
 		return nil, err
 	}
+	volumeConfig := volumes.Config{
+		RootDir: k.options.RootDir, Objects: store, Claims: claims, Allocatable: machine.Allocatable, HostIPs: nodes.HostIPs, NodeLabels: nodes.NodeLabels,
+	}
+	if c.main != nil {
+		volumeConfig.TrustBundles, volumeConfig.CSI = volumes.ClusterTrustBundles{Client: c.main}, drivers
+		volumeConfig.PodCertificates = podcertificates.New(ctx, podcertificates.Config{
+			Client: c.main, NodeName: k.nodeName, Node: nodes.Node, Changed: manager.Refresh, Recorder: recorder, Clock: clock.RealClock{},
+		})
+	}
 	run := runtime.New(k.runtimeConfig(machine, cgroups), runtime.Dependencies{
 		CRI: c.runtime, Images: c.images, Objects: store, Services: services.of, Recorder: recorder,
 		HostIPs: nodes.HostIPs, Allocatable: machine.Allocatable, RecursiveReadOnly: nodes.RecursiveReadOnly,
@@ -137,11 +146,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		Client: c.main, Runtime: run, Observer: runtime.NewObserver(c.runtime), Cgroups: cgroups, Objects: store,
 		Allocated: k.sizes(ctx, allocation.AllocatedFile), Actuated: k.sizes(ctx, allocation.ActuatedFile),
 		Probes: probes.NewManager(run.Exec, recorder, manager.Wake), Status: status.NewWriter(c.main, parallel),
-		Volumes: volumes.New(volumes.Config{
-			RootDir: k.options.RootDir, Objects: store, Claims: claims, Allocatable: machine.Allocatable, HostIPs: nodes.HostIPs,
-			NodeLabels: nodes.NodeLabels, TrustBundles: trustBundles(c.main), PodCertificates: k.podCertificates(ctx, c.main, manager, nodes, recorder),
-			CSI: withAPI(c.main, drivers),
-		}),
+		Volumes: volumes.New(volumeConfig),
 		Images: images.New(images.Config{
 			Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
 			NodeCredentials: own, Providers: k.providers,
@@ -284,14 +289,6 @@ func (k *Kubelet) enforce(machine *resources.Node, cgroups *resources.Cgroups) e
 	return nil
 }
 
-// trustBundles are nil without an API server to have them.
-func trustBundles(client kubernetes.Interface) volumes.TrustBundles {
-	if client == nil {
-		return nil
-	}
-	return volumes.ClusterTrustBundles{Client: client}
-}
-
 // withDevices is a machine with what device plugins offer.
 type withDevices struct {
 	*resources.Node
@@ -312,24 +309,6 @@ func (m withDevices) Allocatable() v1.ResourceList {
 	_, offered := m.devices.Capacity()
 	maps.Copy(all, offered)
 	return all
-}
-
-// withAPI are drivers that are of no use without an API server.
-func withAPI(client kubernetes.Interface, drivers *csi.Manager) volumes.CSI {
-	if client == nil {
-		return nil
-	}
-	return drivers
-}
-
-// podCertificates are nil without an API server to ask for them.
-func (k *Kubelet) podCertificates(ctx context.Context, client kubernetes.Interface, manager *pods.Manager, nodes *node.Manager, recorder record.EventRecorder) volumes.PodCertificates {
-	if client == nil {
-		return nil
-	}
-	return podcertificates.New(ctx, podcertificates.Config{
-		Client: client, NodeName: k.nodeName, Node: nodes.Node, Changed: manager.Refresh, Recorder: recorder, Clock: clock.RealClock{},
-	})
 }
 
 // parallelPulls is how many images are pulled at the same time; 0 is no limit.

@@ -73,7 +73,7 @@ type Config struct {
 	Objects      Objects
 	Claims       Claims
 	TrustBundles TrustBundles
-	// CSI and PodCertificates are nil without an API server.
+	// CSI, PodCertificates and TrustBundles are nil without an API server.
 	CSI             CSI
 	PodCertificates PodCertificates
 	// Allocatable is what the node offers: the most that a volume in memory may
