@@ -164,6 +164,7 @@ func measureFanOut(ctx context.Context, s *server, t *bench.Table, encoding, con
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var seen sync.WaitGroup
+	var ended atomic.Bool
 	for _, client := range clients[1:] {
 		w, err := client.CoreV1().Pods(ns).Watch(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -173,6 +174,7 @@ func measureFanOut(ctx context.Context, s *server, t *bench.Table, encoding, con
 			defer w.Stop()
 			for range count {
 				if _, open := <-w.ResultChan(); !open {
+					ended.Store(true)
 					return
 				}
 			}
@@ -188,6 +190,9 @@ func measureFanOut(ctx context.Context, s *server, t *bench.Table, encoding, con
 		}
 	}
 	seen.Wait()
+	if ended.Load() {
+		return errors.New("a watch ended before it had seen everything")
+	}
 	after, err := s.usage()
 	t.Add(s.name, fmt.Sprintf("watch, %s, %d watchers: events per CPU-second", encoding, *watchers),
 		float64(count**watchers)/(after.CPU-before.CPU).Seconds())
