@@ -27,7 +27,7 @@ var (
 	watchers = flag.Int("watchers", 100, "watchers of all pods when memory is measured, and of the fan-out")
 	crds     = flag.Int("crds", 200, "CustomResourceDefinitions when memory is measured; 0 leaves that out")
 	rest     = flag.Duration("rest", 30*time.Second, "time of rest before memory is measured")
-	profiles = flag.String("profiles", "", "directory for processor profiles of the requests; empty takes none")
+	profiles = flag.String("profiles", "", "directory for profiles: of the processor while requests are sent, of the heap when memory is measured; empty takes none")
 )
 
 // A server is one that is measured.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -234,7 +235,7 @@ func measurePods(ctx context.Context, s *server, t *bench.Table) error {
 			}
 		}
 	}
-	return s.memory(t, fmt.Sprintf("memory with %d pods and %d watchers, MiB", *pods, *watchers))
+	return s.memory(ctx, t, fmt.Sprintf("memory with %d pods and %d watchers, MiB", *pods, *watchers), "pods")
 }
 
 // measureCRDs measures what definitions of custom resources cost in memory.
@@ -242,7 +243,7 @@ func measureCRDs(ctx context.Context, s *server, t *bench.Table) error {
 	if *crds == 0 {
 		return nil
 	}
-	if err := s.memory(t, "memory of a server at rest, MiB"); err != nil {
+	if err := s.memory(ctx, t, "memory of a server at rest, MiB", "rest"); err != nil {
 		return err
 	}
 	client, err := dynamic.NewForConfig(s.Config)
@@ -279,14 +280,21 @@ func measureCRDs(ctx context.Context, s *server, t *bench.Table) error {
 	if err := typed.RESTClient().Get().AbsPath("/openapi/v2").Do(ctx).Error(); err != nil {
 		return err
 	}
-	return s.memory(t, fmt.Sprintf("memory with %d definitions, MiB", *crds))
+	return s.memory(ctx, t, fmt.Sprintf("memory with %d definitions, MiB", *crds), "definitions")
 }
 
-func (s *server) memory(t *bench.Table, name string) error {
+// memory measures resident memory after a rest, and takes a profile of it if that is wanted.
+func (s *server) memory(ctx context.Context, t *bench.Table, name, profile string) error {
 	time.Sleep(*rest)
 	u, err := s.usage()
+	if err != nil {
+		return err
+	}
 	t.Add(s.name, name, float64(u.Resident)/(1<<20))
-	return err
+	if *profiles == "" {
+		return nil
+	}
+	return bench.HeapProfile(ctx, s.Config, filepath.Join(*profiles, s.name+"-"+profile+".pprof"))
 }
 
 func createNamespace(ctx context.Context, client kubernetes.Interface, name string) error {

@@ -152,30 +152,36 @@ func (s *Server) awaitReady(ctx context.Context, path string) error {
 
 // Profile takes a processor profile of a component, which config reaches, into a file while f runs.
 func Profile(ctx context.Context, config *clientrest.Config, file string, f func() error) error {
+	taken := make(chan error, 1)
+	go func() { taken <- fetch(ctx, config, "/debug/pprof/profile?seconds=5", file) }()
+	return errors.Join(f(), <-taken)
+}
+
+// HeapProfile takes a profile of what is in use on the heap of a component, which config reaches, into a file.
+func HeapProfile(ctx context.Context, config *clientrest.Config, file string) error {
+	return fetch(ctx, config, "/debug/pprof/heap?gc=1", file)
+}
+
+// fetch writes what a component answers into a file.
+func fetch(ctx context.Context, config *clientrest.Config, path, file string) error {
 	hc, err := clientrest.HTTPClientFor(config)
 	if err != nil {
 		return err
 	}
-	taken := make(chan error, 1)
-	go func() {
-		taken <- func() error {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/debug/pprof/profile?seconds=5", nil)
-			if err != nil {
-				return err
-			}
-			resp, err := hc.Do(req)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			data, err := io.ReadAll(resp.Body)
-			if err != nil {
-				return err
-			}
-			return os.WriteFile(file, data, 0o600)
-		}()
-	}()
-	return errors.Join(f(), <-taken)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := hc.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, data, 0o600)
 }
 
 // FreePort returns a port of this machine that nobody listens on.
