@@ -15,7 +15,6 @@ import (
 	"k8s.io/apiserver/pkg/authentication/request/headerrequest"
 	"k8s.io/apiserver/pkg/authentication/request/union"
 	"k8s.io/apiserver/pkg/authentication/request/websocket"
-	"k8s.io/apiserver/pkg/authentication/request/x509"
 	"k8s.io/apiserver/pkg/authentication/token/cache"
 	"k8s.io/apiserver/pkg/authentication/token/tokenfile"
 	tokenunion "k8s.io/apiserver/pkg/authentication/token/union"
@@ -180,7 +179,7 @@ func (a *Authentication) chain(tokens authenticator.Token, anonymousAuth *apiser
 			h.CAContentProvider.VerifyOptions, h.AllowedClientNames, h.UsernameHeaders, h.UIDHeaders, h.GroupHeaders, h.ExtraHeaderPrefixes)))
 	}
 	if a.ClientCA != nil {
-		requests = append(requests, x509.NewDynamic(a.ClientCA.VerifyOptions, x509.CommonNameUserConversion))
+		requests = append(requests, newCertificates(a.ClientCA.VerifyOptions))
 	}
 	requests = append(requests, bearertoken.New(tokens), websocket.NewProtocolAuthenticator(tokens))
 

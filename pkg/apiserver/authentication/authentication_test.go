@@ -33,7 +33,7 @@ type authority struct {
 	file string
 }
 
-func newAuthority(t *testing.T, dir, name string) *authority {
+func newAuthority(t testing.TB, dir, name string) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -47,7 +47,7 @@ func newAuthority(t *testing.T, dir, name string) *authority {
 	return a
 }
 
-func (a *authority) sign(t *testing.T, template, parent *x509.Certificate) *x509.Certificate {
+func (a *authority) sign(t testing.TB, template, parent *x509.Certificate) *x509.Certificate {
 	t.Helper()
 	template.SerialNumber = big.NewInt(1)
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
@@ -65,7 +65,7 @@ func (a *authority) sign(t *testing.T, template, parent *x509.Certificate) *x509
 	return cert
 }
 
-func (a *authority) client(t *testing.T, name string, groups ...string) *x509.Certificate {
+func (a *authority) client(t testing.TB, name string, groups ...string) *x509.Certificate {
 	return a.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: name, Organization: groups}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, a.cert)
 }
 
