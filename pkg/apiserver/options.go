@@ -94,7 +94,10 @@ type KubeletOptions struct {
 	CertFile, KeyFile, CAFile string
 }
 
-var _ component.Options = &Options{}
+var (
+	_ component.Options = &Options{}
+	_ component.Busy    = &Options{}
+)
 
 // NewOptions returns the original's defaults.
 func NewOptions() *Options {
@@ -139,6 +142,9 @@ func NewOptions() *Options {
 	o.Etcd.DefaultStorageMediaType = runtime.ContentTypeProtobuf
 	return o
 }
+
+// Room implements component.Busy. An API server of a small cluster would otherwise collect after every few hundred requests.
+func (o *Options) Room() uint64 { return 128 << 20 }
 
 // AddFlags implements component.Options.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {

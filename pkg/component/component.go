@@ -55,6 +55,12 @@ type Options interface {
 	New(ctx context.Context) (Runner, error)
 }
 
+// Busy are Options of a component whose work makes much garbage.
+type Busy interface {
+	// Room is what the component may allocate between two collections, see TendMemory.
+	Room() uint64
+}
+
 // New parses args into o and assembles the component, for a caller that runs it
 // inside its own process. Logging flags are accepted and left to that process.
 func New(ctx context.Context, name string, o Options, args []string) (Runner, error) {
@@ -92,6 +98,11 @@ func NewCommand(name, doc string, o Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var room uint64
+			if b, ok := o.(Busy); ok {
+				room = b.Room()
+			}
+			go TendMemory(ctx, room)
 			return r.Run(ctx)
 		},
 	}

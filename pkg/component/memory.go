@@ -1,0 +1,107 @@
+package component
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+const (
+	// memoryPeriod is how often a process looks at its memory.
+	memoryPeriod = 5 * time.Second
+	// quietAllocation is what a process allocates in a period, at most, that has nothing to do.
+	quietAllocation = 5 << 20
+	// quietPeriods is for how many of them it is quiet before memory is given back.
+	quietPeriods = 2
+	// regrowth is by how much its memory then grows, at least, before more is given back.
+	regrowth = 32 << 20
+)
+
+// TendMemory keeps the memory of this process in step with what it does, until ctx ends. room is what it may
+// allocate between two collections of garbage, however small its heap is; 0 leaves that to the runtime, as does GOGC.
+//
+// The runtime collects when the heap has doubled, which is often if the heap is small, and it keeps
+// what a busy time needed for the next one, which may be far. A server of few objects and many requests wants the opposite.
+func TendMemory(ctx context.Context, room uint64) {
+	if os.Getenv("GOGC") != "" {
+		room = 0
+	}
+	ticker := Coarse{Period: time.Second}.NewTicker(memoryPeriod)
+	defer ticker.Stop()
+	t := memoryTender{room: room}
+	percent := defaultGCPercent
+	for {
+		next := t.look(readMemory())
+		if next.gcPercent != percent {
+			percent = next.gcPercent
+			debug.SetGCPercent(percent)
+		}
+		if next.giveBack {
+			debug.FreeOSMemory()
+			t.given(readMemory())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+	}
+}
+
+// memory is what the runtime says of itself, in bytes.
+type memory struct {
+	allocated uint64 // since the process began
+	live      uint64 // what the last collection found in use
+	held      uint64 // from the system
+}
+
+func readMemory() memory {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
+	}
+	metrics.Read(samples)
+	return memory{
+		allocated: samples[0].Value.Uint64(), live: samples[1].Value.Uint64(),
+		held: samples[2].Value.Uint64() - samples[3].Value.Uint64(),
+	}
+}
+
+// defaultGCPercent is by how much a heap grows between two collections.
+const defaultGCPercent = 100
+
+// A memoryTender decides what is done about memory.
+type memoryTender struct {
+	room  uint64
+	last  uint64 // allocated at the last look
+	quiet int    // periods since there was something to do
+	kept  uint64 // held since memory was last given back
+}
+
+// tending is what is done about memory.
+type tending struct {
+	gcPercent int
+	giveBack  bool
+}
+
+func (t *memoryTender) look(now memory) tending {
+	next := tending{gcPercent: defaultGCPercent}
+	if now.live > 0 {
+		// In steps, since each change stops the process for a moment.
+		const step = 50
+		next.gcPercent = max(defaultGCPercent, int(100*t.room/now.live)/step*step)
+	}
+	if now.allocated-t.last > quietAllocation {
+		t.quiet = 0
+	} else {
+		t.quiet++
+	}
+	t.last = now.allocated
+	next.giveBack = t.quiet >= quietPeriods && now.held > t.kept+max(regrowth, t.kept/4)
+	return next
+}
+
+// given notes what is held after memory was given back.
+func (t *memoryTender) given(now memory) { t.kept, t.last = now.held, now.allocated }
