@@ -258,7 +258,7 @@ func (e *etcdClients) cached(c *storagebackend.ConfigForResource, resourcePrefix
 		return nil, nil, err
 	}
 	delegator := cacher.NewCacheDelegator(watchCache, store)
-	return delegator, sync.OnceFunc(func() {
+	return queuedStore{delegator}, sync.OnceFunc(func() {
 		delegator.Stop()
 		watchCache.Stop()
 		destroyStore()
