@@ -2,9 +2,9 @@
 // particular to a kind is said once, as a [Resource], and all that kinds have in
 // common lives here.
 //
-//	Resource ── New ──▶ Store            GET, LIST, WATCH, POST, PUT, PATCH, DELETE
-//	            Status(…) ──▶ StatusStore  …/status
-//	            Scale(…)  ──▶ ScaleStore   …/scale
+//	Resource ── NewStore ──▶ Store   GET, LIST, WATCH, POST, PUT, PATCH, DELETE
+//	            Status ──▶ StatusStore …/status
+//	            Scale  ──▶ ScaleStore  …/scale
 package generic
 
 import (
@@ -58,8 +58,11 @@ type Resource[T Object] struct {
 	NewList func() runtime.Object
 
 	// HasStatus says that the kind has fields Spec and Status (or Status alone)
-	// and that clients write Status through the status subresource only.
+	// and that clients write Status through the status subresource only. Status implies it.
 	HasStatus bool
+	// Status and Scale are those subresources. Nil: there is none, or the folder makes its own.
+	Status *Update[T]
+	Scale  *Scaler[T]
 	// Generation reports whether an update changes what is desired, which
 	// increments metadata.generation. Nil: the kind counts no generations.
 	Generation func(obj, old T) bool

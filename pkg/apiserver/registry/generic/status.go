@@ -20,6 +20,8 @@ type Update[T Object] struct {
 	Warnings func(ctx context.Context, obj, old T) []string
 	// ResetFields are the paths that Prepare puts back.
 	ResetFields []string
+	// KeepsMetadata puts back labels, annotations and whatever else of the metadata clients write.
+	KeepsMetadata bool
 
 	keepsSpec bool
 }
@@ -51,6 +53,16 @@ func (s *Store[T]) Status(u Update[T]) StatusStore {
 
 // Part returns a subresource of the store that behaves as u says.
 func (s *Store[T]) Part(u Update[T]) *PartStore {
+	if u.KeepsMetadata {
+		prepare := u.Prepare
+		u.Prepare = func(ctx context.Context, obj, old T) {
+			metav1.ResetObjectMetaForStatus(obj, old)
+			if prepare != nil {
+				prepare(ctx, obj, old)
+			}
+		}
+		u.ResetFields = append([]string{"metadata"}, u.ResetFields...)
+	}
 	part := *s.Store
 	part.UpdateStrategy = partStrategy[T]{strategy: s.CreateStrategy.(strategy[T]), u: u}
 	part.ResetFieldsStrategy = newResetFields(s.versions, u.ResetFields)

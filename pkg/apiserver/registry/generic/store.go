@@ -35,6 +35,7 @@ func (s *Store[T]) Categories() []string { return s.Resource.Categories }
 func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
 	gr := schema.GroupResource{Group: r.Group, Resource: r.Name}
 	s := strategy[T]{ObjectTyper: o.Scheme, NameGenerator: names.SimpleNameGenerator, r: &r, allowPrivileged: o.AllowPrivileged}
+	r.HasStatus = r.HasStatus || r.Status != nil
 	reset := r.ResetFields
 	if r.HasStatus {
 		reset = append([]string{"status"}, reset...)
@@ -67,13 +68,26 @@ func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
 	return &Store[T]{Store: store, Resource: &r, versions: versionsOf(o.Scheme, r.New())}, nil
 }
 
-// NewStorage is NewStore for a resource without subresources.
+// NewStorage is NewStore for a resource that is served as its description says.
 func NewStorage[T Object](r Resource[T], o Options) (Storage, error) {
 	s, err := NewStore(r, o)
 	if err != nil {
 		return nil, err
 	}
-	return Storage{r.Name: s}, nil
+	return s.Paths(), nil
+}
+
+// Paths are the store and the subresources that its Resource names, by their paths.
+func (s *Store[T]) Paths() Storage {
+	r := s.Resource
+	paths := Storage{r.Name: s}
+	if r.Status != nil {
+		paths[r.Name+"/status"] = s.Status(*r.Status)
+	}
+	if r.Scale != nil {
+		paths[r.Name+"/scale"] = s.Scale(*r.Scale)
+	}
+	return paths
 }
 
 // versionsOf are all API versions in which clients see objects of a kind.

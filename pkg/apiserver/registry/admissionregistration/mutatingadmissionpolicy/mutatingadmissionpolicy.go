@@ -2,13 +2,9 @@
 package mutatingadmissionpolicy
 
 import (
-	"context"
-
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/admissionregistration"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/params"
@@ -20,22 +16,7 @@ type policy = admissionregistrationv1.MutatingAdmissionPolicy
 // Storage returns the storage of mutatingadmissionpolicies. Who
 // writes a policy must be allowed to read its parameters.
 func Storage(o generic.Options, guard *params.Guard) (generic.Storage, error) {
-	r := resource
-	r.Validate = func(ctx context.Context, p *policy) field.ErrorList {
-		errs := admissionregistration.ValidateMutatingAdmissionPolicy(p)
-		if len(errs) > 0 {
-			return errs
-		}
-		return guard.Kind(ctx, p.Spec.ParamKind)
-	}
-	r.ValidateUpdate = func(ctx context.Context, p, old *policy) field.ErrorList {
-		errs := admissionregistration.ValidateMutatingAdmissionPolicyUpdate(p, old)
-		if len(errs) > 0 || equality.Semantic.DeepEqual(p.Spec.ParamKind, old.Spec.ParamKind) {
-			return errs
-		}
-		return guard.Kind(ctx, p.Spec.ParamKind)
-	}
-	return generic.NewStorage(r, o)
+	return generic.NewStorage(params.Policy(guard, resource, func(p *policy) *admissionregistrationv1.ParamKind { return p.Spec.ParamKind }), o)
 }
 
 var resource = generic.Resource[*policy]{
@@ -49,6 +30,8 @@ var resource = generic.Resource[*policy]{
 
 	Generation:             generic.SpecChanged[*policy],
 	RequireResourceVersion: true,
+	Validate:               generic.Check(admissionregistration.ValidateMutatingAdmissionPolicy),
+	ValidateUpdate:         generic.CheckUpdate(admissionregistration.ValidateMutatingAdmissionPolicyUpdate),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -16,6 +17,8 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // A Guard keeps people from naming parameters that they cannot read themselves: what
@@ -110,6 +113,48 @@ func (g *Guard) Ref(ctx context.Context, policy string, ref *admissionregistrati
 	return field.ErrorList{field.Forbidden(field.NewPath("spec", "paramRef"), message)}
 }
 
+// Policy returns the description of a kind of policies that only those write who may read its parameters.
+func Policy[T generic.Object](g *Guard, r generic.Resource[T], kind func(T) *admissionregistrationv1.ParamKind) generic.Resource[T] {
+	return guarded(r,
+		func(ctx context.Context, p T) field.ErrorList { return g.Kind(ctx, kind(p)) },
+		func(p, old T) bool { return equality.Semantic.DeepEqual(kind(p), kind(old)) })
+}
+
+// Binding returns the description of a kind of bindings that only those write who may read the parameters that they name.
+// named says which policy a binding binds to which parameters, kind of which kind the policy's are.
+func Binding[T generic.Object](g *Guard, r generic.Resource[T], named func(T) (policy string, ref *admissionregistrationv1.ParamRef),
+	kind func(ctx context.Context, p Policies, policy string) (*admissionregistrationv1.ParamKind, error),
+) generic.Resource[T] {
+	return guarded(r,
+		func(ctx context.Context, b T) field.ErrorList {
+			policy, ref := named(b)
+			return g.Ref(ctx, policy, ref, func(ctx context.Context) (*admissionregistrationv1.ParamKind, error) { return kind(ctx, g.Policies, policy) })
+		},
+		func(b, old T) bool {
+			policy, ref := named(b)
+			oldPolicy, oldRef := named(old)
+			return policy == oldPolicy && equality.Semantic.DeepEqual(ref, oldRef)
+		})
+}
+
+// guarded asks whether a valid object may be written, unless its parameters are the same as before.
+func guarded[T generic.Object](r generic.Resource[T], may func(context.Context, T) field.ErrorList, same func(obj, old T) bool) generic.Resource[T] {
+	validate, validateUpdate := r.Validate, r.ValidateUpdate
+	r.Validate = func(ctx context.Context, obj T) field.ErrorList {
+		if errs := validate(ctx, obj); len(errs) > 0 {
+			return errs
+		}
+		return may(ctx, obj)
+	}
+	r.ValidateUpdate = func(ctx context.Context, obj, old T) field.ErrorList {
+		if errs := validateUpdate(ctx, obj, old); len(errs) > 0 || same(obj, old) {
+			return errs
+		}
+		return may(ctx, obj)
+	}
+	return r
+}
+
 func isMaster(u user.Info) bool { return slices.Contains(u.GetGroups(), user.SystemPrivilegedGroup) }
 
 func attributes(u user.Info, verb string) authorizer.AttributesRecord {
@@ -140,6 +185,14 @@ func (g *Guard) resolve(kind *admissionregistrationv1.ParamKind) (schema.GroupVe
 		}
 	}
 	return schema.GroupVersionResource{}, fmt.Errorf("%s has no kind %q", gv, kind.Kind)
+}
+
+// BindingColumns are those of a table of bindings.
+var BindingColumns = []metav1.TableColumnDefinition{
+	generic.NameColumn,
+	generic.Column("PolicyName", "string", "PolicyName indicates the policy definition which the policy binding binded to"),
+	generic.Column("ParamRef", "string", "ParamRef indicates the param resource which sets the configuration param"),
+	generic.AgeColumn,
 }
 
 const unset = "<unset>"

@@ -2,7 +2,6 @@
 package storageversion
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
@@ -17,20 +16,7 @@ import (
 
 // Storage returns the storage of storageversions and storageversions/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"storageversions": s,
-		"storageversions/status": s.Status(generic.Update[*internalv1alpha1.StorageVersion]{
-			Prepare: func(_ context.Context, v, old *internalv1alpha1.StorageVersion) {
-				metav1.ResetObjectMetaForStatus(&v.ObjectMeta, &old.ObjectMeta)
-			},
-			ResetFields: []string{"metadata"},
-			Validate:    generic.CheckUpdate(apiserverinternal.ValidateStorageVersionStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var statusDoc = internalv1alpha1.StorageVersionStatus{}.SwaggerDoc()
@@ -43,7 +29,11 @@ var resource = generic.Resource[*internalv1alpha1.StorageVersion]{
 	New:           func() *internalv1alpha1.StorageVersion { return &internalv1alpha1.StorageVersion{} },
 	NewList:       func() runtime.Object { return &internalv1alpha1.StorageVersionList{} },
 
-	HasStatus:              true,
+	Status: &generic.Update[*internalv1alpha1.StorageVersion]{
+		KeepsMetadata: true,
+		Validate:      generic.CheckUpdate(apiserverinternal.ValidateStorageVersionStatusUpdate),
+	},
+
 	RequireResourceVersion: true,
 	Validate:               generic.Check(apiserverinternal.ValidateStorageVersion),
 

@@ -20,17 +20,7 @@ import (
 
 // Storage returns the storage of daemonsets and daemonsets/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"daemonsets": s,
-		"daemonsets/status": s.Status(generic.Update[*appsv1.DaemonSet]{
-			Prepare:  func(_ context.Context, d, old *appsv1.DaemonSet) { setTemplateGeneration(d, templateGeneration(old)) },
-			Validate: generic.CheckUpdate(apps.ValidateDaemonSetStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var (
@@ -48,7 +38,11 @@ var resource = generic.Resource[*appsv1.DaemonSet]{
 	New:          func() *appsv1.DaemonSet { return &appsv1.DaemonSet{} },
 	NewList:      func() runtime.Object { return &appsv1.DaemonSetList{} },
 
-	HasStatus:  true,
+	Status: &generic.Update[*appsv1.DaemonSet]{
+		Prepare:  func(_ context.Context, d, old *appsv1.DaemonSet) { setTemplateGeneration(d, templateGeneration(old)) },
+		Validate: generic.CheckUpdate(apps.ValidateDaemonSetStatusUpdate),
+	},
+
 	Generation: generic.SpecChanged[*appsv1.DaemonSet],
 	PrepareForCreate: func(_ context.Context, d *appsv1.DaemonSet) {
 		setTemplateGeneration(d, max(templateGeneration(d), 1))

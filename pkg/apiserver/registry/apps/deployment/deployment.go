@@ -18,19 +18,7 @@ import (
 
 // Storage returns the storage of deployments, deployments/status and deployments/scale.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"deployments":        s,
-		"deployments/status": s.Status(status),
-		"deployments/scale": s.Scale(generic.Scaler[*appsv1.Deployment]{
-			Replicas: func(d *appsv1.Deployment) *int32 { return d.Spec.Replicas },
-			Observed: func(d *appsv1.Deployment) int32 { return d.Status.Replicas },
-			Selector: func(d *appsv1.Deployment) (string, error) { return generic.Selector(d.Spec.Selector) },
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var resource = generic.Resource[*appsv1.Deployment]{
@@ -42,7 +30,12 @@ var resource = generic.Resource[*appsv1.Deployment]{
 	New:          func() *appsv1.Deployment { return &appsv1.Deployment{} },
 	NewList:      func() runtime.Object { return &appsv1.DeploymentList{} },
 
-	HasStatus: true,
+	Status: &status,
+	Scale: &generic.Scaler[*appsv1.Deployment]{
+		Replicas: func(d *appsv1.Deployment) *int32 { return d.Spec.Replicas },
+		Observed: func(d *appsv1.Deployment) int32 { return d.Status.Replicas },
+		Selector: func(d *appsv1.Deployment) (string, error) { return generic.Selector(d.Spec.Selector) },
+	},
 	// Annotations count too: a rollout may read them.
 	Generation: func(obj, old *appsv1.Deployment) bool {
 		return generic.SpecChanged(obj, old) || !equality.Semantic.DeepEqual(obj.Annotations, old.Annotations)

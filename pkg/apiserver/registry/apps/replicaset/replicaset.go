@@ -16,21 +16,7 @@ import (
 
 // Storage returns the storage of replicasets, replicasets/status and replicasets/scale.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"replicasets": s,
-		"replicasets/status": s.Status(generic.Update[*appsv1.ReplicaSet]{
-			Validate: generic.CheckUpdate(apps.ValidateReplicaSetStatusUpdate),
-		}),
-		"replicasets/scale": s.Scale(generic.Scaler[*appsv1.ReplicaSet]{
-			Replicas: func(r *appsv1.ReplicaSet) *int32 { return r.Spec.Replicas },
-			Observed: func(r *appsv1.ReplicaSet) int32 { return r.Status.Replicas },
-			Selector: func(r *appsv1.ReplicaSet) (string, error) { return generic.Selector(r.Spec.Selector) },
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var (
@@ -47,7 +33,15 @@ var resource = generic.Resource[*appsv1.ReplicaSet]{
 	New:          func() *appsv1.ReplicaSet { return &appsv1.ReplicaSet{} },
 	NewList:      func() runtime.Object { return &appsv1.ReplicaSetList{} },
 
-	HasStatus:      true,
+	Status: &generic.Update[*appsv1.ReplicaSet]{
+		Validate: generic.CheckUpdate(apps.ValidateReplicaSetStatusUpdate),
+	},
+	Scale: &generic.Scaler[*appsv1.ReplicaSet]{
+		Replicas: func(r *appsv1.ReplicaSet) *int32 { return r.Spec.Replicas },
+		Observed: func(r *appsv1.ReplicaSet) int32 { return r.Status.Replicas },
+		Selector: func(r *appsv1.ReplicaSet) (string, error) { return generic.Selector(r.Spec.Selector) },
+	},
+
 	Generation:     generic.SpecChanged[*appsv1.ReplicaSet],
 	Validate:       generic.Check(apps.ValidateReplicaSet),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateReplicaSetUpdate),

@@ -16,21 +16,7 @@ import (
 
 // Storage returns the storage of statefulsets, statefulsets/status and statefulsets/scale.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"statefulsets": s,
-		"statefulsets/status": s.Status(generic.Update[*appsv1.StatefulSet]{
-			Validate: generic.CheckUpdate(apps.ValidateStatefulSetStatusUpdate),
-		}),
-		"statefulsets/scale": s.Scale(generic.Scaler[*appsv1.StatefulSet]{
-			Replicas: func(s *appsv1.StatefulSet) *int32 { return s.Spec.Replicas },
-			Observed: func(s *appsv1.StatefulSet) int32 { return s.Status.Replicas },
-			Selector: func(s *appsv1.StatefulSet) (string, error) { return generic.Selector(s.Spec.Selector) },
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var resource = generic.Resource[*appsv1.StatefulSet]{
@@ -42,7 +28,15 @@ var resource = generic.Resource[*appsv1.StatefulSet]{
 	New:          func() *appsv1.StatefulSet { return &appsv1.StatefulSet{} },
 	NewList:      func() runtime.Object { return &appsv1.StatefulSetList{} },
 
-	HasStatus:      true,
+	Status: &generic.Update[*appsv1.StatefulSet]{
+		Validate: generic.CheckUpdate(apps.ValidateStatefulSetStatusUpdate),
+	},
+	Scale: &generic.Scaler[*appsv1.StatefulSet]{
+		Replicas: func(s *appsv1.StatefulSet) *int32 { return s.Spec.Replicas },
+		Observed: func(s *appsv1.StatefulSet) int32 { return s.Status.Replicas },
+		Selector: func(s *appsv1.StatefulSet) (string, error) { return generic.Selector(s.Spec.Selector) },
+	},
+
 	Generation:     generic.SpecChanged[*appsv1.StatefulSet],
 	Validate:       generic.Check(apps.ValidateStatefulSet),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateStatefulSetUpdate),

@@ -15,16 +15,7 @@ import (
 
 // Storage returns the storage of horizontalpodautoscalers and horizontalpodautoscalers/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"horizontalpodautoscalers": s,
-		"horizontalpodautoscalers/status": s.Status(generic.Update[*autoscalingv2.HorizontalPodAutoscaler]{
-			Validate: generic.CheckUpdate(autoscaling.ValidateHorizontalPodAutoscalerStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var (
@@ -41,7 +32,10 @@ var resource = generic.Resource[*autoscalingv2.HorizontalPodAutoscaler]{
 	New:          func() *autoscalingv2.HorizontalPodAutoscaler { return &autoscalingv2.HorizontalPodAutoscaler{} },
 	NewList:      func() runtime.Object { return &autoscalingv2.HorizontalPodAutoscalerList{} },
 
-	HasStatus:      true,
+	Status: &generic.Update[*autoscalingv2.HorizontalPodAutoscaler]{
+		Validate: generic.CheckUpdate(autoscaling.ValidateHorizontalPodAutoscalerStatusUpdate),
+	},
+
 	Generation:     generic.SpecChanged[*autoscalingv2.HorizontalPodAutoscaler],
 	Validate:       generic.Check(autoscaling.ValidateHorizontalPodAutoscaler),
 	ValidateUpdate: generic.CheckUpdate(autoscaling.ValidateHorizontalPodAutoscalerUpdate),

@@ -17,16 +17,7 @@ import (
 
 // Storage returns the storage of cronjobs and cronjobs/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"cronjobs": s,
-		"cronjobs/status": s.Status(generic.Update[*batchv1.CronJob]{
-			Validate: generic.CheckUpdate(batch.ValidateCronJobStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var (
@@ -43,7 +34,10 @@ var resource = generic.Resource[*batchv1.CronJob]{
 	New:          func() *batchv1.CronJob { return &batchv1.CronJob{} },
 	NewList:      func() runtime.Object { return &batchv1.CronJobList{} },
 
-	HasStatus:  true,
+	Status: &generic.Update[*batchv1.CronJob]{
+		Validate: generic.CheckUpdate(batch.ValidateCronJobStatusUpdate),
+	},
+
 	Generation: generic.SpecChanged[*batchv1.CronJob],
 	PrepareForCreate: func(_ context.Context, c *batchv1.CronJob) {
 		c.Spec.JobTemplate.Spec.Scheduling = nil // alpha, off

@@ -30,12 +30,9 @@ func Storage(o generic.Options) (generic.Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return generic.Storage{
-		"jobs": jobs{s},
-		"jobs/status": s.Status(generic.Update[*batchv1.Job]{
-			Validate: generic.CheckUpdate(batch.ValidateJobStatusUpdate),
-		}),
-	}, nil
+	paths := s.Paths()
+	paths["jobs"] = jobs{s}
+	return paths, nil
 }
 
 // jobs warns who deletes one without saying what becomes of its pods.
@@ -73,7 +70,10 @@ var resource = generic.Resource[*batchv1.Job]{
 	New:          func() *batchv1.Job { return &batchv1.Job{} },
 	NewList:      func() runtime.Object { return &batchv1.JobList{} },
 
-	HasStatus:  true,
+	Status: &generic.Update[*batchv1.Job]{
+		Validate: generic.CheckUpdate(batch.ValidateJobStatusUpdate),
+	},
+
 	Generation: generic.SpecChanged[*batchv1.Job],
 	PrepareForCreate: func(_ context.Context, j *batchv1.Job) {
 		j.Spec.Scheduling = nil // alpha, off

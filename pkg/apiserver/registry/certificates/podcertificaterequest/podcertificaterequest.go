@@ -25,25 +25,17 @@ import (
 // Storage returns the storage of podcertificaterequests and …/status, where only those
 // put certificates whom the authorizer lets sign for the signer.
 func Storage(o generic.Options, a authorizer.UnconditionalAuthorizer) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
+	r := resource
+	r.Status = &generic.Update[*certificatesv1.PodCertificateRequest]{
+		KeepsMetadata: true,
+		Validate: func(ctx context.Context, r, old *certificatesv1.PodCertificateRequest) field.ErrorList {
+			if errs := certificates.ValidatePodCertificateRequestStatusUpdate(r, old, time.Now()); len(errs) > 0 {
+				return errs
+			}
+			return validateSigner(ctx, a, r, old)
+		},
 	}
-	return generic.Storage{
-		"podcertificaterequests": s,
-		"podcertificaterequests/status": s.Status(generic.Update[*certificatesv1.PodCertificateRequest]{
-			Prepare: func(_ context.Context, r, old *certificatesv1.PodCertificateRequest) {
-				metav1.ResetObjectMetaForStatus(&r.ObjectMeta, &old.ObjectMeta)
-			},
-			ResetFields: []string{"metadata"},
-			Validate: func(ctx context.Context, r, old *certificatesv1.PodCertificateRequest) field.ErrorList {
-				if errs := certificates.ValidatePodCertificateRequestStatusUpdate(r, old, time.Now()); len(errs) > 0 {
-					return errs
-				}
-				return validateSigner(ctx, a, r, old)
-			},
-		}),
-	}, nil
+	return generic.NewStorage(r, o)
 }
 
 // validateSigner says why the user of ctx may not change the status.
@@ -71,7 +63,6 @@ var resource = generic.Resource[*certificatesv1.PodCertificateRequest]{
 	New:          func() *certificatesv1.PodCertificateRequest { return &certificatesv1.PodCertificateRequest{} },
 	NewList:      func() runtime.Object { return &certificatesv1.PodCertificateRequestList{} },
 
-	HasStatus:              true,
 	RequireResourceVersion: true,
 	Validate:               generic.Check(certificates.ValidatePodCertificateRequest),
 	ValidateUpdate:         generic.CheckUpdate(certificates.ValidatePodCertificateRequestUpdate),

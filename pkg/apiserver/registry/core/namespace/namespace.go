@@ -30,13 +30,9 @@ func Storage(o generic.Options) (generic.Storage, error) {
 		Validate:    generic.CheckUpdate(core.ValidateNamespaceFinalizeUpdate),
 		ResetFields: []string{"status"},
 	})
-	return generic.Storage{
-		"namespaces": newStorage(s),
-		"namespaces/status": s.Status(generic.Update[*corev1.Namespace]{
-			Validate: generic.CheckUpdate(core.ValidateNamespaceStatusUpdate),
-		}),
-		"namespaces/finalize": finalizeStorage{finalize},
-	}, nil
+	paths := s.Paths()
+	paths["namespaces"], paths["namespaces/finalize"] = newStorage(s), finalizeStorage{finalize}
+	return paths, nil
 }
 
 var resource = generic.Resource[*corev1.Namespace]{
@@ -48,7 +44,10 @@ var resource = generic.Resource[*corev1.Namespace]{
 	New:           func() *corev1.Namespace { return &corev1.Namespace{} },
 	NewList:       func() runtime.Object { return &corev1.NamespaceList{} },
 
-	HasStatus: true,
+	Status: &generic.Update[*corev1.Namespace]{
+		Validate: generic.CheckUpdate(core.ValidateNamespaceStatusUpdate),
+	},
+
 	PrepareForCreate: func(_ context.Context, obj *corev1.Namespace) {
 		obj.Status.Phase = corev1.NamespaceActive
 		// Without it, the namespace could go before what is in it.

@@ -19,17 +19,7 @@ import (
 
 // Storage returns the storage of persistentvolumes and persistentvolumes/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"persistentvolumes": s,
-		"persistentvolumes/status": s.Status(generic.Update[*corev1.PersistentVolume]{
-			Prepare:  func(_ context.Context, obj, old *corev1.PersistentVolume) { stampPhase(&obj.Status, &old.Status) },
-			Validate: generic.CheckUpdate(core.ValidatePersistentVolumeStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 // stampPhase records when the phase changed, unless the client says so itself.
@@ -54,7 +44,11 @@ var resource = generic.Resource[*corev1.PersistentVolume]{
 	New:           func() *corev1.PersistentVolume { return &corev1.PersistentVolume{} },
 	NewList:       func() runtime.Object { return &corev1.PersistentVolumeList{} },
 
-	HasStatus: true,
+	Status: &generic.Update[*corev1.PersistentVolume]{
+		Prepare:  func(_ context.Context, obj, old *corev1.PersistentVolume) { stampPhase(&obj.Status, &old.Status) },
+		Validate: generic.CheckUpdate(core.ValidatePersistentVolumeStatusUpdate),
+	},
+
 	PrepareForCreate: func(_ context.Context, obj *corev1.PersistentVolume) {
 		obj.Status.Phase = corev1.VolumePending
 		obj.Status.LastPhaseTransitionTime = ptr.To(metav1.Now())

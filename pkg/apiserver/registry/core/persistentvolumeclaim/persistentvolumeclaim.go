@@ -18,19 +18,7 @@ import (
 
 // Storage returns the storage of persistentvolumeclaims and persistentvolumeclaims/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"persistentvolumeclaims": s,
-		"persistentvolumeclaims/status": s.Status(generic.Update[*corev1.PersistentVolumeClaim]{
-			Prepare: func(_ context.Context, obj, old *corev1.PersistentVolumeClaim) {
-				core.DropDisabledClaimStatusFields(&obj.Status, &old.Status)
-			},
-			Validate: generic.CheckUpdate(core.ValidatePersistentVolumeClaimStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var (
@@ -46,7 +34,13 @@ var resource = generic.Resource[*corev1.PersistentVolumeClaim]{
 	New:          func() *corev1.PersistentVolumeClaim { return &corev1.PersistentVolumeClaim{} },
 	NewList:      func() runtime.Object { return &corev1.PersistentVolumeClaimList{} },
 
-	HasStatus: true,
+	Status: &generic.Update[*corev1.PersistentVolumeClaim]{
+		Prepare: func(_ context.Context, obj, old *corev1.PersistentVolumeClaim) {
+			core.DropDisabledClaimStatusFields(&obj.Status, &old.Status)
+		},
+		Validate: generic.CheckUpdate(core.ValidatePersistentVolumeClaimStatusUpdate),
+	},
+
 	PrepareForCreate: func(_ context.Context, obj *corev1.PersistentVolumeClaim) {
 		obj.Status.Phase = corev1.ClaimPending
 		dropForeignSource(&obj.Spec)

@@ -19,23 +19,7 @@ import (
 
 // Storage returns the storage of replicationcontrollers, …/status and …/scale.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"replicationcontrollers": s,
-		"replicationcontrollers/status": s.Status(generic.Update[*corev1.ReplicationController]{
-			Validate: generic.CheckUpdate(core.ValidateReplicationControllerStatusUpdate),
-		}),
-		"replicationcontrollers/scale": s.Scale(generic.Scaler[*corev1.ReplicationController]{
-			Replicas: func(rc *corev1.ReplicationController) *int32 { return rc.Spec.Replicas },
-			Observed: func(rc *corev1.ReplicationController) int32 { return rc.Status.Replicas },
-			Selector: func(rc *corev1.ReplicationController) (string, error) {
-				return labels.Set(rc.Spec.Selector).AsSelector().String(), nil
-			},
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var (
@@ -52,7 +36,17 @@ var resource = generic.Resource[*corev1.ReplicationController]{
 	New:          func() *corev1.ReplicationController { return &corev1.ReplicationController{} },
 	NewList:      func() runtime.Object { return &corev1.ReplicationControllerList{} },
 
-	HasStatus:      true,
+	Status: &generic.Update[*corev1.ReplicationController]{
+		Validate: generic.CheckUpdate(core.ValidateReplicationControllerStatusUpdate),
+	},
+	Scale: &generic.Scaler[*corev1.ReplicationController]{
+		Replicas: func(rc *corev1.ReplicationController) *int32 { return rc.Spec.Replicas },
+		Observed: func(rc *corev1.ReplicationController) int32 { return rc.Status.Replicas },
+		Selector: func(rc *corev1.ReplicationController) (string, error) {
+			return labels.Set(rc.Spec.Selector).AsSelector().String(), nil
+		},
+	},
+
 	Generation:     generic.SpecChanged[*corev1.ReplicationController],
 	Validate:       generic.Check(core.ValidateReplicationController),
 	ValidateUpdate: generic.CheckUpdate(core.ValidateReplicationControllerUpdate),

@@ -16,39 +16,35 @@ import (
 
 // Storage returns the storage of resourcequotas and resourcequotas/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(generic.Resource[*corev1.ResourceQuota]{
-		GroupVersion: corev1.SchemeGroupVersion,
-		Name:         "resourcequotas",
-		Singular:     "resourcequota",
-		ShortNames:   []string{"quota"},
-		New:          func() *corev1.ResourceQuota { return &corev1.ResourceQuota{} },
-		NewList:      func() runtime.Object { return &corev1.ResourceQuotaList{} },
+	return generic.NewStorage(resource, o)
+}
 
-		HasStatus:      true,
-		Validate:       generic.Check(core.ValidateResourceQuota),
-		ValidateUpdate: generic.CheckUpdate(core.ValidateResourceQuotaUpdate),
-		ReturnDeleted:  true,
+var resource = generic.Resource[*corev1.ResourceQuota]{
+	GroupVersion: corev1.SchemeGroupVersion,
+	Name:         "resourcequotas",
+	Singular:     "resourcequota",
+	ShortNames:   []string{"quota"},
+	New:          func() *corev1.ResourceQuota { return &corev1.ResourceQuota{} },
+	NewList:      func() runtime.Object { return &corev1.ResourceQuotaList{} },
 
-		Columns: []metav1.TableColumnDefinition{
-			generic.NameColumn,
-			generic.Column("Request", "string", "Request represents a minimum amount of cpu/memory that a container may consume."),
-			generic.Column("Limit", "string", "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node."),
-			generic.AgeColumn,
-		},
-		Cells: func(q *corev1.ResourceQuota) []any {
-			requests, limits := usage(&q.Status)
-			return []any{q.Name, requests, limits, generic.Age(q.CreationTimestamp)}
-		},
-	}, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"resourcequotas": s,
-		"resourcequotas/status": s.Status(generic.Update[*corev1.ResourceQuota]{
-			Validate: generic.CheckUpdate(core.ValidateResourceQuotaStatusUpdate),
-		}),
-	}, nil
+	Status: &generic.Update[*corev1.ResourceQuota]{
+		Validate: generic.CheckUpdate(core.ValidateResourceQuotaStatusUpdate),
+	},
+
+	Validate:       generic.Check(core.ValidateResourceQuota),
+	ValidateUpdate: generic.CheckUpdate(core.ValidateResourceQuotaUpdate),
+	ReturnDeleted:  true,
+
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Request", "string", "Request represents a minimum amount of cpu/memory that a container may consume."),
+		generic.Column("Limit", "string", "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node."),
+		generic.AgeColumn,
+	},
+	Cells: func(q *corev1.ResourceQuota) []any {
+		requests, limits := usage(&q.Status)
+		return []any{q.Name, requests, limits, generic.Age(q.CreationTimestamp)}
+	},
 }
 
 // usage prints what is used of what may be, limits apart from the rest.

@@ -3,7 +3,6 @@ package flowschema
 
 import (
 	"cmp"
-	"context"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,20 +14,7 @@ import (
 
 // Storage returns the storage of flowschemas and flowschemas/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"flowschemas": s,
-		"flowschemas/status": s.Status(generic.Update[*flowcontrolv1.FlowSchema]{
-			Prepare: func(_ context.Context, f, old *flowcontrolv1.FlowSchema) {
-				metav1.ResetObjectMetaForStatus(&f.ObjectMeta, &old.ObjectMeta)
-			},
-			ResetFields: []string{"metadata"},
-			Validate:    generic.CheckUpdate(flowcontrol.ValidateFlowSchemaStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var specDoc = flowcontrolv1.FlowSchemaSpec{}.SwaggerDoc()
@@ -41,7 +27,11 @@ var resource = generic.Resource[*flowcontrolv1.FlowSchema]{
 	New:           func() *flowcontrolv1.FlowSchema { return &flowcontrolv1.FlowSchema{} },
 	NewList:       func() runtime.Object { return &flowcontrolv1.FlowSchemaList{} },
 
-	HasStatus:      true,
+	Status: &generic.Update[*flowcontrolv1.FlowSchema]{
+		KeepsMetadata: true,
+		Validate:      generic.CheckUpdate(flowcontrol.ValidateFlowSchemaStatusUpdate),
+	},
+
 	Generation:     generic.SpecChanged[*flowcontrolv1.FlowSchema],
 	Validate:       generic.Check(flowcontrol.ValidateFlowSchema),
 	ValidateUpdate: generic.CheckUpdate(flowcontrol.ValidateFlowSchemaUpdate),

@@ -2,8 +2,6 @@
 package prioritylevelconfiguration
 
 import (
-	"context"
-
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,20 +12,7 @@ import (
 
 // Storage returns the storage of prioritylevelconfigurations and prioritylevelconfigurations/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"prioritylevelconfigurations": s,
-		"prioritylevelconfigurations/status": s.Status(generic.Update[*flowcontrolv1.PriorityLevelConfiguration]{
-			Prepare: func(_ context.Context, c, old *flowcontrolv1.PriorityLevelConfiguration) {
-				metav1.ResetObjectMetaForStatus(&c.ObjectMeta, &old.ObjectMeta)
-			},
-			ResetFields: []string{"metadata"},
-			Validate:    generic.CheckUpdate(flowcontrol.ValidatePriorityLevelConfigurationStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var queuingDoc = flowcontrolv1.QueuingConfiguration{}.SwaggerDoc()
@@ -40,7 +25,11 @@ var resource = generic.Resource[*flowcontrolv1.PriorityLevelConfiguration]{
 	New:           func() *flowcontrolv1.PriorityLevelConfiguration { return &flowcontrolv1.PriorityLevelConfiguration{} },
 	NewList:       func() runtime.Object { return &flowcontrolv1.PriorityLevelConfigurationList{} },
 
-	HasStatus:      true,
+	Status: &generic.Update[*flowcontrolv1.PriorityLevelConfiguration]{
+		KeepsMetadata: true,
+		Validate:      generic.CheckUpdate(flowcontrol.ValidatePriorityLevelConfigurationStatusUpdate),
+	},
+
 	Generation:     generic.SpecChanged[*flowcontrolv1.PriorityLevelConfiguration],
 	Validate:       generic.Check(flowcontrol.ValidatePriorityLevelConfiguration),
 	ValidateUpdate: generic.CheckUpdate(flowcontrol.ValidatePriorityLevelConfigurationUpdate),

@@ -20,16 +20,7 @@ const classAnnotation = "kubernetes.io/ingress.class"
 
 // Storage returns the storage of ingresses and ingresses/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"ingresses": s,
-		"ingresses/status": s.Status(generic.Update[*networkingv1.Ingress]{
-			Validate: generic.CheckUpdate(networking.ValidateIngressStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var resource = generic.Resource[*networkingv1.Ingress]{
@@ -40,7 +31,10 @@ var resource = generic.Resource[*networkingv1.Ingress]{
 	New:          func() *networkingv1.Ingress { return &networkingv1.Ingress{} },
 	NewList:      func() runtime.Object { return &networkingv1.IngressList{} },
 
-	HasStatus:      true,
+	Status: &generic.Update[*networkingv1.Ingress]{
+		Validate: generic.CheckUpdate(networking.ValidateIngressStatusUpdate),
+	},
+
 	Generation:     generic.SpecChanged[*networkingv1.Ingress],
 	Validate:       generic.Check(networking.ValidateIngress),
 	ValidateUpdate: generic.CheckUpdate(networking.ValidateIngressUpdate),

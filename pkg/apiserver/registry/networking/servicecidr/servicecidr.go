@@ -2,7 +2,6 @@
 package servicecidr
 
 import (
-	"context"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -15,20 +14,7 @@ import (
 
 // Storage returns the storage of servicecidrs and servicecidrs/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"servicecidrs": s,
-		"servicecidrs/status": s.Status(generic.Update[*networkingv1.ServiceCIDR]{
-			Prepare: func(_ context.Context, s, old *networkingv1.ServiceCIDR) {
-				metav1.ResetObjectMetaForStatus(&s.ObjectMeta, &old.ObjectMeta)
-			},
-			ResetFields: []string{"metadata"},
-			Validate:    generic.CheckUpdate(networking.ValidateServiceCIDRStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var resource = generic.Resource[*networkingv1.ServiceCIDR]{
@@ -39,7 +25,11 @@ var resource = generic.Resource[*networkingv1.ServiceCIDR]{
 	New:           func() *networkingv1.ServiceCIDR { return &networkingv1.ServiceCIDR{} },
 	NewList:       func() runtime.Object { return &networkingv1.ServiceCIDRList{} },
 
-	HasStatus:      true,
+	Status: &generic.Update[*networkingv1.ServiceCIDR]{
+		KeepsMetadata: true,
+		Validate:      generic.CheckUpdate(networking.ValidateServiceCIDRStatusUpdate),
+	},
+
 	Validate:       generic.Check(networking.ValidateServiceCIDR),
 	ValidateUpdate: generic.CheckUpdate(networking.ValidateServiceCIDRUpdate),
 

@@ -13,16 +13,7 @@ import (
 
 // Storage returns the storage of poddisruptionbudgets and poddisruptionbudgets/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"poddisruptionbudgets": s,
-		"poddisruptionbudgets/status": s.Status(generic.Update[*policyv1.PodDisruptionBudget]{
-			Validate: generic.CheckUpdate(policy.ValidatePodDisruptionBudgetStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var resource = generic.Resource[*policyv1.PodDisruptionBudget]{
@@ -33,7 +24,10 @@ var resource = generic.Resource[*policyv1.PodDisruptionBudget]{
 	New:          func() *policyv1.PodDisruptionBudget { return &policyv1.PodDisruptionBudget{} },
 	NewList:      func() runtime.Object { return &policyv1.PodDisruptionBudgetList{} },
 
-	HasStatus:              true,
+	Status: &generic.Update[*policyv1.PodDisruptionBudget]{
+		Validate: generic.CheckUpdate(policy.ValidatePodDisruptionBudgetStatusUpdate),
+	},
+
 	Generation:             generic.SpecChanged[*policyv1.PodDisruptionBudget],
 	RequireResourceVersion: true,
 	Validate:               generic.Check(policy.ValidatePodDisruptionBudget),

@@ -14,21 +14,7 @@ import (
 
 // Storage returns the storage of csinodes and csinodes/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"csinodes": s,
-		"csinodes/status": s.Status(generic.Update[*storagev1.CSINode]{
-			// Health of volumes, all that the status has, is alpha and off.
-			Prepare: func(_ context.Context, n, old *storagev1.CSINode) {
-				metav1.ResetObjectMetaForStatus(&n.ObjectMeta, &old.ObjectMeta)
-				n.Status = old.Status
-			},
-			ResetFields: []string{"metadata"},
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var resource = generic.Resource[*storagev1.CSINode]{
@@ -39,7 +25,12 @@ var resource = generic.Resource[*storagev1.CSINode]{
 	New:           func() *storagev1.CSINode { return &storagev1.CSINode{} },
 	NewList:       func() runtime.Object { return &storagev1.CSINodeList{} },
 
-	HasStatus:              true,
+	Status: &generic.Update[*storagev1.CSINode]{
+		KeepsMetadata: true,
+		// Health of volumes, all that the status has, is alpha and off.
+		Prepare: func(_ context.Context, n, old *storagev1.CSINode) { n.Status = old.Status },
+	},
+
 	RequireResourceVersion: true,
 	ReturnDeleted:          true,
 	Validate:               generic.Check(storage.ValidateCSINode),

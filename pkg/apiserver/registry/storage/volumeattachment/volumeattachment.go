@@ -2,8 +2,6 @@
 package volumeattachment
 
 import (
-	"context"
-
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,20 +13,7 @@ import (
 
 // Storage returns the storage of volumeattachments and volumeattachments/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"volumeattachments": s,
-		"volumeattachments/status": s.Status(generic.Update[*storagev1.VolumeAttachment]{
-			Prepare: func(_ context.Context, a, old *storagev1.VolumeAttachment) {
-				metav1.ResetObjectMetaForStatus(&a.ObjectMeta, &old.ObjectMeta)
-			},
-			ResetFields: []string{"metadata"},
-			Validate:    generic.CheckUpdate(storage.ValidateVolumeAttachmentStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var (
@@ -45,7 +30,11 @@ var resource = generic.Resource[*storagev1.VolumeAttachment]{
 	New:           func() *storagev1.VolumeAttachment { return &storagev1.VolumeAttachment{} },
 	NewList:       func() runtime.Object { return &storagev1.VolumeAttachmentList{} },
 
-	HasStatus:              true,
+	Status: &generic.Update[*storagev1.VolumeAttachment]{
+		KeepsMetadata: true,
+		Validate:      generic.CheckUpdate(storage.ValidateVolumeAttachmentStatusUpdate),
+	},
+
 	RequireResourceVersion: true,
 	ReturnDeleted:          true,
 	Validate:               generic.Check(storage.ValidateVolumeAttachment),

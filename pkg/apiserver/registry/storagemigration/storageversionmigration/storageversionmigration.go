@@ -2,7 +2,6 @@
 package storageversionmigration
 
 import (
-	"context"
 	"slices"
 
 	migrationv1 "k8s.io/api/storagemigration/v1"
@@ -15,20 +14,7 @@ import (
 
 // Storage returns the storage of storageversionmigrations and storageversionmigrations/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"storageversionmigrations": s,
-		"storageversionmigrations/status": s.Status(generic.Update[*migrationv1.StorageVersionMigration]{
-			Prepare: func(_ context.Context, m, old *migrationv1.StorageVersionMigration) {
-				metav1.ResetObjectMetaForStatus(&m.ObjectMeta, &old.ObjectMeta)
-			},
-			ResetFields: []string{"metadata"},
-			Validate:    generic.CheckUpdate(storagemigration.ValidateStorageVersionMigrationStatusUpdate),
-		}),
-	}, nil
+	return generic.NewStorage(resource, o)
 }
 
 var resource = generic.Resource[*migrationv1.StorageVersionMigration]{
@@ -39,7 +25,11 @@ var resource = generic.Resource[*migrationv1.StorageVersionMigration]{
 	New:           func() *migrationv1.StorageVersionMigration { return &migrationv1.StorageVersionMigration{} },
 	NewList:       func() runtime.Object { return &migrationv1.StorageVersionMigrationList{} },
 
-	HasStatus:              true,
+	Status: &generic.Update[*migrationv1.StorageVersionMigration]{
+		KeepsMetadata: true,
+		Validate:      generic.CheckUpdate(storagemigration.ValidateStorageVersionMigrationStatusUpdate),
+	},
+
 	RequireResourceVersion: true,
 	Validate:               generic.Check(storagemigration.ValidateStorageVersionMigration),
 	ValidateUpdate:         generic.CheckUpdate(storagemigration.ValidateStorageVersionMigrationUpdate),
