@@ -9,34 +9,51 @@ import (
 	"strings"
 )
 
-// gates are Kubernetes' feature gates, a name=default each line.
+// gates are Kubernetes' feature gates, a name=default each line, and "locked" after those that cannot be
+// anything else.
 //
 //go:embed gates.txt
 var gates string
 
+// A FeatureGate is what Kubernetes says of one.
+type FeatureGate struct{ Default, Locked bool }
+
+// FeatureGates are all of Kubernetes', by name.
+func FeatureGates() (map[string]FeatureGate, error) {
+	all := map[string]FeatureGate{}
+	for line := range strings.Lines(gates) {
+		line, locked := strings.CutSuffix(strings.TrimSpace(line), " locked")
+		name, value, _ := strings.Cut(line, "=")
+		on, err := strconv.ParseBool(value)
+		if err != nil {
+			return nil, fmt.Errorf("the list of feature gates: %s: %w", name, err)
+		}
+		all[name] = FeatureGate{on, locked}
+	}
+	return all, nil
+}
+
 // CheckFeatureGates says which of the given gates is none of Kubernetes', or is not
 // at its default. What a gate switches on or off is here as it is by default, so the
-// default may be said aloud, and nothing else.
-func CheckFeatureGates(given map[string]bool) error {
+// default may be said aloud, and nothing else, but for the gates that a component names as free.
+func CheckFeatureGates(given map[string]bool, free ...string) error {
 	if len(given) == 0 {
 		return nil
 	}
-	defaults := map[string]bool{}
-	for line := range strings.Lines(gates) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		on, err := strconv.ParseBool(value)
-		if err != nil {
-			return fmt.Errorf("the list of feature gates: %s: %w", name, err)
-		}
-		defaults[name] = on
+	all, err := FeatureGates()
+	if err != nil {
+		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
-		on, known := defaults[name]
-		if !known {
+		gate, known := all[name]
+		switch {
+		case !known:
 			return fmt.Errorf("unrecognized feature gate: %s", name)
-		}
-		if on != given[name] {
-			return fmt.Errorf("cannot set feature gate %s to %t: this component supports only its default, %t", name, given[name], on)
+		case gate.Default == given[name]:
+		case gate.Locked:
+			return fmt.Errorf("cannot set feature gate %s to %t, feature is locked to %t", name, given[name], gate.Default)
+		case !slices.Contains(free, name):
+			return fmt.Errorf("cannot set feature gate %s to %t: this component supports only its default, %t", name, given[name], gate.Default)
 		}
 	}
 	return nil

@@ -140,7 +140,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.Deployment },
 		Indexes: []index.Index{index.ByController(&appsv1.ReplicaSet{}), index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return deployment.New(a.Client, a.Live, a.Events), nil
+			return deployment.New(a.Client, a.Live, a.Events, d.gates[gateTerminatingReplicas]), nil
 		},
 	},
 	{
@@ -148,7 +148,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.ReplicaSet },
 		Indexes: []index.Index{index.ByController(&appsv1.ReplicaSet{}), index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return replicaset.New(a.Client, a.Live, a.Events), nil
+			return replicaset.New(a.Client, a.Live, a.Events, d.replicaSetGates()), nil
 		},
 	},
 	{
@@ -156,7 +156,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.ReplicationController },
 		Indexes: []index.Index{index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return replicaset.NewReplication(a.Client, a.Live, a.Events), nil
+			return replicaset.NewReplication(a.Client, a.Live, a.Events, d.replicaSetGates()), nil
 		},
 	},
 	{
@@ -172,7 +172,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.StatefulSet },
 		Indexes: []index.Index{index.ByController(&appsv1.ControllerRevision{}), index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return statefulset.New(a.Client, a.Live, a.Events), nil
+			return statefulset.New(a.Client, a.Live, a.Events, d.gates[gateMaxUnavailable]), nil
 		},
 	},
 	{
@@ -247,7 +247,7 @@ var entries = []entry{
 		Name: "persistentvolumeclaim-protection-controller", Alias: "pvc-protection", Identity: "pvc-protection-controller",
 		Indexes: []index.Index{index.PodsByClaim()},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return pvcprotection.New(a.Client, a.Live), nil
+			return pvcprotection.New(a.Client, a.Live, d.gates[gateUnusedClaims]), nil
 		},
 	},
 	{
@@ -409,6 +409,10 @@ var entries = []entry{
 			return policystatus.New(a.Client, a.Clientset, d.mgr.GetRESTMapper()), nil
 		},
 	},
+	{Name: "podgroup-protection-controller", Gate: "GenericWorkload"},
+	{Name: "resourcepoolstatusrequest-controller", Gate: "DRAResourcePoolStatus"},
+	{Name: "storageversion-garbage-collector-controller", Alias: "storage-version-gc", Gate: "StorageVersionAPI"},
+	{Name: "selinux-warning-controller", OffByDefault: true},
 	{
 		Name: "bootstrap-signer-controller", Alias: "bootstrapsigner", Identity: "bootstrap-signer", OffByDefault: true,
 		New: func(d *dependencies, a *access) (registrar, error) {

@@ -40,6 +40,7 @@ type Manager struct {
 	config  *rest.Config
 	rootCA  []byte
 	signers csrsigning.Signers
+	gates   map[string]bool // all of them
 	// serviceAccountKey signs the tokens of service accounts in Secrets.
 	serviceAccountKey crypto.Signer
 }

@@ -167,7 +167,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.RootCAFile, "root-ca-file", o.RootCAFile, "File with the certificates that pods trust the API server by; published in every namespace")
 	fs.StringVar(&o.ServiceAccountKeyFile, "service-account-private-key-file", o.ServiceAccountKeyFile, "File with the private key that signs the tokens in Secrets of type kubernetes.io/service-account-token")
 	fs.DurationVar(&o.LegacyTokenCleanUp, "legacy-service-account-token-clean-up-period", o.LegacyTokenCleanUp, "Time without use after which a token that was made for every service account is marked as invalid, and then deleted")
-	fs.Var(cliflag.NewMapStringBool(&o.FeatureGates), "feature-gates", "Feature gates as Name=true|false pairs; only the defaults of v"+component.Version+" are supported")
+	fs.Var(cliflag.NewMapStringBool(&o.FeatureGates), "feature-gates", "Feature gates as Name=true|false pairs. Of those that concern controllers, these may differ from the defaults of v"+component.Version+": "+strings.Join(heededGates, ", "))
 
 	fs.BoolVar(&o.AllocateNodeCIDRs, "allocate-node-cidrs", o.AllocateNodeCIDRs, "Give each node a range of pod addresses out of --cluster-cidr")
 	fs.StringVar(&o.ClusterCIDR, "cluster-cidr", o.ClusterCIDR, "Range of pod addresses of the cluster, or one range for each IP family, separated by a comma")
@@ -245,8 +245,8 @@ func accepted(flag string) string { return "Accepted for compatibility: " + with
 // Validate reports every flag that is wrong.
 func (o *Options) Validate() error {
 	errs := []error{o.Signing.Validate()}
-	if err := component.CheckFeatureGates(o.FeatureGates); err != nil {
-		errs = append(errs, fmt.Errorf("--feature-gates: %w", err))
+	if _, err := resolveGates(o.FeatureGates); err != nil {
+		errs = append(errs, err)
 	}
 	if o.flags != nil {
 		o.flags.VisitAll(func(f *pflag.Flag) {
@@ -345,6 +345,9 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 		return nil, err
 	}
 	m := &Manager{options: *o, config: cfg}
+	if m.gates, err = resolveGates(o.FeatureGates); err != nil {
+		return nil, err
+	}
 	if o.RootCAFile != "" {
 		if m.rootCA, err = os.ReadFile(o.RootCAFile); err != nil {
 			return nil, fmt.Errorf("--root-ca-file: %w", err)

@@ -18,6 +18,9 @@ func TestSelectControllers(t *testing.T) {
 		{"*,-deployment", "replicaset-controller", "deployment-controller", ""},
 		{"deployment-controller", "deployment-controller", "replicaset-controller", ""},
 		{"*,nothing", "", "", `"nothing" is not a controller`},
+		{"*,-selinux-warning-controller", "deployment-controller", "selinux-warning-controller", ""},
+		{"*,selinux-warning-controller", "", "", "selinux-warning-controller is a controller of Kubernetes that is not there yet"},
+		{"storage-version-gc,-podgroup-protection-controller", "storageversion-garbage-collector-controller", "podgroup-protection-controller", ""},
 	} {
 		got, err := selectControllers(strings.Split(c.flag, ","))
 		if c.err != "" {
@@ -44,6 +47,18 @@ func TestNamesAreUnique(t *testing.T) {
 	}
 }
 
+// What has a name and nothing else cannot be switched on.
+func TestNamesAlone(t *testing.T) {
+	for _, e := range entries {
+		if e.New != nil || e.Gate == "" {
+			continue
+		}
+		if _, err := resolveGates(map[string]bool{e.Gate: true}); err == nil {
+			t.Errorf("%s: its gate %s can be switched on", e.Name, e.Gate)
+		}
+	}
+}
+
 // What kubeadm and kind set must be there; what is wrong must name its flag.
 func TestFlags(t *testing.T) {
 	for _, c := range []struct{ args, err string }{
@@ -62,6 +77,7 @@ func TestFlags(t *testing.T) {
 		{"--concurrent-job-syncs=0", "--concurrent-job-syncs"},
 		{"--concurrent-cron-job-syncs=7", ""},
 		{"--feature-gates=AllAlpha=false", ""},
+		{"--feature-gates=PodDeletionCost=false,kube:MaxUnavailableStatefulSet=false", ""},
 		{"--feature-gates=AllAlpha=true", "cannot set feature gate AllAlpha"},
 		{"--feature-gates=NoSuchGate=true", "unrecognized feature gate: NoSuchGate"},
 	} {

@@ -23,13 +23,16 @@ type entry struct {
 	Name, Alias, Identity string
 	// OffByDefault leaves the controller out unless --controllers names it.
 	OffByDefault bool
+	// Gate is the feature gate without which the controller is left out.
+	Gate string
 	// Workers is how many objects it works on at a time; nil means one.
 	Workers func(Workers) int
 	// Needs are kinds that not every API server serves. Without one of them the controller is left out.
 	Needs []schema.GroupVersionKind
 	// Indexes of the shared cache that it uses.
 	Indexes []index.Index
-	// New assembles it. An error made by notConfigured leaves it out.
+	// New assembles it. An error made by notConfigured leaves it out. Without New there is but the name, which
+	// --controllers of an installer may leave out, and whose gate, if it has one, cannot be switched on.
 	New func(d *dependencies, a *access) (registrar, error)
 }
 
@@ -54,6 +57,9 @@ func notConfigured(flag string) error { return fmt.Errorf("%w: %s is not set", e
 
 // add brings one controller into the manager.
 func (d *dependencies) add(ctx context.Context, e entry) error {
+	if e.Gate != "" && !d.gates[e.Gate] {
+		return fmt.Errorf("%w: feature gate %s is off", errLeftOut, e.Gate)
+	}
 	for _, kind := range e.Needs {
 		if _, err := d.mgr.GetRESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
 			return fmt.Errorf("%w: %s is not served", errLeftOut, kind)
@@ -95,16 +101,20 @@ func selectControllers(list []string) (sets.Set[string], error) {
 			all = true
 			continue
 		}
-		name, into := item, on
-		if strings.HasPrefix(item, "-") {
-			name, into = item[1:], off
-		}
+		name, unwanted := strings.CutPrefix(item, "-")
 		i := slices.IndexFunc(entries, func(e entry) bool { return name == e.Name || name == e.Alias })
 		if i < 0 {
 			errs = append(errs, fmt.Errorf("%q is not a controller; there are %s", name, allNames()))
 			continue
 		}
-		into.Insert(entries[i].Name)
+		switch e := entries[i]; {
+		case unwanted:
+			off.Insert(e.Name)
+		case e.New == nil && e.Gate == "":
+			errs = append(errs, fmt.Errorf("%s is a controller of Kubernetes that is not there yet", e.Name))
+		default:
+			on.Insert(e.Name)
+		}
 	}
 	if all {
 		for _, e := range entries {

@@ -41,11 +41,13 @@ type Controller struct {
 	live   client.Reader
 	events record.EventRecorder
 	clock  clock.PassiveClock
+	// terminating counts pods that are ending in the status (DeploymentReplicaSetTerminatingReplicas).
+	terminating bool
 }
 
 // New returns the controller.
-func New(c client.Client, live client.Reader, events record.EventRecorder) *Controller {
-	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}}
+func New(c client.Client, live client.Reader, events record.EventRecorder, terminating bool) *Controller {
+	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}, terminating: terminating}
 }
 
 // Register adds the controller to mgr.
@@ -276,7 +278,7 @@ func (c *Controller) cleanUp(ctx context.Context, s *state) error {
 
 // writeStatus writes the status and the revision annotation if either has changed.
 func (c *Controller) writeStatus(ctx context.Context, s *state) (reconcile.Result, error) {
-	status, next := s.status()
+	status, next := s.status(c.terminating)
 	revision := s.d.Annotations[RevisionAnnotation]
 	if s.new != nil && s.d.DeletionTimestamp == nil {
 		revision = s.new.Annotations[RevisionAnnotation]

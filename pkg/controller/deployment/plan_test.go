@@ -133,11 +133,23 @@ func TestRevisions(t *testing.T) {
 	}
 }
 
+func TestTerminatingReplicas(t *testing.T) {
+	rs := set("a", "new", 2, 2, 0)
+	rs.Status.TerminatingReplicas = ptr.To[int32](3)
+	s := newState(deployment(2, 1, 0), []*appsv1.ReplicaSet{rs}, now)
+	if st, _ := s.status(true); st.TerminatingReplicas == nil || *st.TerminatingReplicas != 3 {
+		t.Errorf("with the gate: %v", st.TerminatingReplicas)
+	}
+	if st, _ := s.status(false); st.TerminatingReplicas != nil {
+		t.Errorf("without the gate: %d", *st.TerminatingReplicas)
+	}
+}
+
 func TestProgress(t *testing.T) {
 	d := deployment(2, 1, 0)
 	d.Spec.ProgressDeadlineSeconds = ptr.To[int32](60)
 	reason := func(s *state) string {
-		st, _ := s.status()
+		st, _ := s.status(true)
 		c := condition(st, appsv1.DeploymentProgressing)
 		if c == nil {
 			return ""

@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
 // Reasons of the Progressing condition.
@@ -67,8 +68,8 @@ func (s *state) complete(st appsv1.DeploymentStatus) bool {
 }
 
 // status returns what the status should be, and when to look again because the
-// progress deadline passes.
-func (s *state) status() (appsv1.DeploymentStatus, time.Duration) {
+// progress deadline passes. Pods that are ending count if countTerminating says so.
+func (s *state) status(countTerminating bool) (appsv1.DeploymentStatus, time.Duration) {
 	all := s.all()
 	old := s.d.Status
 	st := appsv1.DeploymentStatus{
@@ -81,13 +82,9 @@ func (s *state) status() (appsv1.DeploymentStatus, time.Duration) {
 	if s.new != nil {
 		st.UpdatedReplicas = s.new.Status.Replicas
 	}
-	terminating := int32(0)
-	for _, rs := range all {
-		if rs.Status.TerminatingReplicas != nil {
-			terminating += *rs.Status.TerminatingReplicas
-		}
+	if countTerminating {
+		st.TerminatingReplicas = ptr.To(sum(all, func(rs *appsv1.ReplicaSet) int32 { return ptr.Deref(rs.Status.TerminatingReplicas, 0) }))
 	}
-	st.TerminatingReplicas = &terminating
 	st.UnavailableReplicas = max(0, sum(all, replicas)-st.AvailableReplicas)
 	st.Conditions = append(st.Conditions, old.Conditions...)
 

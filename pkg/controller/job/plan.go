@@ -351,7 +351,7 @@ func (in *input) size(p *plan) {
 // surplus returns the active pods beyond want: of an indexed Job the highest indexes.
 func (in *input) surplus(want int) []*corev1.Pod {
 	if !in.indexed {
-		return pods.ToDelete(in.active, in.active, len(in.active)-want, in.now)
+		return pods.ToDelete(in.active, nil, len(in.active)-want, false, in.now)
 	}
 	duplicates := in.duplicates()
 	rest := slices.DeleteFunc(slices.Clone(in.active), func(p *corev1.Pod) bool { return slices.Contains(duplicates, p) })

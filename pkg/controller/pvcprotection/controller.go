@@ -34,11 +34,13 @@ type Controller struct {
 	client client.Client
 	live   client.Reader
 	clock  clock.PassiveClock
+	// unused writes down which claims nobody uses (PersistentVolumeClaimUnusedSinceTime).
+	unused bool
 }
 
 // New returns the controller.
-func New(c client.Client, live client.Reader) *Controller {
-	return &Controller{client: c, live: live, clock: clock.RealClock{}}
+func New(c client.Client, live client.Reader, unused bool) *Controller {
+	return &Controller{client: c, live: live, clock: clock.RealClock{}, unused: unused}
 }
 
 // Register adds the controller to mgr.
@@ -65,7 +67,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := c.client.Get(ctx, req.NamespacedName, claim); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	if claim.DeletionTimestamp == nil && claim.Status.Phase == corev1.ClaimBound {
+	if c.unused && claim.DeletionTimestamp == nil && claim.Status.Phase == corev1.ClaimBound {
 		used, err := c.anyPod(ctx, claim, refersTo)
 		if err != nil {
 			return reconcile.Result{}, err

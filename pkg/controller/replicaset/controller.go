@@ -37,20 +37,29 @@ const burst = 500
 // Controller reconciles the objects of one kind.
 type Controller struct {
 	kind   kind
+	gates  Gates
 	client client.Client
 	live   client.Reader
 	events record.EventRecorder
 	clock  clock.PassiveClock
 }
 
+// Gates are Kubernetes' feature gates of these names.
+type Gates struct {
+	// TerminatingReplicas counts pods that are ending in the status (DeploymentReplicaSetTerminatingReplicas).
+	TerminatingReplicas bool
+	// PodDeletionCost lets pods say what losing them costs.
+	PodDeletionCost bool
+}
+
 // New returns the controller of ReplicaSets.
-func New(c client.Client, live client.Reader, events record.EventRecorder) *Controller {
-	return &Controller{kind: replicaSet, client: c, live: live, events: events, clock: clock.RealClock{}}
+func New(c client.Client, live client.Reader, events record.EventRecorder, gates Gates) *Controller {
+	return &Controller{kind: replicaSet, gates: gates, client: c, live: live, events: events, clock: clock.RealClock{}}
 }
 
 // NewReplication returns the controller of ReplicationControllers.
-func NewReplication(c client.Client, live client.Reader, events record.EventRecorder) *Controller {
-	return &Controller{kind: replicationController, client: c, live: live, events: events, clock: clock.RealClock{}}
+func NewReplication(c client.Client, live client.Reader, events record.EventRecorder, gates Gates) *Controller {
+	return &Controller{kind: replicationController, gates: gates, client: c, live: live, events: events, clock: clock.RealClock{}}
 }
 
 // Register adds the controller to mgr.
@@ -98,13 +107,16 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err
 	}
 	var active []*corev1.Pod
-	terminating := int32(0)
+	var terminating *int32
+	if c.gates.TerminatingReplicas {
+		terminating = ptr.To[int32](0)
+	}
 	for _, p := range owned {
 		switch {
 		case pods.IsActive(p):
 			active = append(active, p)
-		case !pods.IsTerminated(p):
-			terminating++
+		case !pods.IsTerminated(p) && terminating != nil:
+			*terminating++
 		}
 	}
 	var scaleErr error
@@ -148,7 +160,7 @@ func (c *Controller) scale(ctx context.Context, obj client.Object, set *appsv1.R
 		if err != nil {
 			return active, err
 		}
-		doomed := pods.ToDelete(active, related, min(-missing, burst), c.clock.Now())
+		doomed := pods.ToDelete(active, related, min(-missing, burst), c.gates.PodDeletionCost, c.clock.Now())
 		gone := make([]types.UID, len(doomed))
 		failed := pods.InParallel(len(doomed), func(i int) error {
 			if err := control.Delete(ctx, obj, doomed[i]); err != nil {

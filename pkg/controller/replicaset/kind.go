@@ -21,7 +21,7 @@ type kind struct {
 	// view returns obj as a ReplicaSet, which must not be changed.
 	view        func(obj client.Object) *appsv1.ReplicaSet
 	list        func(context.Context, client.Reader, ...client.ListOption) ([]appsv1.ReplicaSet, error)
-	status      func(set *appsv1.ReplicaSet, active []*corev1.Pod, terminating int32, scaleErr error, now time.Time) (appsv1.ReplicaSetStatus, time.Duration)
+	status      func(set *appsv1.ReplicaSet, active []*corev1.Pod, terminating *int32, scaleErr error, now time.Time) (appsv1.ReplicaSetStatus, time.Duration)
 	writeStatus func(context.Context, client.Client, client.Object, appsv1.ReplicaSetStatus) error
 }
 
@@ -35,9 +35,9 @@ var replicaSet = kind{
 		err := r.List(ctx, &l, opts...)
 		return l.Items, err
 	},
-	status: func(set *appsv1.ReplicaSet, active []*corev1.Pod, terminating int32, scaleErr error, now time.Time) (appsv1.ReplicaSetStatus, time.Duration) {
+	status: func(set *appsv1.ReplicaSet, active []*corev1.Pod, terminating *int32, scaleErr error, now time.Time) (appsv1.ReplicaSetStatus, time.Duration) {
 		s, next := status(set, active, scaleErr, now)
-		s.TerminatingReplicas = &terminating
+		s.TerminatingReplicas = terminating
 		return s, next
 	},
 	writeStatus: func(ctx context.Context, c client.Client, obj client.Object, s appsv1.ReplicaSetStatus) error {
@@ -64,7 +64,7 @@ var replicationController = kind{
 		}
 		return sets, err
 	},
-	status: func(set *appsv1.ReplicaSet, active []*corev1.Pod, _ int32, scaleErr error, now time.Time) (appsv1.ReplicaSetStatus, time.Duration) {
+	status: func(set *appsv1.ReplicaSet, active []*corev1.Pod, _ *int32, scaleErr error, now time.Time) (appsv1.ReplicaSetStatus, time.Duration) {
 		return status(set, active, scaleErr, now)
 	},
 	writeStatus: func(ctx context.Context, c client.Client, obj client.Object, s appsv1.ReplicaSetStatus) error {

@@ -27,7 +27,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	indexes := []index.Index{index.ByController(&corev1.Pod{}), index.ByController(&appsv1.ReplicaSet{})}
 	c := controllertest.Start(t, api.Config(), kinds, indexes, func(cached, live client.Client) controllertest.Registrar {
-		return New(cached, live, &record.FakeRecorder{})
+		return New(cached, live, &record.FakeRecorder{}, Gates{TerminatingReplicas: true, PodDeletionCost: true})
 	})
 	ctx := t.Context()
 	labels := map[string]string{"a": "b"}

@@ -43,11 +43,13 @@ type Controller struct {
 	live   client.Reader
 	events record.EventRecorder
 	clock  clock.PassiveClock
+	// maxUnavailable lets a rolling update take down several pods at a time (MaxUnavailableStatefulSet).
+	maxUnavailable bool
 }
 
 // New returns the controller.
-func New(c client.Client, live client.Reader, events record.EventRecorder) *Controller {
-	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}}
+func New(c client.Client, live client.Reader, events record.EventRecorder, maxUnavailable bool) *Controller {
+	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}, maxUnavailable: maxUnavailable}
 }
 
 // Register adds the controller to mgr.
@@ -187,6 +189,7 @@ func (c *Controller) observe(ctx context.Context, set *appsv1.StatefulSet, owner
 	}
 	claims := map[string]*corev1.PersistentVolumeClaim{}
 	in := newInput(set, current, update, owned, claims, c.clock.Now())
+	in.oneByOne = !c.maxUnavailable
 	for _, members := range [][]*member{in.replicas, in.surplus} {
 		for _, m := range members {
 			for _, want := range newClaims(set, m.ordinal) {

@@ -30,7 +30,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	indexes := []index.Index{index.ByController(&corev1.Pod{}), index.ByController(&appsv1.ControllerRevision{})}
 	c := controllertest.Start(t, api.Config(), kinds, indexes, func(cached, live client.Client) controllertest.Registrar {
-		return New(cached, live, &record.FakeRecorder{})
+		return New(cached, live, &record.FakeRecorder{}, true)
 	})
 	ctx := t.Context()
 	s := set(3, func(s *appsv1.StatefulSetSpec) {

@@ -22,6 +22,8 @@ type input struct {
 	pods            []*corev1.Pod
 	claims          map[string]*corev1.PersistentVolumeClaim
 	now             time.Time
+	// oneByOne says that spec.updateStrategy.rollingUpdate.maxUnavailable means nothing.
+	oneByOne bool
 
 	replicas []*member // by ordinal, one each
 	surplus  []*member // the highest ordinal first
@@ -228,6 +230,9 @@ func (in *input) roll() (steps []step) {
 // maxUnavailable rounds a percentage down, as no one can tell half a pod; one may always be missing.
 func (in *input) maxUnavailable(r *appsv1.RollingUpdateStatefulSetStrategy) int {
 	one := intstr.FromInt32(1)
+	if in.oneByOne {
+		return 1
+	}
 	n, err := intstr.GetScaledValueFromIntOrPercent(intstr.ValueOrDefault(r.MaxUnavailable, one), len(in.replicas), false)
 	if err != nil {
 		return 1

@@ -1,4 +1,4 @@
-// Command gates prints the feature gates of Kubernetes and what each is by default.
+// Command gates prints the feature gates of Kubernetes, what each is by default, and which cannot be anything else.
 package main
 
 import (
@@ -23,7 +23,11 @@ func main() {
 	}
 	var lines []string
 	for name, spec := range gates.GetAll() {
-		lines = append(lines, fmt.Sprintf("%s=%t", name, spec.Default))
+		line := fmt.Sprintf("%s=%t", name, spec.Default)
+		if spec.LockToDefault {
+			line += " locked"
+		}
+		lines = append(lines, line)
 	}
 	slices.Sort(lines)
 	for _, line := range lines {

@@ -94,7 +94,7 @@ func TestToDelete(t *testing.T) {
 	shuffled := slices.Clone(order)
 	slices.Reverse(shuffled)
 	for n := range len(order) + 1 {
-		got := ToDelete(shuffled, shuffled, n, now)
+		got := ToDelete(shuffled, shuffled, n, true, now)
 		if len(got) != n {
 			t.Fatalf("%d of %d", len(got), n)
 		}
@@ -102,6 +102,17 @@ func TestToDelete(t *testing.T) {
 			if !slices.Contains(order[:n], p) {
 				t.Errorf("of %d to delete, %s is one", n, p.Name)
 			}
+		}
+	}
+}
+
+// Without the feature gate, a price means nothing.
+func TestToDeleteWithoutCost(t *testing.T) {
+	cheap := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "b", Annotations: map[string]string{corev1.PodDeletionCost: "-5"}}}
+	other := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "a"}}
+	for byCost, want := range map[bool]*corev1.Pod{true: cheap, false: other} {
+		if got := ToDelete([]*corev1.Pod{cheap, other}, nil, 1, byCost, now); got[0] != want {
+			t.Errorf("by cost %t: %s goes", byCost, got[0].UID)
 		}
 	}
 }

@@ -13,8 +13,9 @@ import (
 
 // ToDelete returns the n pods that a controller with too many gives up first:
 // those that do least good and whose end is noticed least. related are the active pods
-// of the controller and its siblings; a node with many of them loses one first.
-func ToDelete(active []*corev1.Pod, related []*corev1.Pod, n int, now time.Time) []*corev1.Pod {
+// of the controller and its siblings; a node with many of them loses one first. byCost says whether pods may
+// name their price.
+func ToDelete(active []*corev1.Pod, related []*corev1.Pod, n int, byCost bool, now time.Time) []*corev1.Pod {
 	if n >= len(active) {
 		return active
 	}
@@ -22,17 +23,21 @@ func ToDelete(active []*corev1.Pod, related []*corev1.Pod, n int, now time.Time)
 	for _, p := range related {
 		onNode[p.Spec.NodeName]++
 	}
+	cost := func(*corev1.Pod) int32 { return 0 }
+	if byCost {
+		cost = deletionCost
+	}
 	sorted := slices.Clone(active)
-	slices.SortStableFunc(sorted, func(a, b *corev1.Pod) int { return compare(a, b, onNode, now) })
+	slices.SortStableFunc(sorted, func(a, b *corev1.Pod) int { return compare(a, b, onNode, cost, now) })
 	return sorted[:n]
 }
 
-func compare(a, b *corev1.Pod, onNode map[string]int, now time.Time) int {
+func compare(a, b *corev1.Pod, onNode map[string]int, cost func(*corev1.Pod) int32, now time.Time) int {
 	return cmp.Or(
 		falseFirst(a.Spec.NodeName != "", b.Spec.NodeName != ""),
 		cmp.Compare(phaseRank(a), phaseRank(b)),
 		falseFirst(IsReady(a), IsReady(b)),
-		cmp.Compare(deletionCost(a), deletionCost(b)),
+		cmp.Compare(cost(a), cost(b)),
 		cmp.Compare(onNode[b.Spec.NodeName], onNode[a.Spec.NodeName]),
 		youngerFirst(readySince(a), readySince(b), now),
 		cmp.Compare(restarts(b), restarts(a)),

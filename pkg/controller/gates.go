@@ -1,0 +1,64 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/leme-k8s/leme/pkg/component"
+	"github.com/leme-k8s/leme/pkg/controller/replicaset"
+)
+
+// Feature gates that the controllers heed, on and off.
+const (
+	gateTerminatingReplicas = "DeploymentReplicaSetTerminatingReplicas"
+	gateMaxUnavailable      = "MaxUnavailableStatefulSet"
+	gatePodDeletionCost     = "PodDeletionCost"
+	gateUnusedClaims        = "PersistentVolumeClaimUnusedSinceTime"
+)
+
+var heededGates = []string{gateTerminatingReplicas, gateMaxUnavailable, gatePodDeletionCost, gateUnusedClaims}
+
+// fixed are the gates that the original's controllers or the libraries below them look at, and that mean nothing
+// here but their defaults. All others concern other components, or how a controller comes by what it does
+// here anyway: one here never acts on a cache that lags behind its own writes, for example. They may have either value,
+// since installers give the same list to all components.
+var fixed = []string{
+	"AllAlpha", "AllBeta",
+	"APIServerIdentity", "AtomicFIFO", "CSIVolumeHealth", "ClientsAllowCARotation", "ClientsAllowCBOR", "ClientsAllowTLSCacheGC",
+	"ClientsPreferCBOR", "ComponentFlagz", "ComponentStatusz", "CompositePodGroup", "ContextualLogging", "CoordinatedLeaderElection", "DRADeviceTaintRules",
+	"DRADeviceTaints", "DRAExtendedResource", "DRAResourcePoolStatus", "DRAWorkloadResourceClaims", "GenericWorkload", "HPAGeneration",
+	"HPAScaleToZero", "InOrderInformersBatchProcess", "InformerResourceVersion", "LoggingAlphaOptions", "LoggingBetaOptions",
+	"MutableSchedulingDirectivesForSuspendedJobs", "NativeHistograms", "NodeControllerLeaseCircuitBreaker", "PodLevelResources",
+	"SELinuxMount", "StatefulSetRecreateStrategy", "StatefulSetSemanticRevisionComparison", "StorageVersionAPI",
+	"TopologyAwareWorkloadScheduling", "UnlockWhileProcessingFIFO", "WatchListClient", "WorkloadWithJob",
+}
+
+func (d *dependencies) replicaSetGates() replicaset.Gates {
+	return replicaset.Gates{TerminatingReplicas: d.gates[gateTerminatingReplicas], PodDeletionCost: d.gates[gatePodDeletionCost]}
+}
+
+// resolveGates returns all feature gates as they are with those given, which may have the prefix of their component.
+func resolveGates(given map[string]bool) (map[string]bool, error) {
+	all, err := component.FeatureGates()
+	if err != nil {
+		return nil, err
+	}
+	resolved := make(map[string]bool, len(all))
+	var free []string
+	for name, gate := range all {
+		resolved[name] = gate.Default
+		if !slices.Contains(fixed, name) {
+			free = append(free, name)
+		}
+	}
+	plain := make(map[string]bool, len(given))
+	for name, on := range given {
+		name = strings.TrimPrefix(name, "kube:")
+		plain[name], resolved[name] = on, on
+	}
+	if err := component.CheckFeatureGates(plain, free...); err != nil {
+		return nil, fmt.Errorf("--feature-gates: %w", err)
+	}
+	return resolved, nil
+}
