@@ -50,3 +50,11 @@ differential: $(BIN)/kube-apiserver $(RUNTIME)/.etcd $(if $(ORIGINAL),,$(ORIGINA
 		-objects pkg/apiserver/testdata/resources.yaml,test/conformance/differential/testdata/examples.yaml \
 		-fixtures $$(go list -m -f '{{.Dir}}' k8s.io/api)/testdata/HEAD -known test/conformance/differential/known.yaml \
 		-out bin/differential $(if $(ONLY),-only '$(ONLY)') $(if $(SEED),-seed $(SEED))
+
+# make differential-controllers ONLY='^deployment/' ENDS=/tmp/ends: ONLY is a regexp of scenarios, ENDS a directory for what is compared.
+.PHONY: differential-controllers
+differential-controllers: $(BIN)/kube-apiserver $(BIN)/kube-controller-manager $(RUNTIME)/.etcd $(ORIGINALS)/kube-controller-manager ## Compare where the original kube-controller-manager and Leme's end the same scenarios (ONLY, ENDS)
+	go -C test/conformance build -mod=readonly -o $(CURDIR)/bin/differential/controllers ./differential/controllers
+	bin/differential/controllers -original $(ORIGINALS)/kube-controller-manager -leme $(BIN)/kube-controller-manager -server $(BIN)/kube-apiserver \
+		-etcd bin/runtime/etcd -scenarios test/conformance/differential/controllers/scenarios -known test/conformance/differential/controllers/known.yaml \
+		-out bin/differential $(if $(ONLY),-only '$(ONLY)') $(if $(ENDS),-ends $(ENDS))

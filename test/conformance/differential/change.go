@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/leme-k8s/leme/test/conformance/differential/internal/diff"
 )
 
 // Change is one thing done to an object: a field set, or removed.
@@ -18,7 +20,7 @@ func (c Change) String() string {
 	if c.Remove {
 		return pathString(c.Path) + " removed"
 	}
-	return pathString(c.Path) + ": " + short(c.Value)
+	return pathString(c.Path) + ": " + diff.Short(c.Value)
 }
 
 // apply returns a changed copy of an object. What is on the way and is missing is made.
