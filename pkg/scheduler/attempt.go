@@ -78,26 +78,33 @@ func (a *attempt) noNode(ctx context.Context, err error) {
 		a.failed(ctx, fwk.AsStatus(err), nil)
 		return
 	}
-	var nominated *fwk.NominatingInfo
 	a.why.Refusals = explain.Refusals(fit.Diagnosis, fit.NumAllNodes-len(fit.Diagnosis.ByNode), true)
-	if a.fw.HasPostFilter() {
-		result, s := a.fw.RunPostFilter(ctx, a.state, a.pod, fit.Diagnosis)
-		if s.Code() == fwk.Error {
-			klog.FromContext(ctx).Error(s.AsError(), "Looking for pods to preempt")
-		}
-		fit.Diagnosis.PostFilterMsg = s.Message()
-		a.why.Preemption = &explain.Preemption{}
-		if considered, err := a.state.Read(explain.PreemptionKey); err == nil {
-			*a.why.Preemption = *considered.(*explain.Preemption)
-		}
-		a.why.Preemption.Message = s.Message()
-		if result != nil {
-			nominated = result.NominatingInfo
-		}
-	}
+	nominated, considered := makeRoom(ctx, a.fw, a.state, a.pod, fit)
+	a.why.Preemption = considered
 	a.queued.UnschedulablePlugins = fit.Diagnosis.UnschedulablePlugins
 	a.queued.PendingPlugins = fit.Diagnosis.PendingPlugins
 	a.failed(ctx, fwk.NewStatus(fwk.Unschedulable, fit.Error()), nominated)
+}
+
+// makeRoom asks what can be done for a pod that fits nowhere, and adds the answer to why it does not.
+func makeRoom(ctx context.Context, fw *framework.Framework, state fwk.CycleState, pod *v1.Pod, fit *framework.FitError) (*fwk.NominatingInfo, *explain.Preemption) {
+	if !fw.HasPostFilter() {
+		return nil, nil
+	}
+	result, s := fw.RunPostFilter(ctx, state, pod, fit.Diagnosis)
+	if s.Code() == fwk.Error {
+		klog.FromContext(ctx).Error(s.AsError(), "Looking for pods to preempt")
+	}
+	fit.Diagnosis.PostFilterMsg = s.Message()
+	told := &explain.Preemption{}
+	if considered, err := state.Read(explain.PreemptionKey); err == nil {
+		*told = *considered.(*explain.Preemption)
+	}
+	told.Message = s.Message()
+	if result == nil {
+		return nil, told
+	}
+	return result.NominatingInfo, told
 }
 
 // place takes the pod to be on the node and reserves what it needs there. It returns

@@ -40,6 +40,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/component"
+	"github.com/leme-k8s/leme/pkg/component/election"
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
 	"github.com/leme-k8s/leme/pkg/scheduler/explain"
@@ -216,13 +217,12 @@ func (s *Scheduler) newElector(c Config, watchdog *leaderelection.HealthzAdaptor
 		return nil, err
 	}
 	return &leaderelection.LeaderElectionConfig{
-		Lock:            lock,
-		LeaseDuration:   l.LeaseDuration.Duration,
-		RenewDeadline:   l.RenewDeadline.Duration,
-		RetryPeriod:     l.RetryPeriod.Duration,
-		WatchDog:        watchdog,
-		Name:            "kube-scheduler",
-		ReleaseOnCancel: true, // so that the next one need not wait for the lease to run out
+		Lock:          lock,
+		LeaseDuration: l.LeaseDuration.Duration,
+		RenewDeadline: l.RenewDeadline.Duration,
+		RetryPeriod:   l.RetryPeriod.Duration,
+		WatchDog:      watchdog,
+		Name:          "kube-scheduler",
 	}, nil
 }
 
@@ -254,27 +254,11 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 	if s.elector == nil {
 		err = s.lead(ctx, ready)
-		return cause(ctx, err)
+	} else {
+		err = election.Run(ctx, *s.elector, func(ctx context.Context) error { return s.lead(ctx, ready) })
 	}
-	elector := *s.elector
-	elector.Callbacks = leaderelection.LeaderCallbacks{
-		OnStartedLeading: func(ctx context.Context) {
-			if err := s.lead(ctx, ready); err != nil {
-				stop(err)
-			}
-		},
-		OnStoppedLeading: func() { stop(errors.New("lost the leader election")) },
-	}
-	l, err := leaderelection.NewLeaderElector(elector)
-	if err != nil {
-		return fmt.Errorf("leaderElection: %w", err)
-	}
-	if s.elector.WatchDog != nil {
-		s.elector.WatchDog.SetLeaderElection(l)
-	}
-	outer := ctx
-	l.Run(ctx)
-	return cause(outer, nil)
+	stop(err)
+	return cause(ctx, err)
 }
 
 // cause returns why ctx ended if somebody here ended it, else err; nil for a plain stop.
