@@ -99,10 +99,11 @@ func references(pod *corev1.Pod) []object {
 }
 
 func (x *index) setPod(pod *corev1.Pod) {
+	name := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
 	if pod.Spec.NodeName == "" {
+		x.deletePod(name) // of an earlier one whose end went unseen
 		return
 	}
-	name := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
 	p := placement{uid: pod.UID, node: pod.Spec.NodeName, refs: references(pod)}
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -224,7 +224,13 @@ func TestIndexForgets(t *testing.T) {
 	if x.needs("n1", shared) || !x.needs("n2", shared) {
 		t.Error("after a pod was replaced by one on another node")
 	}
-	x.deletePod(types.NamespacedName{Namespace: "ns", Name: "p3"})
+	// And again, on none yet.
+	unbound := pod("p3", "")
+	unbound.UID = "newer"
+	x.setPod(unbound)
+	if x.needs("n2", shared) {
+		t.Error("after a pod was replaced by one without a node")
+	}
 	x.deleteVolume("pv-p1")
 	if len(x.pods)+len(x.users)+len(x.volumes)+len(x.volumesOf) != 0 {
 		t.Errorf("left over: %v", x)
