@@ -225,7 +225,6 @@ var entries = []entry{
 	},
 	{
 		Name: "persistentvolume-attach-detach-controller", Alias: "attachdetach", Identity: "attachdetach-controller",
-		Workers: func(Workers) int { return 5 },
 		Indexes: []index.Index{index.PodsByClaim(), index.PodsByNode()},
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return attachdetach.New(a.Client, a.Events, !d.options.DisableForceDetach), nil

@@ -62,6 +62,7 @@ func New(c client.Client, events record.EventRecorder, force bool) *Controller {
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
+	o.MaxConcurrentReconciles = 1 // two nodes at a time would both get a volume that only one may have
 	podMatters := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		a, b := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
 		return needsVolumes(a, false) != needsVolumes(b, false)
