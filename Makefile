@@ -53,7 +53,7 @@ verify: ## Generated code and formatting are up to date
 	hack/verify.sh
 
 .PHONY: bench
-bench: build runtime images ## Measure Leme beside the originals (BENCH="startup pods apiserver scheduler controllers")
+bench: build runtime images ## Measure Leme beside the originals (BENCH="startup pods apiserver scheduler controllers testcluster")
 	hack/bench/run.sh $(BENCH)
 
 .PHONY: help
