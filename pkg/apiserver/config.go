@@ -23,7 +23,9 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/component-base/tracing"
 	"k8s.io/kube-openapi/pkg/spec3"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
@@ -32,6 +34,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/admission"
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
 	"github.com/leme-k8s/leme/pkg/apiserver/authorization"
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/inprocess"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/serviceresolver"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/service"
 )
@@ -54,6 +57,10 @@ type config struct {
 	// shows to webhooks.
 	services webhook.ServiceResolver
 	identity webhook.AuthenticationInfoResolverWrapper
+	// self takes what the server's own clients ask to the server. A webhook that is a path
+	// of this server is asked over the network, by loopback.
+	self     *inprocess.Transport
+	loopback *rest.Config
 }
 
 // newConfig turns the flags into a configuration, but for who may do what.
@@ -75,7 +82,7 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 	c.LongRunningFunc = filters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
 	c.AggregatedDiscoveryGroupManager = aggregated.NewResourceManager("apis")
-	if err := o.applyServing(c.Config); err != nil {
+	if err := o.applyServing(c); err != nil {
 		return nil, err
 	}
 	if err := c.newClients(); err != nil {
@@ -137,7 +144,8 @@ func (o *Options) applyAuth(ctx context.Context, c *config) error {
 	if c.services, err = serviceresolver.New(c.informers, o.AggregatorRouting, c.LoopbackClientConfig.Host); err != nil {
 		return err
 	}
-	c.identity = webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, c.EgressSelector, c.LoopbackClientConfig, c.TracerProvider)
+	c.loopback.Wrap(tracing.WrapperFor(c.TracerProvider))
+	c.identity = webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, c.EgressSelector, c.loopback, c.TracerProvider)
 	return o.Admission.ApplyTo(c.Config, admission.Dependencies{
 		Client: c.client, Dynamic: c.dynamic, Informers: c.informers, Scheme: c.scheme, Serves: c.MergedResourceConfig.ResourceEnabled,
 		Initializers: []genericadmission.PluginInitializer{webhookinitializer.NewPluginInitializer(c.identity, c.services)},
@@ -145,7 +153,7 @@ func (o *Options) applyAuth(ctx context.Context, c *config) error {
 }
 
 // applyServing opens the port.
-func (o *Options) applyServing(c *server.Config) error {
+func (o *Options) applyServing(c *config) error {
 	if err := o.Server.DefaultAdvertiseAddress(o.Serving); err != nil {
 		return fmt.Errorf("--advertise-address: %w", err)
 	}
@@ -157,8 +165,12 @@ func (o *Options) applyServing(c *server.Config) error {
 		return fmt.Errorf("--bind-address, --secure-port: %w", err)
 	}
 	var err error
-	c.LoopbackClientConfig, err = newLoopback(c.SecureServing)
-	return err
+	if c.loopback, err = newLoopback(c.SecureServing); err != nil {
+		return err
+	}
+	c.self = inprocess.NewTransport()
+	c.LoopbackClientConfig = withoutConnection(c.loopback, c.self)
+	return nil
 }
 
 // newClients makes the server's own clients. Managed fields are of no use to its

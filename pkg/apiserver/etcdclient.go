@@ -56,6 +56,7 @@ var etcdBackoff = backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1
 type etcdClients struct {
 	mu      sync.Mutex
 	clients map[string]*etcdClient
+	filling []*cacher.Cacher // caches that nobody has waited for yet
 }
 
 // An etcdClient is a connection and what keeps its etcd from growing, for as long as
@@ -229,13 +230,13 @@ func (e *etcdClients) raw(c *storagebackend.ConfigForResource, resourcePrefix st
 	return store, destroy, nil
 }
 
-// cached is the library's storage with a watch cache on a shared connection.
-func (e *etcdClients) cached(c *storagebackend.ConfigForResource, resourcePrefix string, keyFunc func(runtime.Object) (string, error),
+// withCache is the library's storage with a watch cache on a shared connection.
+func (e *etcdClients) withCache(c *storagebackend.ConfigForResource, resourcePrefix string, keyFunc func(runtime.Object) (string, error),
 	newFunc, newListFunc func() runtime.Object, attrs storage.AttrFunc, triggers storage.IndexerFuncs, indexers *cache.Indexers,
-) (storage.Interface, factory.DestroyFunc, error) {
+) (*cacher.Cacher, storage.Interface, factory.DestroyFunc, error) {
 	store, destroyStore, err := e.raw(c, resourcePrefix, keyFunc, newFunc, newListFunc, attrs, triggers, indexers)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	watchCache, err := cacher.NewCacherFromConfig(cacher.Config{
 		Storage:             store,
@@ -255,30 +256,58 @@ func (e *etcdClients) cached(c *storagebackend.ConfigForResource, resourcePrefix
 	})
 	if err != nil {
 		destroyStore()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	delegator := cacher.NewCacheDelegator(watchCache, store)
-	return queuedStore{delegator}, sync.OnceFunc(func() {
+	return watchCache, queuedStore{delegator}, sync.OnceFunc(func() {
 		delegator.Stop()
 		watchCache.Stop()
 		destroyStore()
 	}), nil
 }
 
-// cacheFilling is how long a store may take to fill its cache before it is used without.
+// cacheFilling is how long a cache may take to be filled before it is used as it is: it
+// refuses requests, and asks clients to come back in a second.
 const cacheFilling = time.Second
 
-// cachedReady is cached, and waits until the cache has what etcd has.
+// cached is a store whose cache fills while the server is assembled; see awaitCaches.
+func (e *etcdClients) cached(c *storagebackend.ConfigForResource, resourcePrefix string, keyFunc func(runtime.Object) (string, error),
+	newFunc, newListFunc func() runtime.Object, attrs storage.AttrFunc, triggers storage.IndexerFuncs, indexers *cache.Indexers,
+) (storage.Interface, factory.DestroyFunc, error) {
+	watchCache, store, destroy, err := e.withCache(c, resourcePrefix, keyFunc, newFunc, newListFunc, attrs, triggers, indexers)
+	if err == nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.filling = append(e.filling, watchCache)
+	}
+	return store, destroy, err
+}
+
+// awaitCaches waits until the caches of the stores that have been made so far have what
+// etcd has.
+func (e *etcdClients) awaitCaches(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, cacheFilling)
+	defer cancel()
+	e.mu.Lock()
+	caches := e.filling
+	e.filling = nil
+	e.mu.Unlock()
+	for _, c := range caches {
+		_ = c.Wait(ctx) // whoever uses it is told
+	}
+}
+
+// cachedReady is a store that is there once its cache has what etcd has.
 func (e *etcdClients) cachedReady(c *storagebackend.ConfigForResource, resourcePrefix string, keyFunc func(runtime.Object) (string, error),
 	newFunc, newListFunc func() runtime.Object, attrs storage.AttrFunc, triggers storage.IndexerFuncs, indexers *cache.Indexers,
 ) (storage.Interface, factory.DestroyFunc, error) {
-	store, destroy, err := e.cached(c, resourcePrefix, keyFunc, newFunc, newListFunc, attrs, triggers, indexers)
+	watchCache, store, destroy, err := e.withCache(c, resourcePrefix, keyFunc, newFunc, newListFunc, attrs, triggers, indexers)
 	if err != nil {
 		return nil, nil, err
 	}
-	for deadline := time.Now().Add(cacheFilling); store.ReadinessCheck() != nil && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), cacheFilling)
+	defer cancel()
+	_ = watchCache.Wait(ctx) // whoever uses it is told
 	return store, destroy, nil
 }
 

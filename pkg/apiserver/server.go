@@ -22,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
 
 	"github.com/leme-k8s/leme/pkg/api/scheme"
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/inprocess"
 	"github.com/leme-k8s/leme/pkg/apiserver/kubelet"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/service"
@@ -32,6 +33,8 @@ import (
 // Server is an assembled API server, by the first of the chain.
 type Server struct {
 	generic *server.GenericAPIServer
+	stores  *stores
+	self    *inprocess.Transport // of its own clients
 	// watches put changes of configuration files to use.
 	watches []func(context.Context)
 }
@@ -94,7 +97,7 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 	if err := o.installOpenAPI(completed, c.services, crds, s, front); err != nil {
 		return nil, err
 	}
-	return &Server{generic: front.GenericAPIServer, watches: []func(context.Context){c.authn.Watch, c.authz.Watch}}, nil
+	return &Server{generic: front.GenericAPIServer, stores: c.stores, self: c.self, watches: []func(context.Context){c.authn.Watch, c.authz.Watch}}, nil
 }
 
 // Run implements component.Runner.
@@ -103,6 +106,11 @@ func (s *Server) Run(ctx context.Context) error {
 		go watch(ctx)
 	}
 	prepared := s.generic.PrepareRun()
+	go func() {
+		s.stores.clients.awaitCaches(ctx) // which would refuse the informers
+		s.self.Serve(s.generic.Handler)
+	}()
+	defer s.self.End()
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
