@@ -81,6 +81,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, o *options
 	if err != nil {
 		return err
 	}
+	c.stops = append(c.stops, func() error { go c.hangUp(p.ended); return nil })
 	client, err := kubernetes.NewForConfig(c.Config)
 	if err != nil {
 		return err
@@ -104,6 +105,8 @@ func (c *Cluster) apiServerFlags(etcdURL string, o *options) []string {
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + c.pki.path("sa.pub"), "--service-account-signing-key-file=" + c.pki.path("sa.key"),
 		"--authorization-mode=RBAC", "--allow-privileged=true",
+		// Who still watches when the cluster stops is not waited for.
+		"--shutdown-watch-termination-grace-period=100ms",
 	}
 	if slices.ContainsFunc(o.apiServerFlags, func(f string) bool { n, _ := flagName(f); return n == "authorization-config" }) {
 		defaults = slices.DeleteFunc(defaults, func(f string) bool { n, _ := flagName(f); return n == "authorization-mode" })

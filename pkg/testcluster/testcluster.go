@@ -40,10 +40,13 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -73,6 +76,9 @@ type parts struct {
 	dir   string
 	pki   *pki
 	stops []func() error // in the order of starting
+
+	mu    sync.Mutex
+	users []*rest.Config // whose connections hangUp knows
 }
 
 // Start starts a control plane, waits until it is ready, and stops it when the test and
@@ -185,7 +191,31 @@ func (c *Cluster) configFor(user string, groups []string) (*rest.Config, error) 
 	}
 	config := rest.CopyConfig(c.Config)
 	config.CertData, config.KeyData = cert, key
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.users = append(c.users, rest.CopyConfig(config)) // the other is the caller's
 	return config, nil
+}
+
+// hangUp closes connections of the cluster's users as soon as they are idle, until the
+// API server has ended, which would wait for a second for each that is open.
+func (p *parts) hangUp(ended <-chan struct{}) {
+	p.mu.Lock()
+	users := slices.Clone(p.users)
+	p.mu.Unlock()
+	for {
+		for _, config := range users {
+			// Clients of the same user share connections.
+			if t, err := rest.TransportFor(config); err == nil {
+				utilnet.CloseIdleConnectionsFor(t)
+			}
+		}
+		select {
+		case <-ended:
+			return
+		case <-time.After(pollInterval):
+		}
+	}
 }
 
 // Client returns a client for the built-in kinds. Make others from Config.

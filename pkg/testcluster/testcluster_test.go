@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/ptr"
@@ -79,28 +81,52 @@ func TestSeveral(t *testing.T) {
 	}
 }
 
-// What stops leaves nothing behind.
+// What stops leaves nothing behind: no files, no goroutines, nobody who answers, whatever
+// its clients were doing.
 func TestStop(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
-	c, err := testcluster.New(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	before := runtime.NumGoroutine()
+	for range 3 {
+		c, err := testcluster.New(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := c.Client(t)
+		w, err := client.CoreV1().Namespaces().Watch(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Error(err)
+		}
+		if _, err := c.As(t, "alice").Client(t).Discovery().ServerVersion(); err != nil {
+			t.Error(err)
+		}
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+		if err := c.Stop(); err != nil {
+			t.Errorf("the second time: %v", err)
+		}
+		if w != nil {
+			w.Stop()
+		}
+		if _, err := client.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{}); err == nil {
+			t.Error("the API server still answers")
+		}
+		left, err := os.ReadDir(tmp)
+		if err != nil || len(left) > 0 {
+			t.Errorf("left in the directory for temporary files: %v, %v", left, err)
+		}
 	}
-	client := c.Client(t)
-	if err := c.Stop(); err != nil {
-		t.Error(err)
-	}
-	if err := c.Stop(); err != nil {
-		t.Errorf("the second time: %v", err)
-	}
-	if _, err := client.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{}); err == nil {
-		t.Error("the API server still answers")
-	}
-	left, err := os.ReadDir(tmp)
-	if err != nil || len(left) > 0 {
-		t.Errorf("left in the directory for temporary files: %v, %v", left, err)
-	}
+	// A cluster has some two thousand; some of the library's wait for a few seconds, and
+	// the process keeps a few.
+	componenttest.EventuallyTold(t, "goroutines to end", func() (bool, string) {
+		var stacks strings.Builder
+		if err := pprof.Lookup("goroutine").WriteTo(&stacks, 1); err != nil {
+			return false, err.Error()
+		}
+		n := runtime.NumGoroutine()
+		return n < before+10, fmt.Sprintf("%d of %d are left: %s", n, before, &stacks)
+	})
 }
 
 func TestUsers(t *testing.T) {
@@ -300,7 +326,7 @@ func TestErrors(t *testing.T) {
 // unknown is of a kind that no scheme has.
 type unknown struct{ corev1.Pod }
 
-func (u *unknown) DeepCopyObject() runtime.Object { return &unknown{*u.DeepCopy()} }
+func (u *unknown) DeepCopyObject() apiruntime.Object { return &unknown{*u.DeepCopy()} }
 
 // BenchmarkStart is how long it takes until a cluster is ready; stopping is not counted.
 func BenchmarkStart(b *testing.B) {
