@@ -58,8 +58,9 @@ var disabledFields = map[string]func(*corev1.PodSpec) bool{
 // belong to features which are off, unless the stored one uses them already. old
 // is nil on creation.
 func DropDisabledPodFields(spec, old *corev1.PodSpec) {
+	was := old.DeepCopy() // each function clears fields that no other looks at
 	for _, drop := range disabledFields {
-		if old == nil || !drop(old.DeepCopy()) {
+		if was == nil || !drop(was) {
 			drop(spec)
 		}
 	}
