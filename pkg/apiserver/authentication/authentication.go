@@ -3,6 +3,7 @@ package authentication
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -30,6 +31,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication/bootstraptoken"
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication/serviceaccount"
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/stack"
 )
 
 // Dependencies are what authenticators ask.
@@ -194,7 +196,10 @@ func (a *Authentication) chain(tokens authenticator.Token, anonymousAuth *apiser
 // ApplyTo gives the chain to a server. The server's listener asks for the
 // client certificates that the chain understands, and reloads their CAs.
 func (a *Authentication) ApplyTo(c *server.Config) error {
-	c.Authentication.Authenticator = a.Authenticator
+	c.Authentication.Authenticator = authenticator.RequestFunc(func(r *http.Request) (*authenticator.Response, bool, error) {
+		stack.Grow() // this is the first thing that is done in a goroutine which goes deep
+		return a.Authenticator.AuthenticateRequest(r)
+	})
 	c.Authentication.APIAudiences = a.Audiences
 	c.Authentication.RequestHeaderConfig = a.RequestHeader
 	if err := c.Authentication.ApplyClientCert(a.ClientCA, c.SecureServing); err != nil {

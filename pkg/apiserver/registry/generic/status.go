@@ -9,6 +9,8 @@ import (
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/stack"
 )
 
 // Update describes a subresource that updates a part of its parent object, such as
@@ -119,6 +121,7 @@ func (p *PartStore) Get(ctx context.Context, name string, options *metav1.GetOpt
 func (p *PartStore) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc,
 	updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions,
 ) (runtime.Object, bool, error) {
+	stack.Grow()
 	return p.store.Update(ctx, name, info, createValidation, updateValidation, false, options)
 }
 

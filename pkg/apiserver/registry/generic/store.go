@@ -1,9 +1,11 @@
 package generic
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,6 +16,8 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/names"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/stack"
 )
 
 // Store serves a resource from etcd.
@@ -29,6 +33,20 @@ func (s *Store[T]) ShortNames() []string { return s.Resource.ShortNames }
 
 // Categories implements rest.CategoriesProvider.
 func (s *Store[T]) Categories() []string { return s.Resource.Categories }
+
+// Update implements rest.Updater.
+func (s *Store[T]) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc,
+	updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions,
+) (runtime.Object, bool, error) {
+	stack.Grow()
+	return s.Store.Update(ctx, name, info, createValidation, updateValidation, forceAllowCreate, options)
+}
+
+// Delete implements rest.GracefulDeleter.
+func (s *Store[T]) Delete(ctx context.Context, name string, validation rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	stack.Grow()
+	return s.Store.Delete(ctx, name, validation, options)
+}
 
 // NewStore builds the storage of r. The caller may still set hooks of the embedded
 // registry.Store, such as BeginCreate.
