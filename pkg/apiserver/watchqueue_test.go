@@ -23,7 +23,7 @@ func TestQueuedWatch(t *testing.T) {
 			from.Stop()
 		}()
 		synctest.Wait()
-		if sent != queuedEvents+1 {
+		if sent != queuedEvents+1+sentTogether {
 			t.Fatalf("nobody reads, and %d events have been taken", sent)
 		}
 		i := 0
