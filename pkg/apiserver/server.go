@@ -87,6 +87,7 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 	if d := c.authn.Discovery(ctx, c.ExternalAddress); d != nil {
 		d.Install(s.Handler.GoRestfulContainer)
 	}
+	s.Handler.GoRestfulContainer.Router(newRouter(s.Handler.GoRestfulContainer.RegisteredWebServices()))
 	if err := o.addHooks(c, s); err != nil {
 		return nil, err
 	}
