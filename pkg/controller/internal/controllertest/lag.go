@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -161,7 +162,7 @@ func (a *LaggingAPI) serve(w http.ResponseWriter, req *http.Request, r *resource
 		r.writes[req.Method]++
 		a.reply(w, &in)
 	case http.MethodPut, http.MethodPatch:
-		if req.Method == http.MethodPatch { // a merge patch is all that is sent here
+		if req.Method == http.MethodPatch { // merge patches, and lists that lose values, are all that is sent here
 			in.Object = merged(current.DeepCopy().Object, in.Object)
 		}
 		if v := in.GetResourceVersion(); v != "" && v != current.GetResourceVersion() {
@@ -174,6 +175,7 @@ func (a *LaggingAPI) serve(w http.ResponseWriter, req *http.Request, r *resource
 		} else {
 			next.Object["spec"] = in.Object["spec"]
 			next.SetAnnotations(in.GetAnnotations())
+			next.SetFinalizers(in.GetFinalizers())
 		}
 		a.record(r, "MODIFIED", next)
 		r.writes[req.Method]++
@@ -188,9 +190,15 @@ func (a *LaggingAPI) serve(w http.ResponseWriter, req *http.Request, r *resource
 	}
 }
 
-// merged returns an object with a merge patch.
+// merged returns an object with a patch.
 func merged(o, patch map[string]any) map[string]any {
 	for key, value := range patch {
+		if list, found := strings.CutPrefix(key, "$deleteFromPrimitiveList/"); found {
+			have, _ := o[list].([]any)
+			gone, _ := value.([]any)
+			o[list] = slices.DeleteFunc(have, func(v any) bool { return slices.Contains(gone, v) })
+			continue
+		}
 		inner, isMap := value.(map[string]any)
 		old, wasMap := o[key].(map[string]any)
 		switch {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -25,15 +26,40 @@ type Registrar interface {
 	Register(mgr manager.Manager, o controller.Options) error
 }
 
-// Start runs one controller, of three workers, on a LaggingAPI that knows these
+// Start runs one controller, of three workers, on an API server that knows these
 // namespaced kinds, until the test ends. It returns a client without a cache.
 func Start(t *testing.T, cfg *rest.Config, kinds []schema.GroupVersionKind, indexes []index.Index, assemble func(cached, live client.Client) Registrar) client.Client {
 	t.Helper()
+	live, stop := Run(t, cfg, Setup{Kinds: kinds, Indexes: indexes, Assemble: func(cached, live client.Client) []Registrar {
+		return []Registrar{assemble(cached, live)}
+	}})
+	t.Cleanup(stop)
+	return live
+}
+
+// Setup is what some controllers need.
+type Setup struct {
+	// Kinds that they know, all of them namespaced.
+	Kinds   []schema.GroupVersionKind
+	Indexes []index.Index
+	// Namespace is the only one that they see, if it is not empty.
+	Namespace string
+	Assemble  func(cached, live client.Client) []Registrar
+}
+
+// Run is like Start, for more than one controller, and until the returned function is called.
+func Run(t *testing.T, cfg *rest.Config, s Setup) (live client.Client, stop func()) {
+	t.Helper()
 	mapper := meta.NewDefaultRESTMapper(nil)
-	for _, k := range kinds {
+	for _, k := range s.Kinds {
 		mapper.Add(k, meta.RESTScopeNamespace)
 	}
+	var namespaces map[string]cache.Config
+	if s.Namespace != "" {
+		namespaces = map[string]cache.Config{s.Namespace: {}}
+	}
 	mgr, err := manager.New(cfg, manager.Options{
+		Cache:  cache.Options{DefaultNamespaces: namespaces},
 		Scheme: scheme.Scheme, Logger: klog.Background().V(1), Metrics: metricsserver.Options{BindAddress: "0"},
 		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil },
 		Controller:     config.Controller{SkipNameValidation: ptr.To(true)},
@@ -41,12 +67,12 @@ func Start(t *testing.T, cfg *rest.Config, kinds []schema.GroupVersionKind, inde
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, i := range indexes {
+	for _, i := range s.Indexes {
 		if err := mgr.GetFieldIndexer().IndexField(t.Context(), i.Object, i.Field, i.Values); err != nil {
 			t.Fatal(err)
 		}
 	}
-	live, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper})
+	live, err = client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,17 +82,18 @@ func Start(t *testing.T, cfg *rest.Config, kinds []schema.GroupVersionKind, inde
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := assemble(cached, live).Register(mgr, controller.Options{MaxConcurrentReconciles: 3}); err != nil {
-		t.Fatal(err)
+	for _, r := range s.Assemble(cached, live) {
+		if err := r.Register(mgr, controller.Options{MaxConcurrentReconciles: 3}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
+	return live, func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	})
-	return live
+	}
 }
