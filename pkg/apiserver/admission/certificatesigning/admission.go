@@ -5,15 +5,12 @@ package certificatesigning
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/signers"
 )
@@ -22,29 +19,12 @@ import (
 const PluginName = "CertificateSigning"
 
 // Plugin asks the authorizer.
-type Plugin struct {
-	*admission.Handler
-	authorizer authorizer.UnconditionalAuthorizer
-}
+type Plugin struct{ signers.Handler }
 
-var (
-	_ admission.ValidationInterface            = &Plugin{}
-	_ initializer.WantsUnconditionalAuthorizer = &Plugin{}
-)
+var _ admission.ValidationInterface = &Plugin{}
 
 // New returns the plugin.
-func New() *Plugin { return &Plugin{Handler: admission.NewHandler(admission.Update)} }
-
-// SetUnconditionalAuthorizer implements initializer.WantsUnconditionalAuthorizer.
-func (p *Plugin) SetUnconditionalAuthorizer(a authorizer.UnconditionalAuthorizer) { p.authorizer = a }
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.authorizer == nil {
-		return errors.New("missing authorizer")
-	}
-	return nil
-}
+func New() *Plugin { return &Plugin{signers.NewHandler(admission.Update)} }
 
 // Validate checks updates of the subresource "status".
 func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
@@ -63,7 +43,7 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 	if bytes.Equal(old.Status.Certificate, csr.Status.Certificate) && equality.Semantic.DeepEqual(old.Status.Conditions, csr.Status.Conditions) {
 		return nil
 	}
-	if !signers.Allowed(ctx, p.authorizer, a.GetUserInfo(), "sign", old.Spec.SignerName) {
+	if !p.Allowed(ctx, a, "sign", old.Spec.SignerName) {
 		return admission.NewForbidden(a, fmt.Errorf("user not permitted to sign requests with signerName %q", old.Spec.SignerName))
 	}
 	return nil

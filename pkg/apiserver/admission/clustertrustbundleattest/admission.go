@@ -4,14 +4,11 @@ package clustertrustbundleattest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/signers"
 )
@@ -20,30 +17,13 @@ import (
 const PluginName = "ClusterTrustBundleAttest"
 
 // Plugin asks the authorizer.
-type Plugin struct {
-	*admission.Handler
-	authorizer authorizer.UnconditionalAuthorizer
-}
+type Plugin struct{ signers.Handler }
 
-var (
-	_ admission.ValidationInterface            = &Plugin{}
-	_ initializer.WantsUnconditionalAuthorizer = &Plugin{}
-)
+var _ admission.ValidationInterface = &Plugin{}
 
 // New returns the plugin.
 func New() *Plugin {
-	return &Plugin{Handler: admission.NewHandler(admission.Create, admission.Update)}
-}
-
-// SetUnconditionalAuthorizer implements initializer.WantsUnconditionalAuthorizer.
-func (p *Plugin) SetUnconditionalAuthorizer(a authorizer.UnconditionalAuthorizer) { p.authorizer = a }
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.authorizer == nil {
-		return errors.New("missing authorizer")
-	}
-	return nil
+	return &Plugin{signers.NewHandler(admission.Create, admission.Update)}
 }
 
 // Validate checks bundles that name a signer, unless the bundle stays as it was.
@@ -61,7 +41,7 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 	if old, ok := a.GetOldObject().(*certificatesv1.ClusterTrustBundle); ok && a.GetOperation() == admission.Update && old.Spec == bundle.Spec {
 		return nil
 	}
-	if !signers.Allowed(ctx, p.authorizer, a.GetUserInfo(), "attest", bundle.Spec.SignerName) {
+	if !p.Allowed(ctx, a, "attest", bundle.Spec.SignerName) {
 		return admission.NewForbidden(a, fmt.Errorf("user not permitted to attest for signerName %q", bundle.Spec.SignerName))
 	}
 	return nil

@@ -4,16 +4,15 @@ package defaultingressclass
 
 import (
 	"context"
-	"errors"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/client-go/informers"
 	networkinglisters "k8s.io/client-go/listers/networking/v1"
 
 	"github.com/leme-k8s/leme/pkg/api/defaultclass"
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
 // PluginName is the plugin's name in flags.
@@ -21,31 +20,16 @@ const PluginName = "DefaultIngressClass"
 
 // Plugin sets the class.
 type Plugin struct {
-	*admission.Handler
-	classes networkinglisters.IngressClassLister
+	listing.Handler[networkinglisters.IngressClassLister]
 }
 
-var (
-	_ admission.MutationInterface                  = &Plugin{}
-	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
-)
+var _ admission.MutationInterface = &Plugin{}
 
 // New returns the plugin.
-func New() *Plugin { return &Plugin{Handler: admission.NewHandler(admission.Create)} }
-
-// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
-func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
-	classes := f.Networking().V1().IngressClasses()
-	p.classes = classes.Lister()
-	p.SetReadyFunc(classes.Informer().HasSynced)
-}
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.classes == nil {
-		return errors.New("missing IngressClass lister")
-	}
-	return nil
+func New() *Plugin {
+	return &Plugin{Handler: listing.NewHandler(func(f informers.SharedInformerFactory) listing.Informer[networkinglisters.IngressClassLister] {
+		return f.Networking().V1().IngressClasses()
+	}, admission.Create)}
 }
 
 // Admit sets the class of an Ingress that has none, not even by the old annotation.
@@ -57,10 +41,10 @@ func (p *Plugin) Admit(_ context.Context, a admission.Attributes, _ admission.Ob
 	if _, ok := ingress.Annotations["kubernetes.io/ingress.class"]; ok || ingress.Spec.IngressClassName != nil {
 		return nil
 	}
-	if !p.WaitForReady() {
-		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := p.Ready(a); err != nil {
+		return err
 	}
-	classes, err := p.classes.List(labels.Everything())
+	classes, err := p.Lister.List(labels.Everything())
 	if err != nil {
 		return admission.NewForbidden(a, err)
 	}

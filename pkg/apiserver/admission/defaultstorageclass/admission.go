@@ -4,17 +4,16 @@ package defaultstorageclass
 
 import (
 	"context"
-	"errors"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/client-go/informers"
 	storagelisters "k8s.io/client-go/listers/storage/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/leme-k8s/leme/pkg/api/defaultclass"
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
 // PluginName is the plugin's name in flags.
@@ -22,31 +21,16 @@ const PluginName = "DefaultStorageClass"
 
 // Plugin sets the class.
 type Plugin struct {
-	*admission.Handler
-	classes storagelisters.StorageClassLister
+	listing.Handler[storagelisters.StorageClassLister]
 }
 
-var (
-	_ admission.MutationInterface                  = &Plugin{}
-	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
-)
+var _ admission.MutationInterface = &Plugin{}
 
 // New returns the plugin.
-func New() *Plugin { return &Plugin{Handler: admission.NewHandler(admission.Create)} }
-
-// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
-func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
-	classes := f.Storage().V1().StorageClasses()
-	p.classes = classes.Lister()
-	p.SetReadyFunc(classes.Informer().HasSynced)
-}
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.classes == nil {
-		return errors.New("missing StorageClass lister")
-	}
-	return nil
+func New() *Plugin {
+	return &Plugin{Handler: listing.NewHandler(func(f informers.SharedInformerFactory) listing.Informer[storagelisters.StorageClassLister] {
+		return f.Storage().V1().StorageClasses()
+	}, admission.Create)}
 }
 
 // Admit sets the class of a claim that has none. An empty name is a name: it asks for none.
@@ -58,10 +42,10 @@ func (p *Plugin) Admit(ctx context.Context, a admission.Attributes, _ admission.
 	if _, ok := claim.Annotations[corev1.BetaStorageClassAnnotation]; ok || claim.Spec.StorageClassName != nil {
 		return nil
 	}
-	if !p.WaitForReady() {
-		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := p.Ready(a); err != nil {
+		return err
 	}
-	classes, err := p.classes.List(labels.Everything())
+	classes, err := p.Lister.List(labels.Everything())
 	if err != nil {
 		return admission.NewForbidden(a, err)
 	}

@@ -4,7 +4,6 @@ package limitranger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,10 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
 // PluginName is the plugin's name in flags.
@@ -23,40 +22,20 @@ const PluginName = "LimitRanger"
 
 // Plugin applies LimitRanges.
 type Plugin struct {
-	*admission.Handler
-	client kubernetes.Interface
-	ranges corelisters.LimitRangeLister
+	listing.ClientHandler[corelisters.LimitRangeLister]
 	recent recentNamespaces
 }
 
 var (
-	_ admission.MutationInterface                  = &Plugin{}
-	_ admission.ValidationInterface                = &Plugin{}
-	_ initializer.WantsExternalKubeClientSet       = &Plugin{}
-	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
+	_ admission.MutationInterface   = &Plugin{}
+	_ admission.ValidationInterface = &Plugin{}
 )
 
 // New returns the plugin.
 func New() *Plugin {
-	return &Plugin{Handler: admission.NewHandler(admission.Create, admission.Update)}
-}
-
-// SetExternalKubeClientSet implements initializer.WantsExternalKubeClientSet.
-func (p *Plugin) SetExternalKubeClientSet(c kubernetes.Interface) { p.client = c }
-
-// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
-func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
-	ranges := f.Core().V1().LimitRanges()
-	p.ranges = ranges.Lister()
-	p.SetReadyFunc(ranges.Informer().HasSynced)
-}
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.ranges == nil || p.client == nil {
-		return errors.New("missing LimitRange lister or client")
-	}
-	return nil
+	return &Plugin{ClientHandler: listing.NewClientHandler(func(f informers.SharedInformerFactory) listing.Informer[corelisters.LimitRangeLister] {
+		return f.Core().V1().LimitRanges()
+	}, admission.Create, admission.Update)}
 }
 
 // Admit adds the defaults to a new pod's containers.
@@ -115,11 +94,11 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 // not be in the cache yet: the server is asked if the cache knows none, but not for
 // every pod of a namespace that has none.
 func (p *Plugin) list(ctx context.Context, a admission.Attributes) ([]*corev1.LimitRange, error) {
-	if !p.WaitForReady() {
-		return nil, admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := p.Ready(a); err != nil {
+		return nil, err
 	}
 	namespace := a.GetNamespace()
-	ranges, err := p.ranges.LimitRanges(namespace).List(labels.Everything())
+	ranges, err := p.Lister.LimitRanges(namespace).List(labels.Everything())
 	if err != nil {
 		return nil, admission.NewForbidden(a, fmt.Errorf("unable to %s %v at this time because there was an error enforcing limit ranges", a.GetOperation(), a.GetResource()))
 	}
@@ -127,7 +106,7 @@ func (p *Plugin) list(ctx context.Context, a admission.Attributes) ([]*corev1.Li
 		return ranges, nil
 	}
 	return p.recent.get(namespace, func() ([]*corev1.LimitRange, error) {
-		live, err := p.client.CoreV1().LimitRanges(namespace).List(ctx, metav1.ListOptions{})
+		live, err := p.Client.CoreV1().LimitRanges(namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return nil, admission.NewForbidden(a, err)
 		}

@@ -25,6 +25,7 @@ import (
 	storagelisters "k8s.io/client-go/listers/storage/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/nodeidentity"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/served"
 )
@@ -121,12 +122,7 @@ func (p *Plugin) Admit(ctx context.Context, a admission.Attributes, _ admission.
 	}
 	// Only these need the caches. Everything else must work while they fill, nodes'
 	// heartbeats above all.
-	needsCaches := func() error {
-		if !p.WaitForReady() {
-			return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
-		}
-		return nil
-	}
+	needsCaches := func() error { return listing.Ready(p.Handler, a) }
 	switch a.GetResource().GroupResource() {
 	case corev1.Resource("pods"):
 		if err := needsCaches(); err != nil {

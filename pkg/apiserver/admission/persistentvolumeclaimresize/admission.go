@@ -8,10 +8,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/client-go/informers"
 	storagelisters "k8s.io/client-go/listers/storage/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
 // PluginName is the plugin's name in flags.
@@ -19,31 +20,16 @@ const PluginName = "PersistentVolumeClaimResize"
 
 // Plugin checks growth.
 type Plugin struct {
-	*admission.Handler
-	classes storagelisters.StorageClassLister
+	listing.Handler[storagelisters.StorageClassLister]
 }
 
-var (
-	_ admission.ValidationInterface                = &Plugin{}
-	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
-)
+var _ admission.ValidationInterface = &Plugin{}
 
 // New returns the plugin.
-func New() *Plugin { return &Plugin{Handler: admission.NewHandler(admission.Update)} }
-
-// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
-func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
-	classes := f.Storage().V1().StorageClasses()
-	p.classes = classes.Lister()
-	p.SetReadyFunc(classes.Informer().HasSynced)
-}
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.classes == nil {
-		return errors.New("missing StorageClass lister")
-	}
-	return nil
+func New() *Plugin {
+	return &Plugin{Handler: listing.NewHandler(func(f informers.SharedInformerFactory) listing.Informer[storagelisters.StorageClassLister] {
+		return f.Storage().V1().StorageClasses()
+	}, admission.Update)}
 }
 
 // Validate refuses a larger request than before on a claim that cannot grow.
@@ -60,15 +46,15 @@ func (p *Plugin) Validate(_ context.Context, a admission.Attributes, _ admission
 	if old.Status.Phase != corev1.ClaimBound {
 		return admission.NewForbidden(a, errors.New("Only bound persistent volume claims can be expanded")) // clients know this sentence
 	}
-	if !p.WaitForReady() {
-		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := p.Ready(a); err != nil {
+		return err
 	}
 	name := ptr.Deref(claim.Spec.StorageClassName, "")
 	if beta, ok := claim.Annotations[corev1.BetaStorageClassAnnotation]; ok {
 		name = beta
 	}
 	if name != "" {
-		if class, err := p.classes.Get(name); err == nil && ptr.Deref(class.AllowVolumeExpansion, false) {
+		if class, err := p.Lister.Get(name); err == nil && ptr.Deref(class.AllowVolumeExpansion, false) {
 			return nil
 		}
 	}

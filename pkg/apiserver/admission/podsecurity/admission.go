@@ -25,6 +25,8 @@ import (
 	"k8s.io/pod-security-admission/api"
 	podsecuritymetrics "k8s.io/pod-security-admission/metrics"
 	"k8s.io/pod-security-admission/policy"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
 // PluginName is the plugin's name in flags.
@@ -98,8 +100,8 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 	if resource != corev1.Resource("namespaces") && resource != corev1.Resource("pods") && !p.delegate.PodSpecExtractor.HasPodSpec(resource) {
 		return nil
 	}
-	if !p.WaitForReady() {
-		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := listing.Ready(p.Handler, a); err != nil {
+		return err
 	}
 	result := p.delegate.Validate(ctx, attributes{a})
 	for _, w := range result.Warnings {

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/client-go/informers"
 	corelisters "k8s.io/client-go/listers/core/v1"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
 // PluginName is the plugin's name in flags.
@@ -75,8 +77,8 @@ func (p *Plugin) Admit(_ context.Context, a admission.Attributes, _ admission.Ob
 	if node == "" {
 		return nil
 	}
-	if !p.WaitForReady() {
-		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := listing.Ready(p.Handler, a); err != nil {
+		return err
 	}
 	n, err := p.nodes.Get(node)
 	if err != nil {

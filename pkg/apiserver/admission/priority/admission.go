@@ -4,7 +4,6 @@ package priority
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,9 +11,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/client-go/informers"
 	schedulinglisters "k8s.io/client-go/listers/scheduling/v1"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
 // PluginName is the plugin's name in flags.
@@ -22,34 +22,19 @@ const PluginName = "Priority"
 
 // Plugin resolves PriorityClasses.
 type Plugin struct {
-	*admission.Handler
-	classes schedulinglisters.PriorityClassLister
+	listing.Handler[schedulinglisters.PriorityClassLister]
 }
 
 var (
-	_ admission.MutationInterface                  = &Plugin{}
-	_ admission.ValidationInterface                = &Plugin{}
-	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
+	_ admission.MutationInterface   = &Plugin{}
+	_ admission.ValidationInterface = &Plugin{}
 )
 
 // New returns the plugin.
 func New() *Plugin {
-	return &Plugin{Handler: admission.NewHandler(admission.Create, admission.Update)}
-}
-
-// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
-func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
-	classes := f.Scheduling().V1().PriorityClasses()
-	p.classes = classes.Lister()
-	p.SetReadyFunc(classes.Informer().HasSynced)
-}
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.classes == nil {
-		return errors.New("missing PriorityClass lister")
-	}
-	return nil
+	return &Plugin{Handler: listing.NewHandler(func(f informers.SharedInformerFactory) listing.Informer[schedulinglisters.PriorityClassLister] {
+		return f.Scheduling().V1().PriorityClasses()
+	}, admission.Create, admission.Update)}
 }
 
 // Admit sets a pod's priority, class and preemption policy.
@@ -57,8 +42,8 @@ func (p *Plugin) Admit(_ context.Context, a admission.Attributes, _ admission.Ob
 	if a.GetResource().GroupResource() != corev1.Resource("pods") || a.GetSubresource() != "" {
 		return nil
 	}
-	if !p.WaitForReady() {
-		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := p.Ready(a); err != nil {
+		return err
 	}
 	pod, ok := a.GetObject().(*corev1.Pod)
 	if !ok {
@@ -107,13 +92,13 @@ func keep(pod *corev1.Pod, a admission.Attributes) error {
 // a class of priority 0 without a name.
 func (p *Plugin) class(name string) (schedulingv1.PriorityClass, error) {
 	if name != "" {
-		class, err := p.classes.Get(name)
+		class, err := p.Lister.Get(name)
 		if err != nil {
 			return schedulingv1.PriorityClass{}, err
 		}
 		return *class, nil
 	}
-	classes, err := p.classes.List(labels.Everything())
+	classes, err := p.Lister.List(labels.Everything())
 	if err != nil {
 		return schedulingv1.PriorityClass{}, err
 	}
@@ -139,8 +124,8 @@ func (p *Plugin) Validate(_ context.Context, a admission.Attributes, _ admission
 	if !class.GlobalDefault {
 		return nil
 	}
-	if !p.WaitForReady() {
-		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := p.Ready(a); err != nil {
+		return err
 	}
 	current, err := p.class("")
 	if err != nil {

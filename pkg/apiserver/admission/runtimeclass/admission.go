@@ -12,10 +12,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
 	nodelisters "k8s.io/client-go/listers/node/v1"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
 // PluginName is the plugin's name in flags.
@@ -23,37 +23,19 @@ const PluginName = "RuntimeClass"
 
 // Plugin reads RuntimeClasses.
 type Plugin struct {
-	*admission.Handler
-	client  kubernetes.Interface
-	classes nodelisters.RuntimeClassLister
+	listing.ClientHandler[nodelisters.RuntimeClassLister]
 }
 
 var (
-	_ admission.MutationInterface                  = &Plugin{}
-	_ admission.ValidationInterface                = &Plugin{}
-	_ initializer.WantsExternalKubeClientSet       = &Plugin{}
-	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
+	_ admission.MutationInterface   = &Plugin{}
+	_ admission.ValidationInterface = &Plugin{}
 )
 
 // New returns the plugin.
-func New() *Plugin { return &Plugin{Handler: admission.NewHandler(admission.Create)} }
-
-// SetExternalKubeClientSet implements initializer.WantsExternalKubeClientSet.
-func (p *Plugin) SetExternalKubeClientSet(c kubernetes.Interface) { p.client = c }
-
-// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
-func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
-	classes := f.Node().V1().RuntimeClasses()
-	p.classes = classes.Lister()
-	p.SetReadyFunc(classes.Informer().HasSynced)
-}
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.classes == nil || p.client == nil {
-		return errors.New("missing RuntimeClass lister or client")
-	}
-	return nil
+func New() *Plugin {
+	return &Plugin{ClientHandler: listing.NewClientHandler(func(f informers.SharedInformerFactory) listing.Informer[nodelisters.RuntimeClassLister] {
+		return f.Node().V1().RuntimeClasses()
+	}, admission.Create)}
 }
 
 // read returns the new pod, if that is what the request makes, and its class, if it has one.
@@ -68,13 +50,13 @@ func (p *Plugin) read(ctx context.Context, a admission.Attributes) (*corev1.Pod,
 	if pod.Spec.RuntimeClassName == nil {
 		return pod, nil, nil
 	}
-	if !p.WaitForReady() {
-		return nil, nil, admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := p.Ready(a); err != nil {
+		return nil, nil, err
 	}
 	name := *pod.Spec.RuntimeClassName
-	class, err := p.classes.Get(name)
+	class, err := p.Lister.Get(name)
 	if apierrors.IsNotFound(err) {
-		class, err = p.client.NodeV1().RuntimeClasses().Get(ctx, name, metav1.GetOptions{})
+		class, err = p.Client.NodeV1().RuntimeClasses().Get(ctx, name, metav1.GetOptions{})
 	}
 	if apierrors.IsNotFound(err) {
 		return nil, nil, admission.NewForbidden(a, fmt.Errorf("pod rejected: RuntimeClass %q not found", name))

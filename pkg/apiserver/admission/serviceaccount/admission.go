@@ -18,14 +18,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/apiserver/pkg/storage/names"
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/core/podrefs"
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
 const (
@@ -44,43 +43,20 @@ const (
 
 // Plugin gives pods their ServiceAccount.
 type Plugin struct {
-	*admission.Handler
-	client   kubernetes.Interface
-	accounts corelisters.ServiceAccountLister
+	listing.ClientHandler[corelisters.ServiceAccountLister]
 	generate names.NameGenerator
 }
 
 var (
-	_ admission.MutationInterface                  = &Plugin{}
-	_ admission.ValidationInterface                = &Plugin{}
-	_ initializer.WantsExternalKubeClientSet       = &Plugin{}
-	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
+	_ admission.MutationInterface   = &Plugin{}
+	_ admission.ValidationInterface = &Plugin{}
 )
 
 // New returns the plugin.
 func New() *Plugin {
-	return &Plugin{Handler: admission.NewHandler(admission.Create, admission.Update), generate: names.SimpleNameGenerator}
-}
-
-// SetExternalKubeClientSet implements initializer.WantsExternalKubeClientSet.
-func (p *Plugin) SetExternalKubeClientSet(c kubernetes.Interface) { p.client = c }
-
-// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
-func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
-	accounts := f.Core().V1().ServiceAccounts()
-	p.accounts = accounts.Lister()
-	p.SetReadyFunc(accounts.Informer().HasSynced)
-}
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.client == nil {
-		return errors.New("missing client")
-	}
-	if p.accounts == nil {
-		return errors.New("missing ServiceAccount lister")
-	}
-	return nil
+	return &Plugin{ClientHandler: listing.NewClientHandler(func(f informers.SharedInformerFactory) listing.Informer[corelisters.ServiceAccountLister] {
+		return f.Core().V1().ServiceAccounts()
+	}, admission.Create, admission.Update), generate: names.SimpleNameGenerator}
 }
 
 // concerns returns the pod that is created, or whose ephemeral containers are
@@ -102,8 +78,8 @@ func (p *Plugin) Admit(ctx context.Context, a admission.Attributes, _ admission.
 	if !ok || a.GetOperation() != admission.Create || isMirror(pod) {
 		return nil
 	}
-	if !p.WaitForReady() {
-		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := p.Ready(a); err != nil {
+		return err
 	}
 	if pod.Spec.ServiceAccountName == "" {
 		pod.Spec.ServiceAccountName = defaultAccount
@@ -131,7 +107,7 @@ func isMirror(pod *corev1.Pod) bool {
 // account finds the ServiceAccount, for the cache may be behind. "default" is made
 // by a controller a moment after its namespace, and is waited for.
 func (p *Plugin) account(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
-	account, err := p.accounts.ServiceAccounts(namespace).Get(name)
+	account, err := p.Lister.ServiceAccounts(namespace).Get(name)
 	if !apierrors.IsNotFound(err) {
 		return account, err
 	}
@@ -141,7 +117,7 @@ func (p *Plugin) account(ctx context.Context, namespace, name string) (*corev1.S
 	}
 	var last error
 	waitErr := wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {
-		account, last = p.client.CoreV1().ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
+		account, last = p.Client.CoreV1().ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
 		if apierrors.IsNotFound(last) {
 			return false, nil
 		}
@@ -216,8 +192,8 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 	if !ok {
 		return nil
 	}
-	if !p.WaitForReady() {
-		return admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := p.Ready(a); err != nil {
+		return err
 	}
 	if a.GetOperation() == admission.Create && isMirror(pod) {
 		return validateMirror(pod, a)

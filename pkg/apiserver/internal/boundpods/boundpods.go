@@ -3,45 +3,28 @@
 package boundpods
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/client-go/informers"
 	corelisters "k8s.io/client-go/listers/core/v1"
+
+	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
 // Handler is embedded by plugins, which thereby get the nodes.
 type Handler struct {
-	*admission.Handler
-	nodes corelisters.NodeLister
+	listing.Handler[corelisters.NodeLister]
 }
-
-var (
-	_ initializer.WantsExternalKubeInformerFactory = &Handler{}
-	_ admission.InitializationValidator            = &Handler{}
-)
 
 // NewHandler returns a Handler of updates.
-func NewHandler() Handler { return Handler{Handler: admission.NewHandler(admission.Update)} }
-
-// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
-func (h *Handler) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
-	nodes := f.Core().V1().Nodes()
-	h.nodes = nodes.Lister()
-	h.SetReadyFunc(nodes.Informer().HasSynced)
-}
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (h *Handler) ValidateInitialization() error {
-	if h.nodes == nil {
-		return errors.New("missing node lister")
-	}
-	return nil
+func NewHandler() Handler {
+	return Handler{listing.NewHandler(func(f informers.SharedInformerFactory) listing.Informer[corelisters.NodeLister] {
+		return f.Core().V1().Nodes()
+	}, admission.Update)}
 }
 
 // Update returns the pods of an update, through one of the subresources, that changes the
@@ -65,10 +48,10 @@ func Update(a admission.Attributes, subresources ...string) (pod, old *corev1.Po
 
 // Node returns the pod's node, or an error to answer the request with.
 func (h *Handler) Node(a admission.Attributes, pod *corev1.Pod) (*corev1.Node, error) {
-	if !h.WaitForReady() {
-		return nil, admission.NewForbidden(a, errors.New("not yet ready to handle request"))
+	if err := h.Ready(a); err != nil {
+		return nil, err
 	}
-	node, err := h.nodes.Get(pod.Spec.NodeName)
+	node, err := h.Lister.Get(pod.Spec.NodeName)
 	if apierrors.IsNotFound(err) {
 		return nil, admission.NewForbidden(a, fmt.Errorf("node %q not found", pod.Spec.NodeName))
 	} else if err != nil {

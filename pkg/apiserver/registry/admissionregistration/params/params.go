@@ -128,7 +128,9 @@ func Binding[T generic.Object](g *Guard, r generic.Resource[T], named func(T) (p
 	return guarded(r,
 		func(ctx context.Context, b T) field.ErrorList {
 			policy, ref := named(b)
-			return g.Ref(ctx, policy, ref, func(ctx context.Context) (*admissionregistrationv1.ParamKind, error) { return kind(ctx, g.Policies, policy) })
+			return g.Ref(ctx, policy, ref, func(ctx context.Context) (*admissionregistrationv1.ParamKind, error) {
+				return kind(ctx, g.Policies, policy)
+			})
 		},
 		func(b, old T) bool {
 			policy, ref := named(b)
