@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/apiserver/pkg/server/options"
 	"k8s.io/apiserver/pkg/server/routes"
+	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
 )
 
@@ -34,6 +36,8 @@ type Serving struct {
 	Authorization  *options.DelegatingAuthorizationOptions
 	// Profiling serves /debug/pprof.
 	Profiling bool
+	// Metrics are those of this one instance, which /metrics shows beside those that the process shares; may be nil.
+	Metrics metrics.KubeRegistry
 }
 
 // NewServing returns the defaults that the original components share: TLS on the
@@ -106,7 +110,7 @@ func (s *Serving) New(checks []healthz.HealthChecker, install func(*mux.PathReco
 	healthz.InstallHandler(m, checks...)
 	healthz.InstallLivezHandler(m, checks...)
 	healthz.InstallReadyzHandler(m, checks...)
-	m.Handle("/metrics", legacyregistry.HandlerWithReset())
+	m.Handle("/metrics", s.metrics())
 	if s.Profiling {
 		routes.Profiling{}.Install(m)
 	}
@@ -125,6 +129,23 @@ func (s *Serving) New(checks []healthz.HealthChecker, install func(*mux.PathReco
 	h = genericfilters.WithRequestInfo(h, &genericrequest.RequestInfoFactory{APIPrefixes: sets.NewString(), GrouplessAPIPrefixes: sets.NewString()})
 	h = genericfilters.WithCacheControl(h)
 	return &Server{info: info, handler: h}, nil
+}
+
+// metrics shows what has been counted, and forgets it when it is deleted.
+func (s *Serving) metrics() http.Handler {
+	shared := legacyregistry.HandlerWithReset()
+	if s.Metrics == nil {
+		return shared
+	}
+	show := metrics.HandlerFor(prometheus.Gatherers{legacyregistry.DefaultGatherer, s.Metrics}, metrics.HandlerOpts{})
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodDelete {
+			s.Metrics.Reset()
+			shared.ServeHTTP(w, req)
+			return
+		}
+		show.ServeHTTP(w, req)
+	})
 }
 
 // selfSign makes a certificate if the flags name none: in memory, or where --cert-dir says.

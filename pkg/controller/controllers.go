@@ -32,6 +32,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/ephemeralvolume"
 	"github.com/leme-k8s/leme/pkg/controller/garbagecollector"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+	"github.com/leme-k8s/leme/pkg/controller/internal/metricsapi"
 	"github.com/leme-k8s/leme/pkg/controller/job"
 	"github.com/leme-k8s/leme/pkg/controller/legacytokencleaner"
 	"github.com/leme-k8s/leme/pkg/controller/namespace"
@@ -148,7 +149,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.ReplicaSet },
 		Indexes: []index.Index{index.ByController(&appsv1.ReplicaSet{}), index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return replicaset.New(a.Client, a.Live, a.Events, d.replicaSetGates()), nil
+			return replicaset.New(a.Client, a.Live, a.Events, d.replicaSetGates(), d.pods), nil
 		},
 	},
 	{
@@ -156,7 +157,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.ReplicationController },
 		Indexes: []index.Index{index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return replicaset.NewReplication(a.Client, a.Live, a.Events, d.replicaSetGates()), nil
+			return replicaset.NewReplication(a.Client, a.Live, a.Events, d.replicaSetGates(), d.pods), nil
 		},
 	},
 	{
@@ -180,7 +181,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.Job },
 		Indexes: []index.Index{index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return job.New(a.Client, a.Live, a.Events), nil
+			return job.New(a.Client, a.Live, a.Events, d.metrics), nil
 		},
 	},
 	{
@@ -188,7 +189,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.CronJob },
 		Indexes: []index.Index{index.ByController(&batchv1.Job{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return cronjob.New(a.Client, a.Live, a.Events), nil
+			return cronjob.New(a.Client, a.Live, a.Events, d.metrics), nil
 		},
 	},
 	{
@@ -202,32 +203,32 @@ var entries = []entry{
 		Name: "horizontal-pod-autoscaler-controller", Alias: "horizontalpodautoscaling", Identity: "horizontal-pod-autoscaler",
 		Workers: func(w Workers) int { return w.Autoscaler },
 		New: func(d *dependencies, a *access) (registrar, error) {
-			metrics, err := podautoscaler.NewMetrics(a.Config, d.mgr.GetRESTMapper(), a.Clientset.Discovery())
+			metrics, err := metricsapi.New(a.Config, d.mgr.GetRESTMapper(), a.Clientset.Discovery())
 			if err != nil {
 				return nil, err
 			}
-			return podautoscaler.New(a.Client, a.Live, d.mgr.GetRESTMapper(), metrics, a.Events, d.options.Autoscaling), nil
+			return podautoscaler.New(a.Client, a.Live, d.mgr.GetRESTMapper(), metrics, a.Events, d.options.Autoscaling, d.metrics), nil
 		},
 	},
 	{
 		Name: "ttl-after-finished-controller", Alias: "ttl-after-finished", Identity: "ttl-after-finished-controller",
 		Workers: func(w Workers) int { return w.TTLAfterFinished },
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return ttlafterfinished.New(a.Client, a.Live), nil
+			return ttlafterfinished.New(a.Client, a.Live, d.metrics), nil
 		},
 	},
 	{
 		Name: "persistentvolume-binder-controller", Alias: "persistentvolume-binder", Identity: "persistent-volume-binder",
 		Indexes: []index.Index{index.PodsByClaim()},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return pvbinder.New(a.Client, a.Live, a.Events, d.options.EnableDynamicProvision), nil
+			return pvbinder.New(a.Client, a.Live, a.Events, d.options.EnableDynamicProvision, d.metrics), nil
 		},
 	},
 	{
 		Name: "persistentvolume-attach-detach-controller", Alias: "attachdetach", Identity: "attachdetach-controller",
 		Indexes: []index.Index{index.PodsByClaim(), index.PodsByNode()},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return attachdetach.New(a.Client, a.Events, !d.options.DisableForceDetach), nil
+			return attachdetach.New(a.Client, a.Events, !d.options.DisableForceDetach, d.metrics), nil
 		},
 	},
 	{
@@ -239,7 +240,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.EphemeralVolume },
 		Indexes: []index.Index{index.PodsByClaim()},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return ephemeralvolume.New(a.Client, a.Events), nil
+			return ephemeralvolume.New(a.Client, a.Events, d.metrics), nil
 		},
 	},
 	{
@@ -298,7 +299,7 @@ var entries = []entry{
 			if err != nil {
 				return nil, err
 			}
-			return garbagecollector.New(d.mgr.GetRESTMapper(), disco, meta), nil
+			return garbagecollector.New(d.mgr.GetRESTMapper(), disco, meta, d.metrics), nil
 		},
 	},
 	{
@@ -319,21 +320,21 @@ var entries = []entry{
 	{
 		Name: "pod-garbage-collector-controller", Alias: "podgc", Identity: "pod-garbage-collector",
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return podgc.New(a.Client, a.Live, d.options.TerminatedPodThreshold), nil
+			return podgc.New(a.Client, a.Live, d.options.TerminatedPodThreshold, d.metrics), nil
 		},
 	},
 	{
 		Name: "node-lifecycle-controller", Alias: "nodelifecycle", Identity: "node-controller",
 		Indexes: []index.Index{index.PodsByNode()},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return nodelifecycle.New(a.Client, a.Events, d.options.nodeLifecycle()), nil
+			return nodelifecycle.New(a.Client, a.Events, d.options.nodeLifecycle(), d.metrics), nil
 		},
 	},
 	{
 		Name: "taint-eviction-controller", Identity: "node-controller",
 		Indexes: []index.Index{index.PodsByNode()},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return tainteviction.New(a.Client, a.Events), nil
+			return tainteviction.New(a.Client, a.Events, d.metrics), nil
 		},
 	},
 	{
@@ -351,7 +352,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.ResourceClaim },
 		Indexes: []index.Index{index.PodsByResourceClaim()},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return resourceclaim.New(a.Client, a.Live, a.Events), nil
+			return resourceclaim.New(a.Client, a.Live, a.Events, d.metrics), nil
 		},
 	},
 	{

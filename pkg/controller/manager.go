@@ -21,6 +21,7 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/controller-manager/pkg/clientbuilder"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -31,6 +32,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
+	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
 )
 
@@ -52,7 +54,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err := waitForAPI(ctx, m.config); err != nil {
 		return err
 	}
-	server, err := m.options.Serving.New([]healthz.HealthChecker{healthz.PingHealthz}, nil)
+	serving := *m.options.Serving
+	serving.Metrics = metrics.NewKubeRegistry() // several managers may run in one process
+	server, err := serving.New([]healthz.HealthChecker{healthz.PingHealthz}, nil)
 	if err != nil {
 		return err
 	}
@@ -65,7 +69,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		return err
 	}
 	defer events.Shutdown()
-	if err := m.register(ctx, mgr, events); err != nil {
+	if err := m.register(ctx, mgr, events, serving.Metrics); err != nil {
 		return err
 	}
 
@@ -133,12 +137,12 @@ func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 }
 
 // register adds the selected controllers to mgr.
-func (m *Manager) register(ctx context.Context, mgr manager.Manager, events record.EventBroadcaster) error {
+func (m *Manager) register(ctx context.Context, mgr manager.Manager, events record.EventBroadcaster, registry metrics.KubeRegistry) error {
 	selected, err := selectControllers(m.options.Controllers)
 	if err != nil {
 		return fmt.Errorf("--controllers: %w", err)
 	}
-	d := &dependencies{Manager: m, mgr: mgr, events: events, indexed: map[string]bool{}}
+	d := &dependencies{Manager: m, mgr: mgr, events: events, metrics: registry, pods: replicaset.NewMetrics(registry), indexed: map[string]bool{}}
 	d.identities, err = m.identities()
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package controller_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -26,14 +27,23 @@ type cluster struct {
 	cs    kubernetes.Interface
 	nodes *controllertest.Nodes
 	ns    string
+	// metrics is where the manager tells of itself.
+	metrics string
 }
 
 func start(t *testing.T) *cluster {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
 	tc := testcluster.Start(t, testcluster.WithControllerManager("--controllers=*,bootstrapsigner,tokencleaner",
 		"--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--horizontal-pod-autoscaler-sync-period=100ms",
-		"--node-monitor-grace-period=1h")) // the played nodes send one heartbeat
+		"--node-monitor-grace-period=1h", // the played nodes send one heartbeat
+		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port), "--authorization-always-allow-paths=/metrics"))
 	cs := tc.Client(t)
-	return &cluster{T: t, cfg: tc.Config, cs: cs, nodes: controllertest.StartNodes(t, cs, "n1", "n2")}
+	return &cluster{T: t, metrics: fmt.Sprintf("https://127.0.0.1:%d/metrics", port), cfg: tc.Config, cs: cs, nodes: controllertest.StartNodes(t, cs, "n1", "n2")}
 }
 
 // in returns the cluster for the use of one test, with a namespace of its own.
@@ -78,11 +88,11 @@ func TestControllers(t *testing.T) {
 		"Provisioning":     testProvisioning,
 		"Attachment":       testAttachment,
 		"Devices":          testDevices,
-		"Metrics":          testMetrics,
 		"Migration":        testMigration,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}
+	t.Run("Metrics", func(t *testing.T) { testMetrics(t, c) })
 }
 
 func (c *cluster) must(err error) {

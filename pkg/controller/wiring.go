@@ -11,11 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/controller-manager/pkg/clientbuilder"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 )
 
 // An entry says how one controller comes into being.
@@ -47,6 +49,8 @@ type dependencies struct {
 	mgr        manager.Manager
 	identities clientbuilder.ControllerClientBuilder
 	events     record.EventBroadcaster
+	metrics    metrics.KubeRegistry // of this manager alone
+	pods       *replicaset.Metrics  // that two controllers share
 	indexed    map[string]bool
 }
 

@@ -20,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/component-helpers/storage/ephemeral"
 	csitrans "k8s.io/csi-translation-lib"
 	"k8s.io/klog/v2"
@@ -53,11 +54,15 @@ type Controller struct {
 
 	mu       sync.Mutex
 	unwanted map[string]map[string]time.Time // by node and volume, since when
+	volumes  map[string]volumes              // by node, for metrics
+	forced   *metrics.CounterVec
 }
 
 // New returns the controller. With force, a volume is taken from a node that is not well and has not unmounted it for long.
-func New(c client.Client, events record.EventRecorder, force bool) *Controller {
-	return &Controller{client: c, events: events, clock: clock.RealClock{}, force: force, unwanted: map[string]map[string]time.Time{}}
+func New(c client.Client, events record.EventRecorder, force bool, registry metrics.KubeRegistry) *Controller {
+	n := &Controller{client: c, events: events, clock: clock.RealClock{}, force: force, unwanted: map[string]map[string]time.Time{}, volumes: map[string]volumes{}}
+	n.forced = n.register(registry)
+	return n
 }
 
 // Register adds the controller to mgr.
@@ -167,6 +172,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		c.forget(req.Name)
 		return reconcile.Result{}, nil
 	}
+	c.count(req.Name, wants, here)
 	p := decide(state, wants, here, elsewhere, c.unwantedSince(req.Name, wants), c.force)
 	return reconcile.Result{RequeueAfter: p.again}, c.apply(ctx, node, state, p)
 }
@@ -196,6 +202,7 @@ func (c *Controller) forget(node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.unwanted, node)
+	delete(c.volumes, node)
 }
 
 // attachments returns those of a node, and the volumes that other nodes have.
@@ -358,6 +365,8 @@ func (c *Controller) apply(ctx context.Context, node *corev1.Node, state nodeSta
 	for _, a := range p.detach {
 		if err := c.client.Delete(ctx, a.VolumeAttachment, client.Preconditions{UID: &a.UID}); client.IgnoreNotFound(err) != nil {
 			errs = append(errs, fmt.Errorf("deleting VolumeAttachment %s: %w", a.Name, err))
+		} else if reason := p.forced[a.Name]; reason != "" {
+			c.forced.WithLabelValues(reason).Inc()
 		}
 	}
 	return errors.Join(errs...)

@@ -62,6 +62,8 @@ type plan struct {
 	detach []attachment
 	// failed are volumes that could not be attached.
 	failed map[*wanted]string
+	// forced says why an attachment that goes may still be in use, by its name.
+	forced map[string]string
 	// again is when a volume may be taken by force; zero means never.
 	again time.Duration
 }
@@ -69,7 +71,7 @@ type plan struct {
 // decide plans for a node. Attached here are its attachments; elsewhere says which volumes other nodes have; unwanted since when
 // nobody has wanted a volume.
 func decide(node nodeState, wants []*wanted, here []attachment, elsewhere map[string]bool, unwantedFor func(volume string) time.Duration, force bool) plan {
-	p := plan{failed: map[*wanted]string{}}
+	p := plan{failed: map[*wanted]string{}, forced: map[string]string{}}
 	reported := map[corev1.UniqueVolumeName]bool{}
 	for _, v := range node.attached {
 		reported[v.Name] = true
@@ -103,13 +105,18 @@ func decide(node nodeState, wants []*wanted, here []attachment, elsewhere map[st
 		if _, unwanted := byVolume[a.volume]; !unwanted || a.DeletionTimestamp != nil {
 			continue
 		}
-		if !node.gone && !slices.Contains(node.inUse, corev1.UniqueVolumeName(a.volume)) || node.outOfService {
+		used := node.gone || slices.Contains(node.inUse, corev1.UniqueVolumeName(a.volume))
+		if !used || node.outOfService {
+			if used {
+				p.forced[a.Name] = "out-of-service"
+			}
 			p.detach = append(p.detach, a)
 			continue
 		}
 		if force && (node.unwell || node.gone) {
 			left := unmountPatience - unwantedFor(a.volume)
 			if left <= 0 {
+				p.forced[a.Name] = "timeout"
 				p.detach = append(p.detach, a)
 				continue
 			}

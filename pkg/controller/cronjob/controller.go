@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/tools/reference"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/component-base/metrics"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -39,11 +40,17 @@ type Controller struct {
 	live   client.Reader
 	events record.EventRecorder
 	clock  clock.PassiveClock
+	skew   *metrics.Histogram
 }
 
 // New returns the controller.
-func New(c client.Client, live client.Reader, events record.EventRecorder) *Controller {
-	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}}
+func New(c client.Client, live client.Reader, events record.EventRecorder, registry metrics.KubeRegistry) *Controller {
+	skew := metrics.NewHistogram(&metrics.HistogramOpts{
+		Subsystem: "cronjob_controller", Name: "job_creation_skew_duration_seconds", StabilityLevel: metrics.STABLE,
+		Help: "Time between when a Job was to start and when it was created", Buckets: metrics.ExponentialBuckets(1, 2, 10),
+	})
+	registry.MustRegister(skew)
+	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}, skew: skew}
 }
 
 // Register adds the controller to mgr.
@@ -169,6 +176,7 @@ func (c *Controller) create(ctx context.Context, cj *batchv1.CronJob, p *plan) e
 	switch {
 	case err == nil:
 		c.events.Eventf(cj, corev1.EventTypeNormal, "SuccessfulCreate", "Created job %v", job.Name)
+		c.skew.Observe(job.CreationTimestamp.Sub(p.at).Seconds())
 	case apierrors.IsAlreadyExists(err):
 		if err := c.live.Get(ctx, client.ObjectKeyFromObject(job), job); err != nil {
 			return fmt.Errorf("getting Job %s: %w", job.Name, err)

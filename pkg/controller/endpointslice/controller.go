@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/endpointslice"
+	endpointslicemetrics "k8s.io/endpointslice/metrics"
 	"k8s.io/endpointslice/topologycache"
 	endpointsliceutil "k8s.io/endpointslice/util"
 	"k8s.io/klog/v2"
@@ -48,6 +49,7 @@ type Controller struct {
 // New returns the controller. A slice holds at most perSlice endpoints; changes of
 // pods wait for delay, in which more may gather.
 func New(c client.Client, cs kubernetes.Interface, events record.EventRecorder, perSlice int, delay time.Duration) *Controller {
+	endpointslicemetrics.RegisterMetrics() // once a process, of which the library makes them
 	tracker := endpointsliceutil.NewEndpointSliceTracker()
 	topology := topologycache.NewTopologyCache()
 	return &Controller{
@@ -178,6 +180,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if c.tracker.StaleSlices(svc, slices) {
 		// The cache does not yet show what the library has written; the watch that
 		// brings it also brings us back.
+		endpointslicemetrics.EndpointSliceSyncs.WithLabelValues("stale").Inc()
 		return reconcile.Result{}, nil
 	}
 	if svc.DeletionTimestamp != nil {
@@ -185,8 +188,10 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	trigger := c.triggers.ComputeEndpointLastChangeTriggerTime(svc.Namespace, svc, pods)
 	if err := c.slices.Reconcile(klog.FromContext(ctx), svc, pods, slices, trigger); err != nil {
+		endpointslicemetrics.EndpointSliceSyncs.WithLabelValues("error").Inc()
 		c.events.Eventf(svc, corev1.EventTypeWarning, "FailedToUpdateEndpointSlices", "Error updating Endpoint Slices for Service %s/%s: %v", svc.Namespace, svc.Name, err)
 		return reconcile.Result{}, fmt.Errorf("updating EndpointSlices: %w", err)
 	}
+	endpointslicemetrics.EndpointSliceSyncs.WithLabelValues("success").Inc()
 	return reconcile.Result{}, nil
 }

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/component-helpers/storage/ephemeral"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,13 +28,20 @@ import (
 
 // Controller reconciles pods.
 type Controller struct {
-	client client.Client
-	events record.EventRecorder
+	client          client.Client
+	events          record.EventRecorder
+	created, failed *metrics.Counter
 }
 
 // New returns the controller.
-func New(c client.Client, events record.EventRecorder) *Controller {
-	return &Controller{client: c, events: events}
+func New(c client.Client, events record.EventRecorder, registry metrics.KubeRegistry) *Controller {
+	counter := func(name, help string) *metrics.Counter {
+		return metrics.NewCounter(&metrics.CounterOpts{Subsystem: "ephemeral_volume_controller", Name: name, Help: help, StabilityLevel: metrics.ALPHA})
+	}
+	created := counter("create_total", "Number of times that a PersistentVolumeClaim was to be created")
+	failed := counter("create_failures_total", "Number of times that a PersistentVolumeClaim could not be created")
+	registry.MustRegister(created, failed)
+	return &Controller{client: c, events: events, created: created, failed: failed}
 }
 
 // Register adds the controller to mgr. A pod's volumes do not change; a claim that
@@ -111,7 +119,12 @@ func (c *Controller) ensure(ctx context.Context, pod *corev1.Pod, v *corev1.Volu
 		},
 		Spec: *v.Ephemeral.VolumeClaimTemplate.Spec.DeepCopy(),
 	}
-	if err := c.client.Create(ctx, claim); err != nil && !pods.IsNamespaceTerminating(err) {
+	c.created.Inc()
+	err = c.client.Create(ctx, claim)
+	if err != nil {
+		c.failed.Inc()
+	}
+	if err != nil && !pods.IsNamespaceTerminating(err) {
 		return fmt.Errorf("create PVC %s: %w", name, err)
 	}
 	return nil

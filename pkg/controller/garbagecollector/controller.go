@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/lru"
 	"k8s.io/utils/ptr"
@@ -42,12 +43,16 @@ type Controller struct {
 }
 
 // New returns the controller.
-func New(mapper meta.RESTMapper, disco discovery.DiscoveryInterface, md metadata.Interface) *Controller {
+func New(mapper meta.RESTMapper, disco discovery.DiscoveryInterface, md metadata.Interface, registry metrics.KubeRegistry) *Controller {
+	failed := metrics.NewCounter(&metrics.CounterOpts{
+		Subsystem: "garbagecollector_controller", Name: "resources_sync_error_total", Help: "Number of times that not all resources were known", StabilityLevel: metrics.ALPHA,
+	})
+	registry.MustRegister(failed)
 	g := newGraph()
 	return &Controller{
 		mapper: mapper, metadata: md, graph: g, absent: lru.New(500),
 		monitors: &monitors{
-			graph: g, discovery: disco, metadata: md, changed: make(chan struct{}, 1), reset: func() { meta.MaybeResetRESTMapper(mapper) },
+			graph: g, discovery: disco, metadata: md, failed: failed, changed: make(chan struct{}, 1), reset: func() { meta.MaybeResetRESTMapper(mapper) },
 			running: map[schema.GroupVersionResource]*monitor{},
 		},
 	}

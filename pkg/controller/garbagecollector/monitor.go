@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/metawatch"
@@ -50,6 +51,7 @@ type monitors struct {
 	metadata  metadata.Interface
 	reset     func()
 	changed   chan struct{}
+	failed    *metrics.Counter // times that not all resources were known
 
 	mu      sync.Mutex
 	running map[schema.GroupVersionResource]*monitor
@@ -112,7 +114,12 @@ func (m *monitors) follow(ctx context.Context) {
 
 // sync starts monitors for kinds that are new and stops those of kinds that are gone. Of a
 // group that cannot be discovered at the moment, all monitors stay.
-func (m *monitors) sync(ctx context.Context) error {
+func (m *monitors) sync(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			m.failed.Inc()
+		}
+	}()
 	lists, err := m.discovery.ServerPreferredResources()
 	failed := sets.New[schema.GroupVersion]()
 	if groups := (&discovery.ErrGroupDiscoveryFailed{}); errors.As(err, &groups) {

@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -45,11 +46,12 @@ type Controller struct {
 	live   client.Reader
 	events record.EventRecorder
 	clock  clock.PassiveClock
+	counts *measures
 }
 
 // New returns the controller.
-func New(c client.Client, live client.Reader, events record.EventRecorder) *Controller {
-	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}}
+func New(c client.Client, live client.Reader, events record.EventRecorder, registry metrics.KubeRegistry) *Controller {
+	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}, counts: newMeasures(registry)}
 }
 
 // Register adds the controller to mgr.
@@ -63,9 +65,10 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 }
 
 // Reconcile takes one Job a step further.
-func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (_ reconcile.Result, err error) {
+	began := c.clock.Now()
 	job := &batchv1.Job{}
-	err := c.client.Get(ctx, req.NamespacedName, job)
+	err = c.client.Get(ctx, req.NamespacedName, job)
 	if apierrors.IsNotFound(err) {
 		return reconcile.Result{}, c.freePodsOf(ctx, req.NamespacedName, "")
 	}
@@ -91,6 +94,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	in := newInput(job, owned, c.clock.Now())
 	p := in.plan()
+	defer func() { c.counts.synced(job, p, err, c.clock.Since(began)) }()
 
 	var actErr error
 	if job.DeletionTimestamp == nil {
@@ -122,6 +126,9 @@ func (c *Controller) act(ctx context.Context, job *batchv1.Job, p *plan) error {
 	})
 	create := p.create[:min(len(p.create), burst)]
 	created, err := pods.SlowStart(len(create), func(i int) error { return control.Create(ctx, job, create[i].DeepCopy()) })
+	if len(create) > 0 {
+		c.counts.created(job, created, len(create)-created)
+	}
 	p.status.Active += int32(created) - int32(len(remove)-len(errs))
 	p.status.Ready = ptr.To(min(*p.status.Ready, p.status.Active))
 	return errors.Join(append(errs, err)...)
@@ -137,6 +144,7 @@ func (c *Controller) writeStatus(ctx context.Context, job *batchv1.Job, p *plan)
 	if err := c.client.Status().Update(ctx, job); err != nil {
 		return fmt.Errorf("updating the status: %w", err)
 	}
+	c.counts.written(job, &before, &p.status)
 	for _, cond := range p.status.Conditions {
 		if old := condition(before, cond.Type); old != nil && old.Status == cond.Status {
 			continue

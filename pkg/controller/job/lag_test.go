@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/leme-k8s/leme/pkg/component/componenttest"
@@ -23,7 +24,7 @@ func TestCacheThatLags(t *testing.T) {
 	api := controllertest.StartLaggingAPI(t, map[string]string{"pods": "v1/Pod", "jobs": "batch/v1/Job"})
 	kinds := []schema.GroupVersionKind{corev1.SchemeGroupVersion.WithKind("Pod"), kind}
 	c := controllertest.Start(t, api.Config(), kinds, []cacheindex.Index{cacheindex.ByController(&corev1.Pod{})}, func(cached, live client.Client) controllertest.Registrar {
-		return New(cached, live, &record.FakeRecorder{})
+		return New(cached, live, &record.FakeRecorder{}, metrics.NewKubeRegistry())
 	})
 	ctx := t.Context()
 	labels := map[string]string{"a": "b"}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/component-base/metrics"
 	"k8s.io/component-helpers/node/topology"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
@@ -51,6 +53,7 @@ type Config struct {
 
 // Controller reconciles nodes.
 type Controller struct {
+	counts *measures
 	client client.Client
 	events record.EventRecorder
 	clock  clock.PassiveClock
@@ -70,8 +73,8 @@ type health struct {
 }
 
 // New returns the controller.
-func New(c client.Client, events record.EventRecorder, config Config) *Controller {
-	return &Controller{client: c, events: events, clock: clock.RealClock{}, config: config, health: map[string]*health{}, pace: map[string]flowcontrol.RateLimiter{}}
+func New(c client.Client, events record.EventRecorder, config Config, registry metrics.KubeRegistry) *Controller {
+	return &Controller{counts: newMeasures(registry, c), client: c, events: events, clock: clock.RealClock{}, config: config, health: map[string]*health{}, pace: map[string]flowcontrol.RateLimiter{}}
 }
 
 // Register adds the controller to mgr.
@@ -125,6 +128,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	due := c.hear(node, lease)
 	now := c.clock.Now()
+	defer func() { c.counts.took.Observe(c.clock.Since(now).Seconds()) }()
 	if !due.After(now) {
 		if conds, changed := silent(node, now); changed {
 			node.Status.Conditions = conds
@@ -241,7 +245,17 @@ func (c *Controller) taint(ctx context.Context, node *corev1.Node) (time.Duratio
 	if err := c.client.Patch(ctx, node, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return wait, fmt.Errorf("updating the taints: %w", err)
 	}
+	if evicting(taints) && !evicting(before.Spec.Taints) {
+		c.counts.evictions.WithLabelValues(zone).Inc()
+	}
 	return wait, nil
+}
+
+// evicting reports whether taints that follow from a node's state make its pods go.
+func evicting(taints []corev1.Taint) bool {
+	return slices.ContainsFunc(taints, func(t corev1.Taint) bool {
+		return t.Effect == corev1.TaintEffectNoExecute && (t.Key == corev1.TaintNodeNotReady || t.Key == corev1.TaintNodeUnreachable)
+	})
 }
 
 // mayEvict takes the zone's turn to lose another node.

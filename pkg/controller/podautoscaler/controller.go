@@ -26,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/retry"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -35,6 +36,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/metricsapi"
 )
 
 // Config are the settings that all autoscalers have in common.
@@ -61,10 +64,11 @@ func DefaultConfig() Config {
 
 // Controller reconciles HorizontalPodAutoscalers.
 type Controller struct {
+	counts  *measures
 	client  client.Client
 	live    client.Client
 	mapper  meta.RESTMapper
-	metrics Metrics
+	metrics metricsapi.Metrics
 	events  record.EventRecorder
 	config  Config
 	clock   clock.PassiveClock
@@ -80,8 +84,9 @@ type state struct {
 }
 
 // New returns the controller.
-func New(c, live client.Client, mapper meta.RESTMapper, m Metrics, events record.EventRecorder, config Config) *Controller {
+func New(c, live client.Client, mapper meta.RESTMapper, m metricsapi.Metrics, events record.EventRecorder, config Config, registry metrics.KubeRegistry) *Controller {
 	return &Controller{
+		counts: newMeasures(registry, c),
 		client: c, live: live, mapper: mapper, metrics: m, events: events, config: config, clock: clock.RealClock{},
 		states: map[types.NamespacedName]*state{},
 	}
@@ -101,7 +106,10 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	before := h.Status.DeepCopy()
-	if err := c.autoscale(ctx, h, c.state(req.NamespacedName)); err != nil {
+	began := c.clock.Now()
+	err := c.autoscale(ctx, h, c.state(req.NamespacedName))
+	c.counts.reconciliation(&h.Status, err, c.clock.Since(began))
+	if err != nil {
 		// Metrics come and go; the next time is as good as any.
 		klog.FromContext(ctx).Info("Autoscaling failed", "err", err)
 		c.metrics.Refresh()
@@ -230,7 +238,7 @@ func (c *Controller) selector(ctx context.Context, h *autoscalingv2.HorizontalPo
 	fail := func(event, reason, message, condition string) error {
 		c.events.Event(h, corev1.EventTypeWarning, event, message)
 		set(autoscalingv2.ScalingActive, corev1.ConditionFalse, reason, "%s", condition)
-		return errors.New(message)
+		return specError{errors.New(message)}
 	}
 	if scale.Status.Selector == "" {
 		return nil, fail("SelectorRequired", "InvalidSelector", "selector is required", "the HPA target's scale is missing a selector")

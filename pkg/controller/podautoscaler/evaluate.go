@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/metricsapi"
 )
 
 // proposal is what all metrics together ask for.
@@ -91,7 +93,7 @@ func describe(m autoscalingv2.MetricSpec) string {
 
 // evaluation is what the metrics of an autoscaler are evaluated with.
 type evaluation struct {
-	metrics   Metrics
+	metrics   metricsapi.Metrics
 	config    Config
 	now       time.Time
 	namespace string
@@ -152,7 +154,7 @@ func average(milli int64, format resource.Format) autoscalingv2.MetricValueStatu
 }
 
 // pods evaluates readings of pods.
-func (e evaluation) pods(all readings, cpu bool, m measure) (int32, use, error) {
+func (e evaluation) pods(all metricsapi.Readings, cpu bool, m measure) (int32, use, error) {
 	if len(e.target.pods) == 0 {
 		return 0, use{}, errors.New("no pods returned by selector while calculating replica count")
 	}

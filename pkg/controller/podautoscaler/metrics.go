@@ -3,167 +3,67 @@ package podautoscaler
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/rest"
-	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
-	resourceclient "k8s.io/metrics/pkg/client/clientset/versioned/typed/metrics/v1beta1"
-	"k8s.io/metrics/pkg/client/custom_metrics"
-	"k8s.io/metrics/pkg/client/external_metrics"
+	"k8s.io/component-base/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/census"
 )
 
-// defaultWindow is over how long a metric is averaged that does not say so.
-const defaultWindow = time.Minute
-
-// A reading is one value of a metric, in thousandths.
-type reading struct {
-	value  int64
-	at     time.Time
-	window time.Duration
+// measures are the original's metrics of autoscalers.
+type measures struct {
+	reconciled *metrics.CounterVec
+	took       *metrics.HistogramVec
 }
 
-// readings are those of pods, by name.
-type readings map[string]reading
-
-// Metrics is where the values of metrics come from.
-type Metrics interface {
-	// Resource returns what pods use of a resource; what one of their containers uses, if that is named.
-	Resource(ctx context.Context, namespace string, pods labels.Selector, resource corev1.ResourceName, container string) (readings, error)
-	// Pods returns a metric of each pod.
-	Pods(namespace string, pods labels.Selector, m autoscalingv2.MetricIdentifier) (readings, error)
-	// Object returns a metric of one object.
-	Object(namespace string, o autoscalingv2.CrossVersionObjectReference, m autoscalingv2.MetricIdentifier) (int64, error)
-	// External returns the values of a metric of something outside of the cluster.
-	External(namespace string, m autoscalingv2.MetricIdentifier) ([]int64, error)
-	// Refresh forgets which versions of the metrics APIs are served.
-	Refresh()
-}
-
-// NewMetrics returns the metrics of the aggregated APIs for resource, custom and external metrics.
-func NewMetrics(cfg *rest.Config, mapper meta.RESTMapper, disco discovery.DiscoveryInterface) (Metrics, error) {
-	resource, err := resourceclient.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("building the client of resource metrics: %w", err)
+func newMeasures(r metrics.KubeRegistry, reader client.Reader) *measures {
+	const subsystem = "horizontal_pod_autoscaler_controller"
+	m := &measures{
+		reconciled: metrics.NewCounterVec(&metrics.CounterOpts{
+			Subsystem: subsystem, Name: "reconciliations_total", StabilityLevel: metrics.ALPHA,
+			Help: "Number of times that an autoscaler was looked at: the action is scale_down, scale_up or none, the error is spec, internal or none",
+		}, []string{"action", "error"}),
+		took: metrics.NewHistogramVec(&metrics.HistogramOpts{
+			Subsystem: subsystem, Name: "reconciliation_duration_seconds", StabilityLevel: metrics.ALPHA,
+			Help:    "Time that it took to look at an autoscaler, by action and error as in reconciliations_total",
+			Buckets: metrics.ExponentialBuckets(0.001, 2, 15),
+		}, []string{"action", "error"}),
 	}
-	external, err := external_metrics.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("building the client of external metrics: %w", err)
-	}
-	available := custom_metrics.NewAvailableAPIsGetter(disco)
-	return &served{resource, custom_metrics.NewForConfig(cfg, mapper, available), external, available}, nil
-}
-
-type served struct {
-	resource  resourceclient.PodMetricsesGetter
-	custom    custom_metrics.CustomMetricsClient
-	external  external_metrics.ExternalMetricsClient
-	available custom_metrics.AvailableAPIsGetter
-}
-
-// Refresh implements Metrics.
-func (s *served) Refresh() { s.available.Invalidate() }
-
-// Resource implements Metrics.
-func (s *served) Resource(ctx context.Context, namespace string, pods labels.Selector, resource corev1.ResourceName, container string) (readings, error) {
-	list, err := s.resource.PodMetricses(namespace).List(ctx, metav1.ListOptions{LabelSelector: pods.String()})
-	if err != nil {
-		return nil, fmt.Errorf("unable to fetch metrics from resource metrics API: %w", err)
-	}
-	if len(list.Items) == 0 {
-		return nil, errors.New("no metrics returned from resource metrics API")
-	}
-	all := readings{}
-	for _, m := range list.Items {
-		if value, ok := usage(m.Containers, resource, container); ok {
-			all[m.Name] = reading{value, m.Timestamp.Time, m.Window.Duration}
+	r.MustRegister(m.reconciled, m.took)
+	number := census.Gauge(subsystem, "num_horizontal_pod_autoscalers", "Number of autoscalers")
+	desired := census.Gauge(subsystem, "desired_replicas", "Replicas that an autoscaler wants", "namespace", "hpa_name")
+	r.CustomMustRegister(&census.Census{Gauges: []*metrics.Desc{number, desired}, Count: func(ctx context.Context, show func(*metrics.Desc, float64, ...string)) error {
+		var list autoscalingv2.HorizontalPodAutoscalerList
+		if err := reader.List(ctx, &list, client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
+			return err
 		}
-	}
-	return all, nil
-}
-
-// usage adds up what the containers of a pod use, or says what the named one uses. Without
-// the value of one, there is none of the pod.
-func usage(containers []metricsv1beta1.ContainerMetrics, resource corev1.ResourceName, container string) (int64, bool) {
-	sum, found := int64(0), false
-	for _, c := range containers {
-		if container != "" && c.Name != container {
-			continue
+		show(number, float64(len(list.Items)))
+		for i := range list.Items {
+			show(desired, float64(list.Items[i].Status.DesiredReplicas), list.Items[i].Namespace, list.Items[i].Name)
 		}
-		q, ok := c.Usage[resource]
-		if !ok {
-			return 0, false
-		}
-		sum, found = sum+q.MilliValue(), true
-	}
-	return sum, found
+		return nil
+	}})
+	return m
 }
 
-// Pods implements Metrics.
-func (s *served) Pods(namespace string, pods labels.Selector, m autoscalingv2.MetricIdentifier) (readings, error) {
-	selector, err := metav1.LabelSelectorAsSelector(m.Selector)
-	if err != nil {
-		return nil, err
-	}
-	list, err := s.custom.NamespacedMetrics(namespace).GetForObjects(schema.GroupKind{Kind: "Pod"}, pods, m.Name, selector)
-	if err != nil {
-		return nil, fmt.Errorf("unable to fetch metrics from custom metrics API: %w", err)
-	}
-	if len(list.Items) == 0 {
-		return nil, errors.New("no metrics returned from custom metrics API")
-	}
-	all := readings{}
-	for _, v := range list.Items {
-		window := defaultWindow
-		if v.WindowSeconds != nil {
-			window = time.Duration(*v.WindowSeconds) * time.Second
-		}
-		all[v.DescribedObject.Name] = reading{v.Value.MilliValue(), v.Timestamp.Time, window}
-	}
-	return all, nil
-}
+// specError is what only a change of the autoscaler or its target mends.
+type specError struct{ error }
 
-// Object implements Metrics.
-func (s *served) Object(namespace string, o autoscalingv2.CrossVersionObjectReference, m autoscalingv2.MetricIdentifier) (int64, error) {
-	selector, err := metav1.LabelSelectorAsSelector(m.Selector)
-	if err != nil {
-		return 0, err
+// reconciliation counts one look at an autoscaler.
+func (m *measures) reconciliation(status *autoscalingv2.HorizontalPodAutoscalerStatus, err error, took time.Duration) {
+	action, kind := "none", "none"
+	switch {
+	case errors.As(err, &specError{}):
+		kind = "spec"
+	case err != nil:
+		kind = "internal"
+	case status.DesiredReplicas > status.CurrentReplicas:
+		action = "scale_up"
+	case status.DesiredReplicas < status.CurrentReplicas:
+		action = "scale_down"
 	}
-	from := s.custom.NamespacedMetrics(namespace)
-	kind, name := schema.FromAPIVersionAndKind(o.APIVersion, o.Kind).GroupKind(), o.Name
-	if kind == corev1.SchemeGroupVersion.WithKind("Namespace").GroupKind() {
-		from, name = s.custom.RootScopedMetrics(), namespace
-	}
-	v, err := from.GetForObject(kind, name, m.Name, selector)
-	if err != nil {
-		return 0, fmt.Errorf("unable to fetch metrics from custom metrics API: %w", err)
-	}
-	return v.Value.MilliValue(), nil
-}
-
-// External implements Metrics.
-func (s *served) External(namespace string, m autoscalingv2.MetricIdentifier) ([]int64, error) {
-	selector, err := metav1.LabelSelectorAsSelector(m.Selector)
-	if err != nil {
-		return nil, err
-	}
-	list, err := s.external.NamespacedMetrics(namespace).List(m.Name, selector)
-	if err != nil {
-		return nil, fmt.Errorf("unable to fetch metrics from external metrics API: %w", err)
-	}
-	if len(list.Items) == 0 {
-		return nil, errors.New("no metrics returned from external metrics API")
-	}
-	values := make([]int64, len(list.Items))
-	for i := range list.Items {
-		values[i] = list.Items[i].Value.MilliValue()
-	}
-	return values, nil
+	m.reconciled.WithLabelValues(action, kind).Inc()
+	m.took.WithLabelValues(action, kind).Observe(took.Seconds())
 }

@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/metricsapi"
 )
 
 var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -47,15 +49,15 @@ func pod(name, state string) *corev1.Pod {
 
 // fake answers with what it has.
 type fake struct {
-	pods  readings
+	pods  metricsapi.Readings
 	value []int64
 	err   error
 }
 
-func (f fake) Resource(context.Context, string, labels.Selector, corev1.ResourceName, string) (readings, error) {
+func (f fake) Resource(context.Context, string, labels.Selector, corev1.ResourceName, string) (metricsapi.Readings, error) {
 	return f.pods, f.err
 }
-func (f fake) Pods(string, labels.Selector, autoscalingv2.MetricIdentifier) (readings, error) {
+func (f fake) Pods(string, labels.Selector, autoscalingv2.MetricIdentifier) (metricsapi.Readings, error) {
 	return f.pods, f.err
 }
 func (f fake) Object(string, autoscalingv2.CrossVersionObjectReference, autoscalingv2.MetricIdentifier) (int64, error) {
@@ -123,7 +125,7 @@ func TestMetric(t *testing.T) {
 		"another source":                   {spec: autoscalingv2.MetricSpec{Type: "Dream"}, says: `unknown metric source type "Dream"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := fake{pods: readings{}, value: tc.value, err: tc.err}
+			f := fake{pods: metricsapi.Readings{}, value: tc.value, err: tc.err}
 			e := evaluation{metrics: f, config: DefaultConfig(), now: now, selector: labels.Everything(), tolerance: tolerance{0.1, 0.1}}
 			for _, field := range strings.Fields(tc.pods) {
 				name, rest, _ := strings.Cut(field, "=")
@@ -134,7 +136,7 @@ func TestMetric(t *testing.T) {
 					if _, err := fmt.Sscan(value, &n); err != nil {
 						t.Fatal(err)
 					}
-					f.pods[name] = reading{n, now, time.Minute}
+					f.pods[name] = metricsapi.Reading{n, now, time.Minute}
 				}
 			}
 			e.target.desired = int32(len(e.target.pods))

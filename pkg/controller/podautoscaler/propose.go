@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
 
+	"github.com/leme-k8s/leme/pkg/controller/internal/metricsapi"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
 
@@ -59,7 +60,7 @@ type use struct {
 
 // A measure makes one value out of the readings of pods.
 type measure struct {
-	of func(readings) (use, error)
+	of func(metricsapi.Readings) (use, error)
 	// assumed is what a pod without a reading is taken to use when the others use less than they may.
 	assumed func(pod string) int64
 }
@@ -68,10 +69,10 @@ type measure struct {
 func byAverage(value int64) measure {
 	return measure{
 		assumed: func(string) int64 { return value },
-		of: func(r readings) (use, error) {
+		of: func(r metricsapi.Readings) (use, error) {
 			sum := int64(0)
 			for _, v := range r {
-				sum += v.value
+				sum += v.Value
 			}
 			average := sum / int64(len(r))
 			return use{ratio: float64(average) / float64(value), average: average}, nil
@@ -83,11 +84,11 @@ func byAverage(value int64) measure {
 func byUtilization(percent int32, requests map[string]int64) measure {
 	return measure{
 		assumed: func(pod string) int64 { return requests[pod] * int64(max(100, percent)) / 100 },
-		of: func(r readings) (use, error) {
+		of: func(r metricsapi.Readings) (use, error) {
 			used, requested, n := int64(0), int64(0), int64(0)
 			for pod, v := range r {
 				if request, ok := requests[pod]; ok {
-					used, requested, n = used+v.value, requested+request, n+1
+					used, requested, n = used+v.Value, requested+request, n+1
 				}
 			}
 			if requested == 0 {
@@ -107,7 +108,7 @@ type groups struct {
 }
 
 // groupPods sorts pods. The use of CPU says little of a pod that is only starting.
-func groupPods(all []*corev1.Pod, r readings, cpu bool, o Config, now time.Time) groups {
+func groupPods(all []*corev1.Pod, r metricsapi.Readings, cpu bool, o Config, now time.Time) groups {
 	var g groups
 	for _, p := range all {
 		v, read := r[p.Name]
@@ -127,7 +128,7 @@ func groupPods(all []*corev1.Pod, r readings, cpu bool, o Config, now time.Time)
 	return g
 }
 
-func starting(p *corev1.Pod, v reading, o Config, now time.Time) bool {
+func starting(p *corev1.Pod, v metricsapi.Reading, o Config, now time.Time) bool {
 	ready := pods.Condition(p, corev1.PodReady)
 	if ready == nil || p.Status.StartTime == nil {
 		return true
@@ -135,7 +136,7 @@ func starting(p *corev1.Pod, v reading, o Config, now time.Time) bool {
 	since, unready := ready.LastTransitionTime.Time, ready.Status == corev1.ConditionFalse
 	if p.Status.StartTime.Add(o.CPUInitialization).After(now) {
 		// All of what was measured must be from when it was ready.
-		return unready || v.at.Before(since.Add(v.window))
+		return unready || v.At.Before(since.Add(v.Window))
 	}
 	// It has never been ready, unless it was so for less than the delay.
 	return unready && p.Status.StartTime.Add(o.InitialReadiness).After(since)
@@ -143,7 +144,7 @@ func starting(p *corev1.Pod, v reading, o Config, now time.Time) bool {
 
 // byPods proposes a number of replicas by what each pod uses. Pods of which nothing is known are taken to make
 // the least of a difference.
-func (t target) byPods(r readings, g groups, tol tolerance, m measure) (int32, use, error) {
+func (t target) byPods(r metricsapi.Readings, g groups, tol tolerance, m measure) (int32, use, error) {
 	r = maps.Clone(r)
 	for _, names := range [][]string{g.ignored, g.unready} {
 		for _, pod := range names {
@@ -166,14 +167,14 @@ func (t target) byPods(r readings, g groups, tol tolerance, m measure) (int32, u
 	}
 	for _, pod := range g.missing {
 		if first.ratio < 1 {
-			r[pod] = reading{value: m.assumed(pod)}
+			r[pod] = metricsapi.Reading{Value: m.assumed(pod)}
 		} else if up {
-			r[pod] = reading{}
+			r[pod] = metricsapi.Reading{}
 		}
 	}
 	if up {
 		for _, pod := range g.unready {
-			r[pod] = reading{}
+			r[pod] = metricsapi.Reading{}
 		}
 	}
 	second, err := m.of(r)

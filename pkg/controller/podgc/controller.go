@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -37,16 +38,23 @@ const gather = time.Second
 
 // Controller looks at all pods at once; a request has no name.
 type Controller struct {
-	client    client.Client
-	live      client.Reader
-	clock     clock.PassiveClock
-	threshold int
-	missing   map[string]time.Time // used by the only worker
+	client          client.Client
+	live            client.Reader
+	clock           clock.PassiveClock
+	threshold       int
+	missing         map[string]time.Time // used by the only worker
+	deleted, failed *metrics.CounterVec
 }
 
 // New returns the controller, which keeps at most threshold pods that have ended; 0 keeps all.
-func New(c client.Client, live client.Reader, threshold int) *Controller {
-	return &Controller{client: c, live: live, clock: clock.RealClock{}, threshold: threshold, missing: map[string]time.Time{}}
+func New(c client.Client, live client.Reader, threshold int, registry metrics.KubeRegistry) *Controller {
+	counter := func(name, help string) *metrics.CounterVec {
+		return metrics.NewCounterVec(&metrics.CounterOpts{Subsystem: "pod_gc_collector", Name: name, Help: help, StabilityLevel: metrics.ALPHA}, []string{"namespace", "reason"})
+	}
+	deleted := counter("force_delete_pods_total", "Number of pods that were to be deleted by force")
+	failed := counter("force_delete_pod_errors_total", "Number of pods that could not be deleted by force")
+	registry.MustRegister(deleted, failed)
+	return &Controller{client: c, live: live, clock: clock.RealClock{}, threshold: threshold, missing: map[string]time.Time{}, deleted: deleted, failed: failed}
 }
 
 // Register adds the controller to mgr. It is woken by what can make work for it.
@@ -85,6 +93,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 // doomed is a pod to delete, and why.
 type doomed struct {
 	pod             *corev1.Pod
+	kind            string // as metrics call it
 	reason, message string
 }
 
@@ -101,7 +110,11 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	}
 	var errs []error
 	for _, d := range choose(podList.Items, nodeList.Items, gone, c.threshold) {
-		errs = append(errs, c.delete(ctx, d))
+		c.deleted.WithLabelValues(d.pod.Namespace, d.kind).Inc()
+		if err := c.delete(ctx, d); err != nil {
+			c.failed.WithLabelValues(d.pod.Namespace, d.kind).Inc()
+			errs = append(errs, err)
+		}
 	}
 	return reconcile.Result{RequeueAfter: wait}, errors.Join(errs...)
 }
@@ -153,11 +166,11 @@ func choose(all []corev1.Pod, nodes []corev1.Node, gone map[string]bool, thresho
 		p := &all[i]
 		switch {
 		case gone[p.Spec.NodeName]:
-			out = append(out, doomed{p, "DeletionByPodGC", "PodGC: node no longer exists"})
+			out = append(out, doomed{p, "orphaned", "DeletionByPodGC", "PodGC: node no longer exists"})
 		case retired[p.Spec.NodeName] && p.DeletionTimestamp != nil:
-			out = append(out, doomed{p, "DeletionByPodGC", "PodGC: node out of service"})
+			out = append(out, doomed{p, "out-of-service", "DeletionByPodGC", "PodGC: node out of service"})
 		case p.Spec.NodeName == "" && p.DeletionTimestamp != nil:
-			out = append(out, doomed{pod: p})
+			out = append(out, doomed{pod: p, kind: "unscheduled"})
 		case pods.IsTerminated(p):
 			ended = append(ended, p)
 		}
@@ -179,7 +192,7 @@ func choose(all []corev1.Pod, nodes []corev1.Node, gone map[string]bool, thresho
 		return strings.Compare(a.Name, b.Name)
 	})
 	for _, p := range ended[:len(ended)-threshold] {
-		out = append(out, doomed{pod: p})
+		out = append(out, doomed{pod: p, kind: "terminated"})
 	}
 	return out
 }

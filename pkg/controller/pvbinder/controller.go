@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	storagehelpers "k8s.io/component-helpers/storage/volume"
 	csitrans "k8s.io/csi-translation-lib"
 	"k8s.io/klog/v2"
@@ -43,7 +44,8 @@ type Controller struct {
 }
 
 // New returns the controller, which asks for volumes if provisioning is on.
-func New(c client.Client, live client.Reader, events record.EventRecorder, provisioning bool) *Controller {
+func New(c client.Client, live client.Reader, events record.EventRecorder, provisioning bool, registry metrics.KubeRegistry) *Controller {
+	register(registry, c)
 	return &Controller{client: c, live: live, events: events, provisioning: provisioning}
 }
 

@@ -38,6 +38,7 @@ const burst = 500
 type Controller struct {
 	kind   kind
 	gates  Gates
+	counts *Metrics
 	client client.Client
 	live   client.Reader
 	events record.EventRecorder
@@ -53,13 +54,13 @@ type Gates struct {
 }
 
 // New returns the controller of ReplicaSets.
-func New(c client.Client, live client.Reader, events record.EventRecorder, gates Gates) *Controller {
-	return &Controller{kind: replicaSet, gates: gates, client: c, live: live, events: events, clock: clock.RealClock{}}
+func New(c client.Client, live client.Reader, events record.EventRecorder, gates Gates, m *Metrics) *Controller {
+	return &Controller{kind: replicaSet, gates: gates, counts: m, client: c, live: live, events: events, clock: clock.RealClock{}}
 }
 
 // NewReplication returns the controller of ReplicationControllers.
-func NewReplication(c client.Client, live client.Reader, events record.EventRecorder, gates Gates) *Controller {
-	return &Controller{kind: replicationController, gates: gates, client: c, live: live, events: events, clock: clock.RealClock{}}
+func NewReplication(c client.Client, live client.Reader, events record.EventRecorder, gates Gates, m *Metrics) *Controller {
+	return &Controller{kind: replicationController, gates: gates, counts: m, client: c, live: live, events: events, clock: clock.RealClock{}}
 }
 
 // Register adds the controller to mgr.
@@ -161,6 +162,7 @@ func (c *Controller) scale(ctx context.Context, obj client.Object, set *appsv1.R
 			return active, err
 		}
 		doomed := pods.ToDelete(active, related, min(-missing, burst), c.gates.PodDeletionCost, c.clock.Now())
+		c.counts.deleted(active, doomed, c.clock.Now())
 		gone := make([]types.UID, len(doomed))
 		failed := pods.InParallel(len(doomed), func(i int) error {
 			if err := control.Delete(ctx, obj, doomed[i]); err != nil {

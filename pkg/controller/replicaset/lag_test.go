@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,7 +28,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	indexes := []index.Index{index.ByController(&corev1.Pod{}), index.ByController(&appsv1.ReplicaSet{})}
 	c := controllertest.Start(t, api.Config(), kinds, indexes, func(cached, live client.Client) controllertest.Registrar {
-		return New(cached, live, &record.FakeRecorder{}, Gates{TerminatingReplicas: true, PodDeletionCost: true})
+		return New(cached, live, &record.FakeRecorder{}, Gates{TerminatingReplicas: true, PodDeletionCost: true}, NewMetrics(metrics.NewKubeRegistry()))
 	})
 	ctx := t.Context()
 	labels := map[string]string{"a": "b"}

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,7 +39,8 @@ type Controller struct {
 }
 
 // New returns the controller.
-func New(c client.Client, live client.Reader, events record.EventRecorder) *Controller {
+func New(c client.Client, live client.Reader, events record.EventRecorder, registry metrics.KubeRegistry) *Controller {
+	register(registry, c)
 	return &Controller{client: c, live: live, events: events}
 }
 

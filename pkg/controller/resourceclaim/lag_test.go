@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -28,7 +29,7 @@ func TestCacheThatLags(t *testing.T) {
 		corev1.SchemeGroupVersion.WithKind("Pod"), resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"), resourcev1.SchemeGroupVersion.WithKind("ResourceClaimTemplate"),
 	}
 	c := controllertest.Start(t, api.Config(), kinds, []index.Index{index.PodsByResourceClaim()}, func(cached, live client.Client) controllertest.Registrar {
-		return New(cached, live, &record.FakeRecorder{})
+		return New(cached, live, &record.FakeRecorder{}, metrics.NewKubeRegistry())
 	})
 	ctx := t.Context()
 	if err := c.Create(ctx, &resourcev1.ResourceClaimTemplate{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "t"}}); err != nil {

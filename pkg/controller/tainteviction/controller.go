@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -36,6 +37,9 @@ type Controller struct {
 	mu sync.Mutex
 	// since is when a pod was first seen under taints that it tolerates for a while.
 	since map[types.NamespacedName]sighting
+
+	deleted *metrics.Counter
+	latency *metrics.Histogram
 }
 
 type sighting struct {
@@ -44,8 +48,16 @@ type sighting struct {
 }
 
 // New returns the controller.
-func New(c client.Client, events record.EventRecorder) *Controller {
-	return &Controller{client: c, events: events, clock: clock.RealClock{}, since: map[types.NamespacedName]sighting{}}
+func New(c client.Client, events record.EventRecorder, registry metrics.KubeRegistry) *Controller {
+	const subsystem = "taint_eviction_controller"
+	deleted := metrics.NewCounter(&metrics.CounterOpts{Subsystem: subsystem, Name: "pod_deletions_total", Help: "Number of pods that were deleted", StabilityLevel: metrics.ALPHA})
+	latency := metrics.NewHistogram(&metrics.HistogramOpts{
+		Subsystem: subsystem, Name: "pod_deletion_duration_seconds", StabilityLevel: metrics.ALPHA,
+		Help:    "Time between when a pod was to be deleted and when it was",
+		Buckets: []float64{0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240},
+	})
+	registry.MustRegister(deleted, latency)
+	return &Controller{client: c, events: events, clock: clock.RealClock{}, since: map[types.NamespacedName]sighting{}, deleted: deleted, latency: latency}
 }
 
 // Register adds the controller to mgr.
@@ -106,10 +118,16 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		}
 		return reconcile.Result{}, nil
 	}
-	if left := c.firstSeen(p, node, now).Add(stay).Sub(now); stay > 0 && left > 0 {
+	due := c.firstSeen(p, node, now).Add(stay)
+	if left := due.Sub(now); stay > 0 && left > 0 {
 		return reconcile.Result{RequeueAfter: left}, nil
 	}
-	return reconcile.Result{}, c.evict(ctx, p)
+	if err := c.evict(ctx, p); err != nil {
+		return reconcile.Result{}, err
+	}
+	c.deleted.Inc()
+	c.latency.Observe(c.clock.Since(due).Seconds())
+	return reconcile.Result{}, nil
 }
 
 func (c *Controller) evict(ctx context.Context, p *corev1.Pod) error {

@@ -9,6 +9,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -24,11 +25,17 @@ type Controller struct {
 	client client.Client
 	live   client.Reader
 	clock  clock.PassiveClock
+	late   *metrics.Histogram
 }
 
 // New returns the controller.
-func New(c client.Client, live client.Reader) *Controller {
-	return &Controller{client: c, live: live, clock: clock.RealClock{}}
+func New(c client.Client, live client.Reader, registry metrics.KubeRegistry) *Controller {
+	late := metrics.NewHistogram(&metrics.HistogramOpts{
+		Subsystem: "ttl_after_finished_controller", Name: "job_deletion_duration_seconds", StabilityLevel: metrics.ALPHA,
+		Help: "Time between when a Job was to be deleted and when it was", Buckets: metrics.ExponentialBuckets(0.1, 2, 14),
+	})
+	registry.MustRegister(late)
+	return &Controller{client: c, live: live, clock: clock.RealClock{}, late: late}
 }
 
 // Register adds the controller to mgr.
@@ -64,6 +71,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if client.IgnoreNotFound(err) != nil {
 		return reconcile.Result{}, fmt.Errorf("deleting the Job: %w", err)
 	}
+	c.late.Observe(c.clock.Since(at).Seconds())
 	return reconcile.Result{}, nil
 }
 
