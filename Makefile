@@ -38,6 +38,10 @@ test: prerequisites ## Pass the unit and integration tests: all but those that n
 	go -C test/conformance test -mod=readonly . ./differential/...
 	$(MAKE) --no-print-directory testcluster-example
 
+.PHONY: faults
+faults: ## Let controllers work for ten minutes on an API server that answers with errors at random
+	go test -count=1 -timeout 30m -v -run TestFaults ./pkg/controller -faults 10m
+
 .PHONY: e2e
 e2e: runtime images build ## Pass the end-to-end tests on clusters that they start themselves (root; RUN=regexp narrows)
 	go test -count=1 -timeout 40m -v $(if $(RUN),-run '$(RUN)') ./test/e2e/...

@@ -53,6 +53,7 @@ func Run(t *testing.T, cfg *rest.Config, s Setup) (live client.Client, stop func
 	mapper := meta.NewDefaultRESTMapper(nil)
 	for _, k := range s.Kinds {
 		mapper.Add(k, meta.RESTScopeNamespace)
+		mapper.Add(k.GroupVersion().WithKind(k.Kind+"List"), meta.RESTScopeNamespace) // a cache of some namespaces asks for it
 	}
 	var namespaces map[string]cache.Config
 	if s.Namespace != "" {
