@@ -161,7 +161,7 @@ var entries = []entry{
 		},
 	},
 	{
-		Name: "daemonset-controller", Alias: "daemonset", Identity: "daemon-set-controller",
+		Name: "daemonset-controller", Alias: "daemonset", Identity: "daemon-set-controller", Source: "daemonset-controller",
 		Workers: func(w Workers) int { return w.DaemonSet },
 		Indexes: []index.Index{index.ByController(&appsv1.ControllerRevision{}), index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
@@ -193,7 +193,7 @@ var entries = []entry{
 		},
 	},
 	{
-		Name: "disruption-controller", Alias: "disruption", Identity: "disruption-controller",
+		Name: "disruption-controller", Alias: "disruption", Identity: "disruption-controller", Source: "controllermanager",
 		Workers: func(w Workers) int { return w.Disruption },
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return disruption.New(a.Client, a.Live, a.Events), nil
@@ -218,7 +218,7 @@ var entries = []entry{
 		},
 	},
 	{
-		Name: "persistentvolume-binder-controller", Alias: "persistentvolume-binder", Identity: "persistent-volume-binder",
+		Name: "persistentvolume-binder-controller", Alias: "persistentvolume-binder", Identity: "persistent-volume-binder", Source: "persistentvolume-controller",
 		Indexes: []index.Index{index.PodsByClaim()},
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return pvbinder.New(a.Client, a.Live, a.Events, d.options.EnableDynamicProvision, d.metrics), nil
@@ -232,11 +232,11 @@ var entries = []entry{
 		},
 	},
 	{
-		Name: "persistentvolume-expander-controller", Alias: "persistentvolume-expander", Identity: "expand-controller",
+		Name: "persistentvolume-expander-controller", Alias: "persistentvolume-expander", Identity: "expand-controller", Source: "volume_expand",
 		New: func(d *dependencies, a *access) (registrar, error) { return volumeexpand.New(a.Client, a.Events), nil },
 	},
 	{
-		Name: "ephemeral-volume-controller", Alias: "ephemeral-volume", Identity: "ephemeral-volume-controller",
+		Name: "ephemeral-volume-controller", Alias: "ephemeral-volume", Identity: "ephemeral-volume-controller", Source: "ephemeral_volume",
 		Workers: func(w Workers) int { return w.EphemeralVolume },
 		Indexes: []index.Index{index.PodsByClaim()},
 		New: func(d *dependencies, a *access) (registrar, error) {
@@ -260,14 +260,14 @@ var entries = []entry{
 		New:   func(d *dependencies, a *access) (registrar, error) { return vacprotection.New(a.Client), nil },
 	},
 	{
-		Name: "endpointslice-controller", Alias: "endpointslice", Identity: "endpointslice-controller",
+		Name: "endpointslice-controller", Alias: "endpointslice", Identity: "endpointslice-controller", Source: "endpoint-slice-controller",
 		Workers: func(w Workers) int { return w.EndpointSlice },
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return endpointslice.New(a.Client, a.Clientset, a.Events, d.options.MaxEndpointsPerSlice, d.options.EndpointSliceBatch), nil
 		},
 	},
 	{
-		Name: "endpointslice-mirroring-controller", Alias: "endpointslicemirroring", Identity: "endpointslicemirroring-controller",
+		Name: "endpointslice-mirroring-controller", Alias: "endpointslicemirroring", Identity: "endpointslicemirroring-controller", Source: "endpoint-slice-mirroring-controller",
 		Workers: func(w Workers) int { return w.EndpointSliceMirroring },
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return endpointslicemirroring.New(a.Client, a.Events, d.options.MirroringMaxEndpoints, d.options.MirroringBatch), nil
@@ -281,11 +281,11 @@ var entries = []entry{
 		},
 	},
 	{
-		Name: "service-cidr-controller", Identity: "service-cidrs-controller",
+		Name: "service-cidr-controller", Identity: "service-cidrs-controller", Source: "service-cidr-controller",
 		New: func(d *dependencies, a *access) (registrar, error) { return servicecidr.New(a.Client, a.Events), nil },
 	},
 	{
-		Name: "garbage-collector-controller", Alias: "garbagecollector", Identity: "generic-garbage-collector",
+		Name: "garbage-collector-controller", Alias: "garbagecollector", Identity: "generic-garbage-collector", Source: "garbage-collector-controller",
 		Workers: func(w Workers) int { return w.GarbageCollector },
 		New: func(d *dependencies, a *access) (registrar, error) {
 			if !d.options.EnableGarbageCollector {
@@ -299,7 +299,7 @@ var entries = []entry{
 			if err != nil {
 				return nil, err
 			}
-			return garbagecollector.New(d.mgr.GetRESTMapper(), disco, meta, d.metrics), nil
+			return garbagecollector.New(d.mgr.GetRESTMapper(), disco, meta, a.Events, d.metrics), nil
 		},
 	},
 	{
@@ -331,7 +331,7 @@ var entries = []entry{
 		},
 	},
 	{
-		Name: "taint-eviction-controller", Identity: "node-controller",
+		Name: "taint-eviction-controller", Identity: "node-controller", Source: "taint-eviction-controller",
 		Indexes: []index.Index{index.PodsByNode()},
 		New: func(d *dependencies, a *access) (registrar, error) {
 			return tainteviction.New(a.Client, a.Events, d.metrics), nil
@@ -347,7 +347,7 @@ var entries = []entry{
 		},
 	},
 	{
-		Name: "resourceclaim-controller", Alias: "resource-claim-controller", Identity: "resource-claim-controller",
+		Name: "resourceclaim-controller", Alias: "resource-claim-controller", Identity: "resource-claim-controller", Source: "resource_claim",
 		Needs:   []schema.GroupVersionKind{resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"), resourcev1.SchemeGroupVersion.WithKind("ResourceClaimTemplate")},
 		Workers: func(w Workers) int { return w.ResourceClaim },
 		Indexes: []index.Index{index.PodsByResourceClaim()},
@@ -356,7 +356,7 @@ var entries = []entry{
 		},
 	},
 	{
-		Name: "node-ipam-controller", Alias: "nodeipam", Identity: "node-controller",
+		Name: "node-ipam-controller", Alias: "nodeipam", Identity: "node-controller", Source: "cidrAllocator",
 		New: func(d *dependencies, a *access) (registrar, error) {
 			if !d.options.AllocateNodeCIDRs {
 				return nil, notConfigured("--allocate-node-cidrs")

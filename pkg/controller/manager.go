@@ -18,7 +18,6 @@ import (
 	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/component-base/metrics"
@@ -64,11 +63,11 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	events, err := startEvents(ctx, m.config)
+	events, err := newEvents(ctx, m.config, mgr.GetScheme())
 	if err != nil {
 		return err
 	}
-	defer events.Shutdown()
+	defer events.stop()
 	if err := m.register(ctx, mgr, events, serving.Metrics); err != nil {
 		return err
 	}
@@ -137,7 +136,7 @@ func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 }
 
 // register adds the selected controllers to mgr.
-func (m *Manager) register(ctx context.Context, mgr manager.Manager, events record.EventBroadcaster, registry metrics.KubeRegistry) error {
+func (m *Manager) register(ctx context.Context, mgr manager.Manager, events *events, registry metrics.KubeRegistry) error {
 	selected, err := selectControllers(m.options.Controllers)
 	if err != nil {
 		return fmt.Errorf("--controllers: %w", err)
@@ -201,18 +200,6 @@ func waitForAPI(ctx context.Context, cfg *rest.Config) error {
 	return nil
 }
 
-func startEvents(ctx context.Context, cfg *rest.Config) (record.EventBroadcaster, error) {
-	cfg = rest.CopyConfig(cfg)
-	cfg.ContentType = "application/vnd.kubernetes.protobuf"
-	cs, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("building the client for events: %w", err)
-	}
-	b := record.NewBroadcaster(record.WithContext(ctx))
-	b.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: cs.CoreV1().Events("")})
-	return b, nil
-}
-
 func splitList(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
@@ -230,12 +217,12 @@ type access struct {
 	Config *rest.Config
 	// Clientset is for the libraries that want one.
 	Clientset kubernetes.Interface
-	// Events records under the controller's name.
+	// Events records under the name that events of the controller are known by.
 	Events record.EventRecorder
 }
 
-// access builds the clients of the controller called identity, or those of the manager itself.
-func (d *dependencies) access(identity string) (*access, error) {
+// access builds the clients of the controller called identity, or those of the manager itself. Events are from source.
+func (d *dependencies) access(identity, source string) (*access, error) {
 	cfg := d.config
 	if identity != "" {
 		var err error
@@ -267,6 +254,6 @@ func (d *dependencies) access(identity string) (*access, error) {
 	}
 	return &access{
 		Client: cached, Live: live, Config: cfg, Clientset: cs,
-		Events: d.events.NewRecorder(d.mgr.GetScheme(), corev1.EventSource{Component: identity}),
+		Events: d.events.recorder(source),
 	}, nil
 }

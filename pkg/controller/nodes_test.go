@@ -13,6 +13,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/cert"
@@ -51,29 +53,15 @@ func testNodeNotReady(t *testing.T, shared *cluster) {
 		Spec:       appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template("v1", labels)},
 	}, metav1.CreateOptions{})
 	c.must(err)
-	// ready waits until the pods that stay on the node, the daemon's included, are in that state.
-	ready := func(want corev1.ConditionStatus) {
-		t.Helper()
-		c.eventually("the pods' readiness", func(ctx context.Context) (bool, string) {
-			list, err := c.cs.CoreV1().Pods(c.ns).List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=n1"})
-			c.must(err)
-			found := map[string]int{}
-			for _, p := range list.Items {
-				for _, cond := range p.Status.Conditions {
-					if p.Name != "hasty" && cond.Type == corev1.PodReady {
-						found[string(cond.Status)]++
-					}
-				}
-			}
-			return found[string(want)] == 2, fmt.Sprint(found)
-		})
-	}
-	ready(corev1.ConditionTrue)
+	c.eventually("the pods, the daemon's included", func(ctx context.Context) (bool, string) {
+		list, err := c.cs.CoreV1().Pods(c.ns).List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=n1,status.phase=Running"})
+		c.must(err)
+		return len(list.Items) == 3, fmt.Sprint(len(list.Items))
+	})
 	hasTaint(corev1.TaintEffectNoExecute, false)
 	c.nodes.SetReady(t, "n1", corev1.ConditionFalse)
 	hasTaint(corev1.TaintEffectNoSchedule, true)
 	hasTaint(corev1.TaintEffectNoExecute, true)
-	ready(corev1.ConditionFalse)
 	c.eventually("the eviction", func(ctx context.Context) (bool, string) {
 		_, err := c.cs.CoreV1().Pods(c.ns).Get(ctx, "hasty", metav1.GetOptions{})
 		return apierrors.IsNotFound(err), fmt.Sprint(err)
@@ -113,6 +101,27 @@ func testCertificates(t *testing.T, shared *cluster) {
 
 func testAggregatedRoles(t *testing.T, shared *cluster) {
 	c := shared.in(t)
+	roles := c.cs.RbacV1().ClusterRoles()
+	own := []rbacv1.PolicyRule{{APIGroups: []string{"x"}, Resources: []string{"y"}, Verbs: []string{"get"}}}
+	selector := metav1.LabelSelector{MatchLabels: map[string]string{"to": c.ns}}
+	sum := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: c.ns + "-sum"}, Rules: own, AggregationRule: &rbacv1.AggregationRule{ClusterRoleSelectors: []metav1.LabelSelector{selector}}}
+	_, err := roles.Create(t.Context(), sum, metav1.CreateOptions{})
+	c.must(err)
+	rules := func(what string, want []rbacv1.PolicyRule) {
+		t.Helper()
+		c.eventually(what, func(ctx context.Context) (bool, string) {
+			r, err := roles.Get(ctx, sum.Name, metav1.GetOptions{})
+			c.must(err)
+			return equality.Semantic.DeepEqual(r.Rules, want), fmt.Sprint(r.Rules)
+		})
+	}
+	part := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: c.ns + "-part", Labels: selector.MatchLabels}, Rules: []rbacv1.PolicyRule{{NonResourceURLs: []string{"/z"}, Verbs: []string{"get"}}}}
+	rules("the rules of a sum of nothing", own)
+	_, err = roles.Create(t.Context(), part, metav1.CreateOptions{})
+	c.must(err)
+	rules("the rules of a sum", part.Rules)
+	c.must(roles.Delete(t.Context(), part.Name, metav1.DeleteOptions{}))
+	rules("the rules of a sum of nothing any more", nil)
 	c.eventually("the rules of admin", func(ctx context.Context) (bool, string) {
 		r, err := c.cs.RbacV1().ClusterRoles().Get(ctx, "admin", metav1.GetOptions{})
 		c.must(err)

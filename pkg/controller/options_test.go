@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 
@@ -55,6 +56,26 @@ func TestNamesAlone(t *testing.T) {
 		}
 		if _, err := resolveGates(map[string]bool{e.Gate: true}); err == nil {
 			t.Errorf("%s: its gate %s can be switched on", e.Name, e.Gate)
+		}
+	}
+}
+
+// Who events are from is looked at by people and by tools: the names are the original's.
+func TestSourcesOfEvents(t *testing.T) {
+	want := map[string]string{
+		"deployment-controller": "deployment-controller", "replicaset-controller": "replicaset-controller", "replicationcontroller-controller": "replication-controller",
+		"daemonset-controller": "daemonset-controller", "statefulset-controller": "statefulset-controller", "job-controller": "job-controller",
+		"cronjob-controller": "cronjob-controller", "disruption-controller": "controllermanager", "horizontal-pod-autoscaler-controller": "horizontal-pod-autoscaler",
+		"persistentvolume-binder-controller": "persistentvolume-controller", "persistentvolume-attach-detach-controller": "attachdetach-controller",
+		"persistentvolume-expander-controller": "volume_expand", "ephemeral-volume-controller": "ephemeral_volume", "endpoints-controller": "endpoint-controller",
+		"endpointslice-controller": "endpoint-slice-controller", "endpointslice-mirroring-controller": "endpoint-slice-mirroring-controller",
+		"service-cidr-controller": "service-cidr-controller", "garbage-collector-controller": "garbage-collector-controller", "node-lifecycle-controller": "node-controller",
+		"taint-eviction-controller": "taint-eviction-controller", "device-taint-eviction-controller": "device-taint-eviction-controller",
+		"resourceclaim-controller": "resource_claim", "node-ipam-controller": "cidrAllocator",
+	}
+	for _, e := range entries {
+		if source, ok := want[e.Name]; ok && cmp.Or(e.Source, e.Identity) != source {
+			t.Errorf("events of %s are from %q, want %q", e.Name, cmp.Or(e.Source, e.Identity), source)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/client-go/tools/record"
 	"k8s.io/component-base/metrics"
 	"k8s.io/controller-manager/pkg/clientbuilder"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -23,6 +23,8 @@ import (
 // An entry says how one controller comes into being.
 type entry struct {
 	Name, Alias, Identity string
+	// Source is who events say they are from, where that is not Identity.
+	Source string
 	// OffByDefault leaves the controller out unless --controllers names it.
 	OffByDefault bool
 	// Gate is the feature gate without which the controller is left out.
@@ -48,7 +50,7 @@ type dependencies struct {
 	*Manager
 	mgr        manager.Manager
 	identities clientbuilder.ControllerClientBuilder
-	events     record.EventBroadcaster
+	events     *events
 	metrics    metrics.KubeRegistry // of this manager alone
 	pods       *replicaset.Metrics  // that two controllers share
 	indexed    map[string]bool
@@ -71,7 +73,7 @@ func (d *dependencies) add(ctx context.Context, e entry) error {
 			return err
 		}
 	}
-	a, err := d.access(e.Identity)
+	a, err := d.access(e.Identity, cmp.Or(e.Source, e.Identity))
 	if err != nil {
 		return err
 	}

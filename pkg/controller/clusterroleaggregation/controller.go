@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,6 +22,9 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 )
+
+// fieldOwner is who the rules belong to.
+const fieldOwner = "clusterrole-aggregation-controller"
 
 // Controller reconciles ClusterRoles.
 type Controller struct {
@@ -72,9 +76,14 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if equality.Semantic.DeepEqual(rules, role.Rules) {
 		return reconcile.Result{}, nil
 	}
-	role.Rules = rules
-	if err := c.client.Update(ctx, role); client.IgnoreNotFound(err) != nil {
-		return reconcile.Result{}, fmt.Errorf("updating ClusterRole %s: %w", role.Name, err)
+	// Applied, not updated: while nothing is added up, the rules that somebody else has written stay.
+	wanted := rbacv1ac.ClusterRole(role.Name).WithUID(role.UID)
+	for _, r := range rules {
+		wanted.WithRules(rbacv1ac.PolicyRule().WithAPIGroups(r.APIGroups...).WithResources(r.Resources...).
+			WithResourceNames(r.ResourceNames...).WithNonResourceURLs(r.NonResourceURLs...).WithVerbs(r.Verbs...))
+	}
+	if err := c.client.Apply(ctx, wanted, client.FieldOwner(fieldOwner), client.ForceOwnership); err != nil {
+		return reconcile.Result{}, fmt.Errorf("applying ClusterRole %s: %w", role.Name, err)
 	}
 	return reconcile.Result{}, nil
 }

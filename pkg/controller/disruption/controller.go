@@ -124,7 +124,7 @@ func (c *Controller) count(ctx context.Context, b *policyv1.PodDisruptionBudget)
 		if len(unmanaged) > 0 {
 			c.events.Eventf(b, corev1.EventTypeWarning, "UnmanagedPods", "Pods selected by this PodDisruptionBudget (selector: %v) were found "+
 				"to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. "+
-				"To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.", selector)
+				"To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.", b.Spec.Selector)
 		}
 		scale = n
 	}

@@ -125,14 +125,11 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	return reconcile.Result{}, fmt.Errorf("%s Endpoints: %w", verb, err)
 }
 
-// remove deletes the Endpoints of a Service that is gone, if they were made here.
+// remove deletes the Endpoints of a Service that is gone, whoever has made them.
 func (c *Controller) remove(ctx context.Context, req reconcile.Request) error {
 	e := &corev1.Endpoints{}
 	if err := c.client.Get(ctx, req.NamespacedName, e); err != nil {
 		return client.IgnoreNotFound(err)
-	}
-	if e.Labels[managedByLabel] != managedBy {
-		return nil
 	}
 	if err := c.client.Delete(ctx, e, client.Preconditions{UID: &e.UID}); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
 		return fmt.Errorf("deleting Endpoints: %w", err)

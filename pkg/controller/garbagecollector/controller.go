@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/lru"
@@ -36,6 +38,7 @@ import (
 type Controller struct {
 	mapper   meta.RESTMapper
 	metadata metadata.Interface
+	events   record.EventRecorder
 	monitors *monitors
 	graph    *graph
 	// absent remembers owners that are known not to exist.
@@ -43,14 +46,14 @@ type Controller struct {
 }
 
 // New returns the controller.
-func New(mapper meta.RESTMapper, disco discovery.DiscoveryInterface, md metadata.Interface, registry metrics.KubeRegistry) *Controller {
+func New(mapper meta.RESTMapper, disco discovery.DiscoveryInterface, md metadata.Interface, events record.EventRecorder, registry metrics.KubeRegistry) *Controller {
 	failed := metrics.NewCounter(&metrics.CounterOpts{
 		Subsystem: "garbagecollector_controller", Name: "resources_sync_error_total", Help: "Number of times that not all resources were known", StabilityLevel: metrics.ALPHA,
 	})
 	registry.MustRegister(failed)
 	g := newGraph()
 	return &Controller{
-		mapper: mapper, metadata: md, graph: g, absent: lru.New(500),
+		mapper: mapper, metadata: md, events: events, graph: g, absent: lru.New(500),
 		monitors: &monitors{
 			graph: g, discovery: disco, metadata: md, failed: failed, changed: make(chan struct{}, 1), reset: func() { meta.MaybeResetRESTMapper(mapper) },
 			running: map[schema.GroupVersionResource]*monitor{},
@@ -116,6 +119,10 @@ func (c *Controller) Reconcile(ctx context.Context, uid types.UID) (reconcile.Re
 // collect deletes an object that has no owner left, or cuts its ties to those that
 // are gone if it has others.
 func (c *Controller) collect(ctx context.Context, api metadata.ResourceInterface, o object, live *metav1.PartialObjectMetadata, dependents []object) error {
+	for _, ref := range c.graph.misplaced(o) {
+		c.events.Eventf(o.reference(), corev1.EventTypeWarning, "OwnerRefInvalidNamespace",
+			"ownerRef [%s/%s, namespace: %s, name: %s, uid: %s] does not exist in namespace %q", ref.APIVersion, ref.Kind, o.Namespace, ref.Name, ref.UID, o.Namespace)
+	}
 	var solid, going []types.UID
 	for _, ref := range o.owners {
 		owner, err := c.owner(ctx, ref, o.Namespace)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -15,6 +16,11 @@ type identity struct {
 	schema.GroupVersionKind
 	Namespace, Name string
 	UID             types.UID
+}
+
+// reference returns how an event names the object.
+func (id identity) reference() *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: id.GroupVersion().String(), Kind: id.Kind, Namespace: id.Namespace, Name: id.Name, UID: id.UID}
 }
 
 // object is what the graph keeps of an object in the cluster.
@@ -147,6 +153,19 @@ func (g *graph) get(uid types.UID) (o object, dependents []object, ok bool) {
 		dependents = append(dependents, d.object)
 	}
 	return n.object, dependents, true
+}
+
+// misplaced returns the references of an object whose owners have been seen in another
+// namespace than the references can mean.
+func (g *graph) misplaced(o object) (refs []metav1.OwnerReference) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, ref := range o.owners {
+		if owner := g.nodes[ref.UID]; owner != nil && !owner.virtual && owner.Namespace != "" && owner.Namespace != o.Namespace {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
 }
 
 func refTo(refs []metav1.OwnerReference, uid types.UID) *metav1.OwnerReference {

@@ -104,3 +104,26 @@ func TestGraphMistakenReference(t *testing.T) {
 		g.remove("child")
 	}
 }
+
+func TestGraphMisplaced(t *testing.T) {
+	g := newGraph()
+	thing := schema.GroupVersionKind{Version: "v1", Kind: "Thing"}
+	g.observe(object{identity: identity{thing, "ns", "owner", "owner"}})
+	g.observe(object{identity: identity{thing, "", "cluster", "cluster"}})
+	var refs []metav1.OwnerReference
+	for _, name := range []string{"owner", "cluster", "unseen"} {
+		refs = append(refs, metav1.OwnerReference{APIVersion: "v1", Kind: "Thing", Name: name, UID: types.UID(name)})
+	}
+	for namespace, want := range map[string]string{"ns": "", "other": "owner", "": "owner"} {
+		o := object{identity: identity{thing, namespace, "child", "child"}, owners: refs}
+		g.observe(o)
+		var got []string
+		for _, r := range g.misplaced(o) {
+			got = append(got, r.Name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("of a child in %q, %q are misplaced, want %q", namespace, got, want)
+		}
+		g.remove("child")
+	}
+}

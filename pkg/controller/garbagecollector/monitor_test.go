@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/testutil"
 )
@@ -21,7 +22,7 @@ func (silent) ServerPreferredResources() ([]*metav1.APIResourceList, error) {
 
 func TestFailedDiscoveryIsCounted(t *testing.T) {
 	r := metrics.NewKubeRegistry()
-	c := New(meta.NewDefaultRESTMapper(nil), silent{}, nil, r)
+	c := New(meta.NewDefaultRESTMapper(nil), silent{}, nil, record.NewFakeRecorder(1), r)
 	for range 2 {
 		if err := c.monitors.sync(t.Context()); err == nil {
 			t.Error("no error")

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
+	"k8s.io/utils/ptr"
 )
 
 // content deletes what namespaces hold.
@@ -46,7 +47,7 @@ var podsResource = corev1.SchemeGroupVersion.WithResource("pods")
 
 // clear deletes everything in ns and returns what has not gone yet. Pods go first,
 // and nothing else before they are gone: they may need the rest to end well.
-func (c content) clear(ctx context.Context, ns *corev1.Namespace) (*leftover, error) {
+func (c content) clear(ctx context.Context, ns *corev1.Namespace, now time.Time) (*leftover, error) {
 	left := &leftover{objects: map[schema.GroupVersionResource]int{}, finalizers: map[string]int{}}
 	lists, err := c.discovery.ServerPreferredNamespacedResources()
 	if err != nil {
@@ -80,7 +81,7 @@ func (c content) clear(ctx context.Context, ns *corev1.Namespace) (*leftover, er
 		return a.String() < b.String()
 	})
 	for _, r := range resources {
-		if err := c.clearResource(ctx, ns, r.GroupVersionResource, r.verbs, left); err != nil {
+		if err := c.clearResource(ctx, ns, r.GroupVersionResource, r.verbs, left, now); err != nil {
 			left.deletion = append(left.deletion, err)
 		}
 		if r.GroupVersionResource == podsResource && (left.objects[podsResource] > 0 || len(left.deletion) > 0) {
@@ -91,7 +92,7 @@ func (c content) clear(ctx context.Context, ns *corev1.Namespace) (*leftover, er
 }
 
 // clearResource deletes the objects of one kind. One look suffices when there are none.
-func (c content) clearResource(ctx context.Context, ns *corev1.Namespace, r schema.GroupVersionResource, verbs sets.Set[string], left *leftover) error {
+func (c content) clearResource(ctx context.Context, ns *corev1.Namespace, r schema.GroupVersionResource, verbs sets.Set[string], left *leftover, now time.Time) error {
 	objects := c.metadata.Resource(r).Namespace(ns.Name)
 	if !verbs.Has("list") {
 		if !verbs.Has("deletecollection") {
@@ -123,6 +124,9 @@ func (c content) clearResource(ctx context.Context, ns *corev1.Namespace, r sche
 	if list, err = objects.List(ctx, metav1.ListOptions{}); err != nil {
 		return ignoreUnsupported(err, r)
 	}
+	if overdue(list.Items, ns.DeletionTimestamp.Time, now) {
+		return fmt.Errorf("unexpected items still remain in namespace: %s for gvr: %v", ns.Name, r)
+	}
 	if len(list.Items) > 0 {
 		left.objects[r] = len(list.Items)
 	}
@@ -132,6 +136,19 @@ func (c content) clearResource(ctx context.Context, ns *corev1.Namespace, r sche
 		}
 	}
 	return nil
+}
+
+// overdue reports whether there are objects that should be gone: nothing holds them, and the time
+// that they are given to end well is over.
+func overdue(objects []metav1.PartialObjectMetadata, deleted, now time.Time) bool {
+	grace := time.Duration(0)
+	for i := range objects {
+		if len(objects[i].Finalizers) > 0 {
+			return false
+		}
+		grace = max(grace, time.Duration(ptr.Deref(objects[i].DeletionGracePeriodSeconds, 0))*time.Second)
+	}
+	return len(objects) > 0 && !now.Before(deleted.Add(grace))
 }
 
 func background() metav1.DeleteOptions {

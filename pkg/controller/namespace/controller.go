@@ -71,7 +71,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if ns.DeletionTimestamp == nil || !held(ns) {
 		return reconcile.Result{}, nil
 	}
-	left, err := c.content.clear(ctx, ns)
+	left, err := c.content.clear(ctx, ns, c.clock.Now())
 	if err != nil {
 		return reconcile.Result{}, err
 	}

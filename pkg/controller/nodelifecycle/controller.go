@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -69,7 +70,10 @@ type health struct {
 	heard     time.Time
 	heartbeat metav1.Time
 	renewed   metav1.MicroTime
-	ready     corev1.ConditionStatus
+	// known is what events name the node by.
+	known *corev1.ObjectReference
+	// untold says that the pods of a silent node are still to be marked.
+	untold bool
 }
 
 // New returns the controller.
@@ -130,14 +134,11 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	now := c.clock.Now()
 	defer func() { c.counts.took.Observe(c.clock.Since(now).Seconds()) }()
 	if !due.After(now) {
-		if conds, changed := silent(node, now); changed {
-			node.Status.Conditions = conds
-			if err := c.client.Status().Update(ctx, node); err != nil {
-				return reconcile.Result{}, fmt.Errorf("updating the conditions: %w", err)
-			}
+		if err := c.silence(ctx, node, now); err != nil {
+			return reconcile.Result{}, err
 		}
 	}
-	errs := []error{c.tellPods(ctx, node)}
+	errs := []error{c.label(ctx, node), c.tellPods(ctx, node)}
 	wait, err := c.taint(ctx, node)
 	errs = append(errs, err)
 	if left := due.Sub(now); left > 0 && (wait == 0 || left < wait) {
@@ -149,7 +150,55 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 func (c *Controller) forget(node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if h := c.health[node]; h != nil {
+		c.events.Eventf(h.known, corev1.EventTypeNormal, "RemovingNode", "Node %s event: Removing Node %s from Controller", node, node)
+	}
 	delete(c.health, node)
+}
+
+// silence writes down that nothing is heard of a node.
+func (c *Controller) silence(ctx context.Context, node *corev1.Node, now time.Time) error {
+	conds, changed := silent(node, now)
+	if !changed {
+		return nil
+	}
+	wasReady := ready(node) == corev1.ConditionTrue
+	node.Status.Conditions = conds
+	if err := c.client.Status().Update(ctx, node); err != nil {
+		return fmt.Errorf("updating the conditions: %w", err)
+	}
+	if wasReady {
+		c.events.Eventf(reference(node), corev1.EventTypeNormal, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
+		c.setUntold(node.Name, true)
+	}
+	return nil
+}
+
+func (c *Controller) setUntold(node string, untold bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h := c.health[node]; h != nil {
+		h.untold = untold
+	}
+}
+
+// label keeps the labels of old clients equal to those that have taken their place.
+func (c *Controller) label(ctx context.Context, node *corev1.Node) error {
+	labels := oldLabels(node)
+	if len(labels) == 0 {
+		return nil
+	}
+	before := node.DeepCopy()
+	maps.Copy(node.Labels, labels)
+	if err := c.client.Patch(ctx, node, client.MergeFrom(before)); err != nil {
+		return fmt.Errorf("updating the labels: %w", err)
+	}
+	return nil
+}
+
+// reference returns how events name a node.
+func reference(node *corev1.Node) *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}
 }
 
 // hear takes note of a renewal and returns when the node counts as silent without
@@ -161,11 +210,13 @@ func (c *Controller) hear(node *corev1.Node, lease *coordinationv1.Lease) time.T
 	r := condition(node, corev1.NodeReady)
 	h := c.health[node.Name]
 	if h == nil {
-		h = &health{heard: now}
+		// A node that was silent before this process has begun: its pods may not have been told.
+		h = &health{heard: now, known: reference(node), untold: r != nil && r.Status == corev1.ConditionUnknown}
 		if r == nil {
 			h.heard = node.CreationTimestamp.Time
 		}
 		c.health[node.Name] = h
+		c.events.Eventf(h.known, corev1.EventTypeNormal, "RegisteredNode", "Node %s event: Registered Node %s in Controller", node.Name, node.Name)
 	}
 	if r != nil && r.Reason != reasonUnknown && r.Reason != reasonNever && !r.LastHeartbeatTime.Equal(&h.heartbeat) {
 		h.heartbeat, h.heard = r.LastHeartbeatTime, now
@@ -180,42 +231,45 @@ func (c *Controller) hear(node *corev1.Node, lease *coordinationv1.Lease) time.T
 	return h.heard.Add(grace)
 }
 
-// tellPods marks the pods of a node that is ready no more: whoever sends them
-// requests must not wait for their eviction. A kubelet that is alive may say otherwise
-// afterwards.
+// tellPods marks the pods of a node that is not heard of any more: whoever sends them
+// requests must not wait for their eviction. What a kubelet says of a node that is not
+// ready, it says of its pods as well.
 func (c *Controller) tellPods(ctx context.Context, node *corev1.Node) error {
-	now := ready(node)
 	c.mu.Lock()
-	before := c.health[node.Name].ready
+	untold := c.health[node.Name].untold
 	c.mu.Unlock()
-	if now != corev1.ConditionTrue && (before == corev1.ConditionTrue || before == "" && now == corev1.ConditionUnknown) {
-		list, err := index.OnNode(ctx, c.client, node.Name)
-		if err != nil {
-			return fmt.Errorf("listing pods of the node: %w", err)
-		}
-		c.events.Event(node, corev1.EventTypeNormal, "NodeNotReady", "Node "+node.Name+" status is now: NodeNotReady")
-		var errs []error
-		for i := range list.Items {
-			p := &list.Items[i]
-			cond := pods.Condition(p, corev1.PodReady)
-			if cond == nil || cond.Status != corev1.ConditionTrue {
-				continue
-			}
-			cond.Status, cond.LastTransitionTime = corev1.ConditionFalse, metav1.NewTime(c.clock.Now())
-			if err := c.client.Status().Update(ctx, p); client.IgnoreNotFound(err) != nil {
-				errs = append(errs, fmt.Errorf("marking pod %s/%s: %w", p.Namespace, p.Name, err))
-				continue
-			}
-			c.events.Event(p, corev1.EventTypeWarning, "NodeNotReady", "Node is not ready")
-		}
-		if len(errs) > 0 {
-			return errors.Join(errs...) // and again, as the old state stays on record
+	if !untold {
+		return nil
+	}
+	if ready(node) != corev1.ConditionTrue {
+		if err := c.markPods(ctx, node); err != nil {
+			return err // and again
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.health[node.Name].ready = now
+	c.setUntold(node.Name, false)
 	return nil
+}
+
+func (c *Controller) markPods(ctx context.Context, node *corev1.Node) error {
+	list, err := index.OnNode(ctx, c.client, node.Name)
+	if err != nil {
+		return fmt.Errorf("listing pods of the node: %w", err)
+	}
+	var errs []error
+	for i := range list.Items {
+		p := &list.Items[i]
+		cond := pods.Condition(p, corev1.PodReady)
+		if cond == nil || cond.Status != corev1.ConditionTrue {
+			continue
+		}
+		cond.Status, cond.LastTransitionTime = corev1.ConditionFalse, metav1.NewTime(c.clock.Now())
+		if err := c.client.Status().Update(ctx, p); client.IgnoreNotFound(err) != nil {
+			errs = append(errs, fmt.Errorf("marking pod %s/%s: %w", p.Namespace, p.Name, err))
+			continue
+		}
+		c.events.Event(p, corev1.EventTypeWarning, "NodeNotReady", "Node is not ready")
+	}
+	return errors.Join(errs...)
 }
 
 // taint gives the node the taints that follow from its state. It returns when a

@@ -31,6 +31,20 @@ func ready(n *corev1.Node) corev1.ConditionStatus {
 	return corev1.ConditionUnknown
 }
 
+// betaLabels are those that old clients look at, by the labels that have taken their place.
+var betaLabels = map[string]string{corev1.LabelOSStable: "beta.kubernetes.io/os", corev1.LabelArchStable: "beta.kubernetes.io/arch"}
+
+// oldLabels returns the labels for old clients that a node lacks or has wrong.
+func oldLabels(n *corev1.Node) map[string]string {
+	wrong := map[string]string{}
+	for stable, beta := range betaLabels {
+		if value, ok := n.Labels[stable]; ok && n.Labels[beta] != value {
+			wrong[beta] = value
+		}
+	}
+	return wrong
+}
+
 // silent returns the conditions of a node that is not heard of.
 func silent(n *corev1.Node, now time.Time) ([]corev1.NodeCondition, bool) {
 	conds := slices.Clone(n.Status.Conditions)

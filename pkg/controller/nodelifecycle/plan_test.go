@@ -2,6 +2,7 @@ package nodelifecycle
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -92,5 +93,20 @@ func TestSilent(t *testing.T) {
 	n.Status.Conditions = conds
 	if _, changed := silent(&n, now.Add(time.Minute)); changed {
 		t.Error("a silent node changes by itself")
+	}
+}
+
+func TestOldLabels(t *testing.T) {
+	for _, c := range []struct{ labels, want map[string]string }{
+		{nil, nil},
+		{map[string]string{"kubernetes.io/os": "linux"}, map[string]string{"beta.kubernetes.io/os": "linux"}},
+		{map[string]string{"kubernetes.io/os": "linux", "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "arm64"}, nil},
+		{map[string]string{"kubernetes.io/os": "linux", "beta.kubernetes.io/os": "windows", "kubernetes.io/arch": "arm64"},
+			map[string]string{"beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "arm64"}},
+	} {
+		n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: c.labels}}
+		if got := oldLabels(&n); !maps.Equal(got, c.want) {
+			t.Errorf("of %v, %v are wrong, want %v", c.labels, got, c.want)
+		}
 	}
 }

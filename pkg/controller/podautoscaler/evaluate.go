@@ -78,6 +78,9 @@ func failure(t autoscalingv2.MetricSourceType) string {
 func describe(m autoscalingv2.MetricSpec) string {
 	switch m.Type {
 	case autoscalingv2.ObjectMetricSourceType:
+		if m.Object.Target.Type == autoscalingv2.AverageValueMetricType {
+			return fmt.Sprintf("object metric value: failed to get %s object metric", m.Object.Metric.Name)
+		}
 		return "object metric value"
 	case autoscalingv2.PodsMetricSourceType:
 		return "pods metric value"
@@ -86,7 +89,10 @@ func describe(m autoscalingv2.MetricSpec) string {
 	case autoscalingv2.ContainerResourceMetricSourceType:
 		return fmt.Sprintf("%s container metric value", m.ContainerResource.Container)
 	case autoscalingv2.ExternalMetricSourceType:
-		return fmt.Sprintf("%s external metric value", m.External.Metric.Name)
+		if m.External.Target.AverageValue != nil {
+			return fmt.Sprintf("%[1]s external metric value: failed to get %[1]s external metric", m.External.Metric.Name)
+		}
+		return fmt.Sprintf("%[1]s external metric value: failed to get external metric %[1]s", m.External.Metric.Name)
 	}
 	return "metric value"
 }

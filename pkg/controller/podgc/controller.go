@@ -204,7 +204,7 @@ func (c *Controller) delete(ctx context.Context, d doomed) error {
 	klog.FromContext(ctx).V(2).Info("Deleting a pod", "pod", klog.KObj(p), "reason", d.message)
 	if !pods.IsTerminated(p) {
 		before := p.DeepCopy()
-		p.Status.Phase = corev1.PodFailed
+		p.Status.Phase, p.Status.ObservedGeneration = corev1.PodFailed, p.Generation
 		if d.reason != "" {
 			pods.Disrupt(p, d.reason, d.message, c.clock.Now())
 		}

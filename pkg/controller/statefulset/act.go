@@ -49,9 +49,10 @@ func (c *Controller) act(ctx context.Context, in *input, p plan) (done int, err 
 
 func (c *Controller) do(ctx context.Context, in *input, s step) error {
 	var err error
-	switch set := in.set; s.verb {
+	switch s.verb {
 	case create:
-		err = errors.Join(c.createClaims(ctx, in, s.member), c.own(ctx, in, s.member))
+		_, ownErr := c.own(ctx, in, s.member)
+		err = errors.Join(c.createClaims(ctx, in, s.member), ownErr)
 		if err == nil {
 			err = c.client.Create(ctx, s.pod)
 		}
@@ -61,11 +62,6 @@ func (c *Controller) do(ctx context.Context, in *input, s step) error {
 	case repair:
 		return c.repair(ctx, in, s.member)
 	case replace:
-		if s.pod.Status.Phase == corev1.PodFailed {
-			c.events.Eventf(set, corev1.EventTypeWarning, "RecreatingFailedPod", "StatefulSet %s/%s is recreating failed Pod %s", set.Namespace, set.Name, s.pod.Name)
-		} else {
-			c.events.Eventf(set, corev1.EventTypeNormal, "RecreatingTerminatedPod", "StatefulSet %s/%s is recreating terminated Pod %s", set.Namespace, set.Name, s.pod.Name)
-		}
 		s.verb, err = remove, c.delete(ctx, s.pod)
 	case remove:
 		err = c.delete(ctx, s.pod)
@@ -81,17 +77,17 @@ func (c *Controller) delete(ctx context.Context, p *corev1.Pod) error {
 	return client.IgnoreNotFound(err)
 }
 
-// past are the reasons of events.
-var past = map[verb]string{create: "Create", repair: "Update", remove: "Delete"}
+// named is what events call what is done.
+var named = map[verb]string{create: "Create", repair: "Update", remove: "Delete"}
 
 // tell makes an event of what has been done to a pod and returns err.
 func (c *Controller) tell(set *appsv1.StatefulSet, s step, err error) error {
 	if err == nil {
-		c.events.Eventf(set, corev1.EventTypeNormal, "Successful"+past[s.verb], "%s Pod %s in StatefulSet %s successful", s.verb, s.pod.Name, set.Name)
+		c.events.Eventf(set, corev1.EventTypeNormal, "Successful"+named[s.verb], "%s Pod %s in StatefulSet %s successful", named[s.verb], s.pod.Name, set.Name)
 		return nil
 	}
 	if !pods.IsNamespaceTerminating(err) && !apierrors.IsConflict(err) {
-		c.events.Eventf(set, corev1.EventTypeWarning, "Failed"+past[s.verb], "%s Pod %s in StatefulSet %s failed error: %s", s.verb, s.pod.Name, set.Name, err)
+		c.events.Eventf(set, corev1.EventTypeWarning, "Failed"+named[s.verb], "%s Pod %s in StatefulSet %s failed error: %s", named[s.verb], s.pod.Name, set.Name, err)
 	}
 	return fmt.Errorf("%s pod %s: %w", s.verb, s.pod.Name, err)
 }
@@ -113,48 +109,56 @@ func (c *Controller) createClaims(ctx context.Context, in *input, m *member) err
 			continue
 		}
 		if err == nil {
-			c.events.Eventf(set, corev1.EventTypeNormal, "SuccessfulCreate", "create Claim %s Pod %s in StatefulSet %s success", want.Name, m.pod.Name, set.Name)
+			c.events.Eventf(set, corev1.EventTypeNormal, "SuccessfulCreate", "Create Claim %s Pod %s in StatefulSet %s success", want.Name, m.pod.Name, set.Name)
 			continue
 		}
 		if !pods.IsNamespaceTerminating(err) {
-			c.events.Eventf(set, corev1.EventTypeWarning, "FailedCreate", "create Claim %s for Pod %s in StatefulSet %s failed error: %s", want.Name, m.pod.Name, set.Name, err)
+			c.events.Eventf(set, corev1.EventTypeWarning, "FailedCreate", "Create Claim %s for Pod %s in StatefulSet %s failed error: %s", want.Name, m.pod.Name, set.Name, err)
 		}
 		errs = append(errs, fmt.Errorf("creating claim %s: %w", want.Name, err))
 	}
 	return errors.Join(errs...)
 }
 
-// own gives the claims of a pod the owners that the retention policy wants.
-func (c *Controller) own(ctx context.Context, in *input, m *member) error {
+// own gives the claims of a pod the owners that the retention policy wants, and returns whether
+// they had others.
+func (c *Controller) own(ctx context.Context, in *input, m *member) (changed bool, err error) {
 	var errs []error
 	for _, want := range newClaims(in.set, m.ordinal) {
 		have := in.claims[want.Name]
 		if have == nil {
 			continue
 		}
-		refs, changed := retain(in.set, m.pod, m.ordinal, have)
-		if !changed {
+		refs, other := retain(in.set, m.pod, m.ordinal, have)
+		if !other {
 			continue
 		}
+		changed = true
 		have = have.DeepCopy()
 		have.OwnerReferences = refs
 		if err := c.client.Update(ctx, have); err != nil {
 			errs = append(errs, fmt.Errorf("updating the owners of claim %s: %w", have.Name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return changed, errors.Join(errs...)
 }
 
 // repair gives a pod back its identity and its claims. One that is to go needs only the claims
 // to know it.
 func (c *Controller) repair(ctx context.Context, in *input, m *member) error {
 	if in.isSurplus(m) {
-		return c.own(ctx, in, m)
+		_, err := c.own(ctx, in, m)
+		return err
 	}
-	if err := errors.Join(c.createClaims(ctx, in, m), c.own(ctx, in, m)); err != nil {
+	createErr := c.createClaims(ctx, in, m)
+	owned, err := c.own(ctx, in, m)
+	if err = errors.Join(createErr, err); err != nil {
 		return c.tell(in.set, step{repair, m}, err)
 	}
 	if identified(m.pod) && mounted(in.set, m.pod, m.ordinal) {
+		if owned {
+			return c.tell(in.set, step{repair, m}, nil)
+		}
 		return nil
 	}
 	p := m.pod.DeepCopy()

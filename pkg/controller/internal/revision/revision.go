@@ -132,10 +132,17 @@ func (h *History) Current(ctx context.Context, data []byte, hash string, templat
 		if err := h.Live.Get(ctx, client.ObjectKeyFromObject(r), got); err != nil {
 			return nil, fmt.Errorf("getting revision %s: %w", r.Name, err)
 		}
-		if ref := metav1.GetControllerOf(got); !bytes.Equal(got.Data.Raw, data) || ref == nil || ref.UID != h.Owner.GetUID() {
+		ref := metav1.GetControllerOf(got)
+		if !bytes.Equal(got.Data.Raw, data) || ref != nil && ref.UID != h.Owner.GetUID() {
 			return nil, ErrCollision
 		}
 		r, err = got, nil
+		if ref == nil { // an orphan that the cache does not know to be one yet
+			r.OwnerReferences = append(r.OwnerReferences, *metav1.NewControllerRef(h.Owner, h.Kind))
+			if err := h.Client.Update(ctx, r); err != nil {
+				return nil, fmt.Errorf("adopting revision %s: %w", r.Name, err)
+			}
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("creating revision %s: %w", r.Name, err)

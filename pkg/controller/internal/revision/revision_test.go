@@ -1,11 +1,17 @@
 package revision
 
 import (
+	"errors"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
 
 // A revision that kube-controller-manager v1.34 wrote has these bytes and this name; another
@@ -39,5 +45,38 @@ func TestBytesAndName(t *testing.T) {
 	}
 	if again, err := Patch(back); err != nil || string(again) != want {
 		t.Errorf("read and stored again as %s, %v", again, err)
+	}
+}
+
+// Revisions of a deleted owner stay behind as orphans, which a cache that lags does not know yet.
+func TestNameIsTaken(t *testing.T) {
+	owner := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db", UID: "mine"}}
+	kind := appsv1.SchemeGroupVersion.WithKind("StatefulSet")
+	by := func(uid types.UID) []metav1.OwnerReference {
+		return []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "db", UID: uid, Controller: ptr.To(true)}}
+	}
+	for name, c := range map[string]struct {
+		data   string
+		owners []metav1.OwnerReference
+		err    error
+	}{
+		"by its own":                {data: `{"a":1}`, owners: by("mine")},
+		"by an orphan":              {data: `{"a":1}`},
+		"by another's":              {data: `{"a":1}`, owners: by("other"), err: ErrCollision},
+		"by another version":        {data: `{"a":2}`, owners: by("mine"), err: ErrCollision},
+		"by an orphan of another's": {data: `{"a":2}`, err: ErrCollision},
+	} {
+		t.Run(name, func(t *testing.T) {
+			there := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db-h", OwnerReferences: c.owners}, Data: runtime.RawExtension{Raw: []byte(c.data)}}
+			api := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(there).Build()
+			h := &History{Client: api, Live: api, Owner: owner, Kind: kind, Label: "hash"}
+			r, err := h.Current(t.Context(), []byte(`{"a":1}`), "h", nil)
+			if !errors.Is(err, c.err) {
+				t.Fatalf("the error is %v, want %v", err, c.err)
+			}
+			if err == nil && !metav1.IsControlledBy(r, owner) {
+				t.Errorf("its owners are %v", r.OwnerReferences)
+			}
+		})
 	}
 }
