@@ -13,6 +13,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -41,7 +42,7 @@ type options struct {
 	scenarios, known, out        string
 	only, ends                   string
 	parallel                     int
-	quiet, timeout               time.Duration
+	quiet, patience, timeout     time.Duration
 }
 
 func main() {
@@ -55,8 +56,9 @@ func main() {
 	flag.StringVar(&o.out, "out", "bin/differential", "`directory` for logs and controllers.txt")
 	flag.StringVar(&o.only, "only", "", "`regexp` of scenarios: run these alone, and miss nothing that is known")
 	flag.StringVar(&o.ends, "ends", "", "`directory` for what is compared: a file for each scenario and side")
-	flag.IntVar(&o.parallel, "parallel", 40, "`number` of scenarios at a time")
-	flag.DurationVar(&o.quiet, "quiet", 3*time.Second, "`time` without a change after which a scenario goes on")
+	flag.IntVar(&o.parallel, "parallel", 32, "`number` of scenarios at a time")
+	flag.DurationVar(&o.quiet, "quiet", 2*time.Second, "`time` without a change after which a scenario goes on")
+	flag.DurationVar(&o.patience, "patience", 10*time.Second, "`time` without a change after which a difference is one, and not the lag of a busy machine")
 	flag.DurationVar(&o.timeout, "timeout", 45*time.Minute, "`time` after which the run is ended")
 	flag.Parse()
 	klog.SetLogger(logr.Discard()) // watches complain when a server ends
@@ -87,8 +89,8 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	scenarios = slices.DeleteFunc(scenarios, func(s *scenario) bool { return !only.MatchString(s.name) })
-	// Those that wait for a clock start first.
-	slices.SortStableFunc(scenarios, func(a, b *scenario) int { return rank(a) - rank(b) })
+	// Those that wait for a clock start first; the others are mixed, so that no controller has all to do at once.
+	slices.SortStableFunc(scenarios, func(a, b *scenario) int { return cmp.Or(rank(a)-rank(b), strings.Compare(a.mixed(), b.mixed())) })
 	p, err := peers.New(o.out)
 	if err != nil {
 		return err
@@ -102,7 +104,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	c := &comparison{original: original, leme: leme, ends: o.ends, report: &listed.Report{Unit: "scenarios", Known: list}}
+	c := &comparison{original: original, leme: leme, options: o, report: &listed.Report{Unit: "scenarios", Known: list}}
 	started := time.Now()
 	if err := c.all(ctx, scenarios, o.parallel); err != nil {
 		return errors.Join(err, c.report.Write(filepath.Join(o.out, "controllers.txt")))
@@ -132,7 +134,7 @@ func rank(s *scenario) int {
 // comparison takes both control planes through scenarios.
 type comparison struct {
 	original, leme *plane
-	ends           string // where they are written, if it is set
+	options        options
 	report         *listed.Report
 	again          int
 }
@@ -182,29 +184,70 @@ func each(n, parallel int, f func(int)) {
 	group.Wait()
 }
 
-// one runs a scenario on both control planes, and returns how they differ.
+// one runs a scenario on both control planes, step by step, and returns how they differ
+// in the end.
 func (c *comparison) one(ctx context.Context, s *scenario) ([]string, error) {
-	var ends [2]outcome
-	var group sync.WaitGroup
-	for i, p := range []*plane{c.original, c.leme} {
-		group.Go(func() { ends[i] = p.play(ctx, s) })
+	both := []*stage{{plane: c.original, scenario: s}, {plane: c.leme, scenario: s}}
+	inBoth := func(f func(a *stage)) {
+		var group sync.WaitGroup
+		for _, a := range both {
+			group.Go(func() { f(a) })
+		}
+		group.Wait()
 	}
-	group.Wait()
-	lines := compare(ends[0], ends[1])
-	if c.ends == "" {
-		return lines, nil
+	inBoth(func(a *stage) { a.open(ctx) })
+	defer inBoth(func(a *stage) { a.world.drop(a.ns) })
+	var ends []outcome
+	for i, st := range s.steps {
+		inBoth(func(a *stage) { a.step(ctx, i) })
+		if !st.Soon {
+			var err error
+			if ends, err = c.settle(ctx, both); err != nil {
+				return nil, err
+			}
+		}
 	}
-	if err := os.MkdirAll(c.ends, 0o755); err != nil {
-		return nil, err
+	return compare(ends[0], ends[1]), c.write(s, ends)
+}
+
+// settle waits until both are quiet. What differs then may be late on one side; it is
+// waited for.
+func (c *comparison) settle(ctx context.Context, both []*stage) ([]outcome, error) {
+	const poll, most = 250 * time.Millisecond, 90 * time.Second
+	end := time.Now().Add(most)
+	for {
+		quiet := min(both[0].world.quiet(both[0].ns), both[1].world.quiet(both[1].ns))
+		if late := time.Now().After(end); quiet >= c.options.quiet || late {
+			ends := []outcome{both[0].outcome(), both[1].outcome()}
+			if late || quiet >= c.options.patience || len(c.report.Unlisted(both[0].name, compare(ends[0], ends[1]))) == 0 {
+				return ends, nil
+			}
+			if err := pause(ctx, poll); err != nil {
+				return nil, err
+			}
+		}
+		if err := pause(ctx, max(poll, c.options.quiet-quiet)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// write leaves what was compared in files.
+func (c *comparison) write(s *scenario, ends []outcome) error {
+	if c.options.ends == "" {
+		return nil
+	}
+	if err := os.MkdirAll(c.options.ends, 0o755); err != nil {
+		return err
 	}
 	for i, side := range []string{"original", "leme"} {
 		data, err := yaml.Marshal(map[string]any{"objects": ends[i].objects, "trouble": ends[i].trouble})
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if err := os.WriteFile(filepath.Join(c.ends, strings.ReplaceAll(s.name, "/", "_")+"."+side+".yaml"), data, 0o644); err != nil {
-			return nil, err
+		if err := os.WriteFile(filepath.Join(c.options.ends, strings.ReplaceAll(s.name, "/", "_")+"."+side+".yaml"), data, 0o644); err != nil {
+			return err
 		}
 	}
-	return lines, nil
+	return nil
 }

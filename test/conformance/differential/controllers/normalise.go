@@ -20,7 +20,8 @@ var (
 	uuid      = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	podIP     = regexp.MustCompile(`\b10\.88\.\d+\.\d+\b`)
 	nodeCIDR  = regexp.MustCompile(`\b10\.244\.\d+\.0/24\b`)
-	serviceIP = regexp.MustCompile(`\b10\.96\.\d+\.\d+\b`)
+	serviceIP = regexp.MustCompile(`\b(10\.96\.\d+|192\.168\.7[789])\.\d+\b`) // the others are those of cluster.yaml
+	shared    = regexp.MustCompile(`\bnode-[12]\b`)
 	volume    = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}\b`)
 	minute    = regexp.MustCompile(`-[23]\d{7}\b`) // in the name of a CronJob's Job
 )
@@ -62,6 +63,7 @@ func (n *normaliser) text(s string) string {
 	s = podIP.ReplaceAllString(s, "a pod's IP")
 	s = serviceIP.ReplaceAllString(s, "a Service's IP")
 	s = nodeCIDR.ReplaceAllString(s, "a node's CIDR")
+	s = shared.ReplaceAllString(s, "a shared node")
 	s = volume.ReplaceAllString(s, "kube-api-access-…")
 	return minute.ReplaceAllString(s, "-minute")
 }
@@ -139,6 +141,13 @@ func (n *normaliser) object(u *unstructured.Unstructured) any {
 	if m, ok := v["metadata"].(map[string]any); ok {
 		for _, field := range []string{"uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "selfLink"} {
 			delete(m, field)
+		}
+	}
+	if kind := u.GetKind(); kind == "Endpoints" || kind == "EndpointSlice" {
+		// It is left out by either side when a change was seen together with another.
+		unstructured.RemoveNestedField(v, "metadata", "annotations", "endpoints.kubernetes.io/last-change-trigger-time")
+		if annotations, _, _ := unstructured.NestedMap(v, "metadata", "annotations"); len(annotations) == 0 {
+			unstructured.RemoveNestedField(v, "metadata", "annotations")
 		}
 	}
 	if s, ok := v["status"].(map[string]any); ok && u.GetKind() == "CertificateSigningRequest" && s["certificate"] != nil {

@@ -28,7 +28,6 @@ type plane struct {
 	mapper meta.RESTMapper
 	world  *world
 	nodes  *nodes
-	quiet  time.Duration
 }
 
 // managerFlags are those of both managers. Intervals are short where a scenario would
@@ -42,8 +41,8 @@ func managerFlags(p *peers.Processes, kubeconfig string) []string {
 		"--cluster-signing-cert-file=" + p.Path("ca.crt"), "--cluster-signing-key-file=" + p.Path("ca.key"),
 		"--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--service-cluster-ip-range=10.96.0.0/16",
 		"--kube-api-qps=1000", "--kube-api-burst=2000",
-		"--node-monitor-period=1s", "--node-monitor-grace-period=20s", "--node-eviction-rate=10", "--secondary-node-eviction-rate=10",
-		"--pvclaimbinder-sync-period=3s", "--horizontal-pod-autoscaler-sync-period=4s", "--resource-quota-sync-period=5s",
+		"--node-monitor-period=1s", "--node-monitor-grace-period=40s", "--node-eviction-rate=10", "--secondary-node-eviction-rate=10",
+		"--horizontal-pod-autoscaler-sync-period=4s", "--resource-quota-sync-period=5s",
 		"--attach-detach-reconcile-sync-period=2s",
 	}
 }
@@ -58,7 +57,7 @@ func startPlane(ctx context.Context, p *peers.Processes, name, manager string, o
 		return nil, err
 	}
 	config := &rest.Config{Host: server.URL(""), BearerToken: peers.Token, QPS: -1, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
-	pl := &plane{config: config, quiet: o.quiet}
+	pl := &plane{config: config}
 	if pl.client, err = dynamic.NewForConfig(config); err != nil {
 		return nil, err
 	}

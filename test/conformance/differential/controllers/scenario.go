@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"os"
 	"path/filepath"
@@ -91,6 +92,13 @@ func (s *scenario) group() string {
 	return group
 }
 
+// mixed orders scenarios by chance, the same in every run.
+func (s *scenario) mixed() string {
+	h := fnv.New32a()
+	h.Write([]byte(s.name))
+	return fmt.Sprintf("%08x", h.Sum32())
+}
+
 // loadScenarios reads all files of a directory. Each scenario gets a namespace, the
 // same in every run.
 func loadScenarios(dir string) ([]*scenario, error) {
@@ -165,6 +173,9 @@ func parseSuite(name string, data []byte) ([]*scenario, error) {
 					return nil, fmt.Errorf("course %q, step %d: %w", course, i+1, err)
 				}
 				s.steps = append(s.steps, st)
+			}
+			if len(s.steps) == 0 || s.steps[len(s.steps)-1].Soon {
+				return nil, fmt.Errorf("course %q does not end with a step that is waited for", course)
 			}
 			all = append(all, s)
 		}

@@ -20,50 +20,36 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-const (
-	// awaitTimeout is how long what a step waits for may take.
-	awaitTimeout = 150 * time.Second
-	// settleTimeout is how long a scenario may take to become quiet.
-	settleTimeout = 90 * time.Second
-)
+// awaitTimeout is how long what a step waits for may take.
+const awaitTimeout = 150 * time.Second
 
-// An outcome is how a scenario has ended on one control plane.
+// An outcome is how a scenario stands on one control plane.
 type outcome struct {
-	// objects has what there was, normalised, by kind and name.
+	// objects has what there is, normalised, by kind and name.
 	objects map[string]any
-	// trouble says what did not go as the scenario says.
+	// trouble says what has not gone as the scenario says.
 	trouble []string
 }
 
-// play takes a scenario through its steps.
-func (p *plane) play(ctx context.Context, s *scenario) outcome {
-	p.world.add(s.ns)
-	defer p.world.drop(s.ns)
-	a := &stage{plane: p, scenario: s}
-	var o outcome
-	if err := a.open(ctx); err != nil {
-		o.trouble = append(o.trouble, fmt.Sprintf("no namespace: %v", err))
-	}
-	for i, st := range s.steps {
-		err := a.do(ctx, st)
-		if apierrors.IsInternalError(err) || st.Refused != isRefusal(err) || err != nil && !isRefusal(err) {
-			o.trouble = append(o.trouble, fmt.Sprintf("step %d: %v", i, err))
-		}
-		p.world.touch(s.ns)
-		if st.Soon {
-			continue
-		}
-		if err := p.world.settle(ctx, s.ns, p.quiet, settleTimeout); err != nil {
-			o.trouble = append(o.trouble, fmt.Sprintf("step %d: %v", i, err))
-		}
-	}
-	objects, prefixes := p.world.snapshot(s.ns)
-	n := newNormaliser(s.ns, prefixes)
-	o.objects = n.objects(objects)
-	for i := range o.trouble {
-		o.trouble[i] = n.text(o.trouble[i])
+// outcome returns how the scenario stands.
+func (a *stage) outcome() outcome {
+	objects, prefixes := a.world.snapshot(a.ns)
+	n := newNormaliser(a.ns, prefixes)
+	o := outcome{objects: n.objects(objects)}
+	for _, t := range a.trouble {
+		o.trouble = append(o.trouble, n.text(t))
 	}
 	return o
+}
+
+// step does one step, and notes what does not go as it says.
+func (a *stage) step(ctx context.Context, i int) {
+	st := a.steps[i]
+	err := a.do(ctx, st)
+	if apierrors.IsInternalError(err) || st.Refused != isRefusal(err) || err != nil && !isRefusal(err) {
+		a.trouble = append(a.trouble, fmt.Sprintf("step %d: %v", i, err))
+	}
+	a.world.touch(a.ns)
 }
 
 func isRefusal(err error) bool {
@@ -75,10 +61,18 @@ func isRefusal(err error) bool {
 type stage struct {
 	*plane
 	*scenario
+	trouble []string
 }
 
 // open makes the namespace and waits until pods can be made there.
-func (a *stage) open(ctx context.Context) error {
+func (a *stage) open(ctx context.Context) {
+	a.world.add(a.ns)
+	if err := a.makeNamespace(ctx); err != nil {
+		a.trouble = append(a.trouble, fmt.Sprintf("no namespace: %v", err))
+	}
+}
+
+func (a *stage) makeNamespace(ctx context.Context) error {
 	ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": a.ns}}}
 	if _, err := a.client.Resource(corev1.SchemeGroupVersion.WithResource("namespaces")).Create(ctx, ns, metav1.CreateOptions{}); err != nil {
 		return err

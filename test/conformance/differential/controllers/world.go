@@ -228,23 +228,11 @@ func nodeOf(pod *unstructured.Unstructured) string {
 	return name
 }
 
-// settle waits until nothing has changed in a scene for a while.
-func (w *world) settle(ctx context.Context, ns string, quiet, deadline time.Duration) error {
-	end := time.Now().Add(deadline)
-	for {
-		w.mu.Lock()
-		left := quiet - time.Since(w.scenes[ns].changed)
-		w.mu.Unlock()
-		if left <= 0 {
-			return nil
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("it is not quiet after %s", deadline)
-		}
-		if err := pause(ctx, left); err != nil {
-			return err
-		}
-	}
+// quiet returns for how long nothing has changed in a scene.
+func (w *world) quiet(ns string) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Since(w.scenes[ns].changed)
 }
 
 func pause(ctx context.Context, d time.Duration) error {

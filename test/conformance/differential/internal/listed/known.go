@@ -17,6 +17,8 @@ type Known struct {
 	Scenario   string `json:"scenario,omitempty"`
 	Difference string `json:"difference,omitempty"`
 	Reason     string `json:"reason"`
+	// Sometimes says that it is there in some runs and not in others.
+	Sometimes bool `json:"sometimes,omitempty"`
 
 	where, difference *regexp.Regexp
 	seen              int
@@ -71,7 +73,7 @@ func (list List) has(where, difference string) bool {
 func (list List) gone() []*Known {
 	var gone []*Known
 	for _, k := range list {
-		if k.seen == 0 {
+		if k.seen == 0 && !k.Sometimes {
 			gone = append(gone, k)
 		}
 	}
