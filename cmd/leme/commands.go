@@ -43,7 +43,7 @@ func newCommand() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.PersistentFlags().StringVar(&g.dataDir, "data-dir", defaultDataDir, "`Directory` that holds everything of the cluster")
-	root.AddCommand(newUp(g), newRun(g), newDown(g), newStop(g), newStatus(g), newKubeconfig(g), newLogs(g), newKubectl(g), newNode(g), newSwap(g), newWhy(g), newNodeRun(), newVersion())
+	root.AddCommand(newUp(g), newRun(g), newDown(g), newStop(g), newStatus(g), newKubeconfig(g), newLogs(g), newKubectl(g), newNode(g), newSwap(g), newWhy(g), newSchedule(g), newScheduler(), newNodeRun(), newVersion())
 	return root
 }
 

@@ -32,7 +32,7 @@ func newWhy(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			data, err := cluster.AskScheduler(cmd.Context(), dir, explain.Path+namespace+"/"+name)
+			data, err := cluster.AskScheduler(cmd.Context(), dir, explain.Path+namespace+"/"+name, nil)
 			if err != nil {
 				return err
 			}

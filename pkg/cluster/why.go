@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +18,8 @@ import (
 )
 
 // AskScheduler returns what the cluster's scheduler serves at a path to its administrator.
-func AskScheduler(ctx context.Context, dir, path string) ([]byte, error) {
+// With a question, which is sent as JSON, it is a POST.
+func AskScheduler(ctx context.Context, dir, path string, question any) ([]byte, error) {
 	d := dataDir(dir)
 	s, err := loadState(d)
 	if err != nil {
@@ -29,13 +32,20 @@ func AskScheduler(ctx context.Context, dir, path string) ([]byte, error) {
 	// The scheduler makes a certificate for itself when it starts, on this machine's
 	// loopback. Nothing secret is sent: the administrator shows a certificate.
 	admin.TLSClientConfig = rest.TLSClientConfig{Insecure: true, CertFile: admin.CertFile, CertData: admin.CertData, KeyFile: admin.KeyFile, KeyData: admin.KeyData}
-	admin.Timeout = 10 * time.Second
+	method, timeout, sent := http.MethodGet, 10*time.Second, []byte(nil)
+	if question != nil {
+		method, timeout = http.MethodPost, 5*time.Minute
+		if sent, err = json.Marshal(question); err != nil {
+			return nil, err
+		}
+	}
+	admin.Timeout = timeout
 	client, err := rest.HTTPClientFor(admin)
 	if err != nil {
 		return nil, err
 	}
 	url := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Ports.Scheduler)) + path
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(sent))
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -11,11 +10,11 @@ import (
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
-	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/podstatus"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
+	"github.com/leme-k8s/leme/pkg/scheduler/record"
 )
 
 // attempt is one try at one pod, from the queue to its node or back.
@@ -38,31 +37,69 @@ func (s *Scheduler) scheduleOne(ctx context.Context) bool {
 	}
 	pod := queued.Pod
 	fw, ok := s.profiles[pod.Spec.SchedulerName]
-	if !ok || s.settled(pod) {
+	if !ok {
 		s.queue.Done(pod.UID)
 		return true
 	}
 	a := &attempt{Scheduler: s, fw: fw, queued: queued, pod: pod, started: s.now(), state: framework.NewCycleState(false)}
 	ctx = klog.NewContext(ctx, klog.LoggerWithValues(klog.FromContext(ctx), "pod", klog.KObj(pod)))
 
-	s.cache.UpdateSnapshot(s.snapshot)
-	c := &cycle{fw: fw, snapshot: s.snapshot, percentage: s.percentage(pod.Spec.SchedulerName), start: s.nextStart, memo: s.memo}
-	p, err := c.run(ctx, a.state, pod, seedOf(pod, queued.Attempts))
-	a.why = explain.Attempt{
-		Number: queued.Attempts, Time: a.started, Took: s.now().Sub(a.started),
-		Nodes: s.snapshot.Len(), Evaluated: p.evaluated, Feasible: p.feasible,
-	}
-	if err != nil {
-		a.noNode(ctx, err)
-		return true
-	}
-	s.nextStart = p.next
-	a.why.Node, a.why.Scores, a.why.Refusals = p.node, explain.Scores(p.scores), explain.Refusals(p.diagnosis, 0, false)
-	s.why.Add(pod, a.why)
-	if placed := a.place(ctx, p.node); placed != nil {
+	var (
+		placed *v1.Pod
+		status *fwk.Status
+	)
+	s.recorder.Decide(ctx, func(ctx context.Context) (recorded *record.Decided) {
+		if s.settled(pod) {
+			s.queue.Done(pod.UID)
+			return nil
+		}
+		placed, status, recorded = a.decide(ctx)
+		return recorded
+	})
+	switch {
+	case placed == nil:
+	case status.IsSuccess():
 		s.binding.Go(func() { a.bind(ctx, placed) })
+	default:
+		a.undo(ctx, placed, status)
 	}
 	return true
+}
+
+// decide finds the pod its node and reserves what it needs there, or sends it back. It
+// returns the pod as it will be on the node, and whether all agree to that.
+func (a *attempt) decide(ctx context.Context) (placed *v1.Pod, s *fwk.Status, recorded *record.Decided) {
+	q := question{fw: a.fw, state: a.state, pod: a.pod, attempt: a.queued.Attempts, start: a.nextStart, seed: seedOf(a.pod, a.queued.Attempts)}
+	recorded = a.toRecord(q)
+	d := a.mind.decide(ctx, q)
+	a.why = d.told
+	a.why.Time, a.why.Took = a.started, a.now().Sub(a.started)
+	if ctx.Err() != nil {
+		recorded = nil // the end of the scheduler, not of the search
+	} else if recorded != nil {
+		recorded.Outcome = d.outcome()
+	}
+	if d.err != nil {
+		a.noNode(ctx, d)
+		return nil, nil, recorded
+	}
+	a.nextStart = d.next
+	a.Scheduler.why.Add(a.pod, a.why)
+	placed, s = a.place(ctx, d.node)
+	return placed, s, recorded
+}
+
+// toRecord is what a recording says of a try; nil if there is none.
+func (a *attempt) toRecord(q question) *record.Decided {
+	if a.recorder == nil {
+		return nil
+	}
+	d := &record.Decided{Pod: record.Pod{Namespace: q.pod.Namespace, Name: q.pod.Name, UID: q.pod.UID}, Attempt: q.attempt, Start: q.start, Seed: q.seed}
+	// One that changed after it had been taken from the queue is tried as it was.
+	if seen, err := a.pods.Pods(q.pod.Namespace).Get(q.pod.Name); err != nil || seen != q.pod {
+		d.Object = &record.Object{Object: q.pod}
+	}
+	return d
 }
 
 // settled reports whether there is nothing to decide for a pod: it is being deleted,
@@ -72,64 +109,31 @@ func (s *Scheduler) settled(pod *v1.Pod) bool {
 }
 
 // noNode ends an attempt whose search failed.
-func (a *attempt) noNode(ctx context.Context, err error) {
-	var fit *framework.FitError
-	if !errors.As(err, &fit) {
-		a.failed(ctx, fwk.AsStatus(err), nil)
+func (a *attempt) noNode(ctx context.Context, d decision) {
+	if d.fit == nil {
+		a.failed(ctx, fwk.AsStatus(d.err), nil)
 		return
 	}
-	a.why.Refusals = explain.Refusals(fit.Diagnosis, fit.NumAllNodes-len(fit.Diagnosis.ByNode), true)
-	nominated, considered := makeRoom(ctx, a.fw, a.state, a.pod, fit)
-	a.why.Preemption = considered
-	a.queued.UnschedulablePlugins = fit.Diagnosis.UnschedulablePlugins
-	a.queued.PendingPlugins = fit.Diagnosis.PendingPlugins
-	a.failed(ctx, fwk.NewStatus(fwk.Unschedulable, fit.Error()), nominated)
-}
-
-// makeRoom asks what can be done for a pod that fits nowhere, and adds the answer to why it does not.
-func makeRoom(ctx context.Context, fw *framework.Framework, state fwk.CycleState, pod *v1.Pod, fit *framework.FitError) (*fwk.NominatingInfo, *explain.Preemption) {
-	if !fw.HasPostFilter() {
-		return nil, nil
-	}
-	result, s := fw.RunPostFilter(ctx, state, pod, fit.Diagnosis)
-	if s.Code() == fwk.Error {
-		klog.FromContext(ctx).Error(s.AsError(), "Looking for pods to preempt")
-	}
-	fit.Diagnosis.PostFilterMsg = s.Message()
-	told := &explain.Preemption{}
-	if considered, err := state.Read(explain.PreemptionKey); err == nil {
-		*told = *considered.(*explain.Preemption)
-	}
-	told.Message = s.Message()
-	if result == nil {
-		return nil, told
-	}
-	return result.NominatingInfo, told
+	a.queued.UnschedulablePlugins = d.fit.Diagnosis.UnschedulablePlugins
+	a.queued.PendingPlugins = d.fit.Diagnosis.PendingPlugins
+	a.failed(ctx, fwk.NewStatus(fwk.Unschedulable, d.told.Message), d.nominated)
 }
 
 // place takes the pod to be on the node and reserves what it needs there. It returns
-// the pod as it will be, or nil if the attempt has failed.
-func (a *attempt) place(ctx context.Context, node string) *v1.Pod {
-	placed := a.pod.DeepCopy()
-	placed.Spec.NodeName = node
-	info, _ := cache.NewPodInfo(placed) // a bad selector was reported when the pod came
-	if err := a.cache.AssumePod(info); err != nil {
+// the pod as it will be, nil if it cannot be there at all, and whether all agree.
+func (a *attempt) place(ctx context.Context, node string) (*v1.Pod, *fwk.Status) {
+	placed, err := a.assume(a.pod, node)
+	if err != nil {
 		a.failed(ctx, fwk.AsStatus(err), nil)
-		return nil
+		return nil, nil
 	}
-	a.queue.DeleteNominatedPodIfExists(a.pod)
-
 	s := a.fw.RunReservePluginsReserve(ctx, a.state, placed, node)
 	if s.IsSuccess() {
 		if s = a.fw.RunPermit(ctx, a.state, placed, node); s.IsWait() {
 			s = nil
 		}
 	}
-	if !s.IsSuccess() {
-		a.undo(ctx, placed, s)
-		return nil
-	}
-	return placed
+	return placed, s
 }
 
 // bind brings the placement about.
@@ -166,9 +170,6 @@ func (a *attempt) bind(ctx context.Context, placed *v1.Pod) {
 // undo takes back what place did.
 func (a *attempt) undo(ctx context.Context, placed *v1.Pod, s *fwk.Status) {
 	a.fw.RunReservePluginsUnreserve(ctx, a.state, placed, placed.Spec.NodeName)
-	a.cache.ForgetPod(placed)
-	// Others may have been turned away because of the room that this pod gives back.
-	a.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, placed, nil)
 	if s.IsRejected() {
 		d := framework.NewDiagnosis()
 		d.ByNode[placed.Spec.NodeName] = s
@@ -176,7 +177,15 @@ func (a *attempt) undo(ctx context.Context, placed *v1.Pod, s *fwk.Status) {
 		a.queued.UnschedulablePlugins, a.queued.PendingPlugins = d.UnschedulablePlugins, d.PendingPlugins
 		s = fwk.NewStatus(s.Code(), (&framework.FitError{Pod: a.pod, NumAllNodes: 1, Diagnosis: d}).Error())
 	}
-	a.failed(ctx, s, nil)
+	entry := func() record.Entry {
+		return record.Entry{Undone: &record.Pod{Namespace: placed.Namespace, Name: placed.Name, UID: placed.UID}}
+	}
+	a.recorder.Change(ctx, entry, func() {
+		a.cache.ForgetPod(placed)
+		// Others may have been turned away because of the room that this pod gives back.
+		a.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, placed, nil)
+		a.failed(ctx, s, nil)
+	})
 }
 
 // failed sends the pod back to the queue and tells the user why.
@@ -199,15 +208,13 @@ func (a *attempt) failed(ctx context.Context, s *fwk.Status, nominated *fwk.Nomi
 	a.metrics.failed(reason, a.pod.Spec.SchedulerName, a.now().Sub(a.started))
 
 	// The pod may have gone, or changed, meanwhile.
-	current, err := a.pods.Pods(a.pod.Namespace).Get(a.pod.Name)
-	if err != nil || current.UID != a.pod.UID || current.Spec.NodeName != "" {
-		a.queue.DeleteNominatedPodIfExists(a.pod)
+	info := a.promise(logger, a.pod, nominated)
+	if info == nil {
 		a.queue.Done(a.pod.UID)
 		return
 	}
-	info, _ := cache.NewPodInfo(current)
+	current := info.Pod
 	a.queued.PodInfo = info
-	a.queue.AddNominatedPod(logger, info, nominated)
 	a.queue.Return(ctx, a.queued)
 
 	msg := s.Message()

@@ -2,8 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
@@ -13,7 +11,6 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
-	"github.com/leme-k8s/leme/pkg/scheduler/config"
 	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins"
@@ -28,10 +25,9 @@ type Decider struct {
 	// Nominator has the pods that nodes are promised to.
 	Nominator fwk.PodNominator
 
-	fw       *framework.Framework
-	snapshot *cache.Snapshot
-	memo     *framework.Memo
-	next     int
+	mind *mind
+	fw   *framework.Framework
+	next int
 }
 
 // Decision is what came of one attempt at one pod.
@@ -52,23 +48,12 @@ type Decision struct {
 // nodes and pods is read from informers, which the caller starts; a preemption evicts
 // pods through client.
 func NewDecider(ctx context.Context, c *configv1.KubeSchedulerConfiguration, client kubernetes.Interface, f informers.SharedInformerFactory, r events.EventRecorderLogger) (*Decider, error) {
-	d := &Decider{Cluster: cache.New(), snapshot: cache.NewSnapshot(), memo: framework.NewMemo()}
-	var q *queue.Queue
-	fw, err := framework.New(ctx, config.Specs(c)[0], plugins.Registry(), framework.Deps{
-		Client:      client,
-		Informers:   f,
-		Recorder:    r,
-		Snapshot:    d.snapshot,
-		Nominator:   func() *queue.Queue { return q },
-		Waiting:     framework.NewWaitingPods(),
-		Parallelism: int(*c.Parallelism),
-	})
+	m, err := newMind(ctx, c, plugins.Registry(), framework.Deps{Client: client, Informers: f}, func(string) events.EventRecorderLogger { return r })
 	if err != nil {
-		return nil, fmt.Errorf("profile %s: %w", *c.Profiles[0].SchedulerName, err)
+		return nil, err
 	}
-	q = queue.New(queue.Config{Less: fw.Less})
-	d.fw, d.Nominator = fw, q
-	return d, nil
+	m.queue = queue.New(queue.Config{Less: m.less()})
+	return &Decider{Cluster: m.cache, Nominator: m.queue, mind: m, fw: m.profiles[*c.Profiles[0].SchedulerName]}, nil
 }
 
 // Admit says whether the pod may enter the queue.
@@ -78,17 +63,13 @@ func (d *Decider) Admit(ctx context.Context, pod *v1.Pod) *fwk.Status {
 
 // Decide looks for a node for the pod, and for pods to evict if it fits on none.
 func (d *Decider) Decide(ctx context.Context, pod *v1.Pod) (Decision, error) {
-	d.Cluster.UpdateSnapshot(d.snapshot)
-	state := framework.NewCycleState(false)
-	p, err := (&cycle{fw: d.fw, snapshot: d.snapshot, start: d.next, memo: d.memo}).run(ctx, state, pod, seedOf(pod, 1))
-	if err == nil {
-		d.next = p.next
-		return Decision{Node: p.node, Scores: p.scores}, nil
+	made := d.mind.decide(ctx, question{fw: d.fw, state: framework.NewCycleState(false), pod: pod, attempt: 1, start: d.next, seed: seedOf(pod, 1)})
+	switch {
+	case made.err == nil:
+		d.next = made.next
+		return Decision{Node: made.node, Scores: made.scores}, nil
+	case made.fit == nil:
+		return Decision{}, made.err
 	}
-	var fit *framework.FitError
-	if !errors.As(err, &fit) {
-		return Decision{}, err
-	}
-	nominated, considered := makeRoom(ctx, d.fw, state, pod, fit)
-	return Decision{Fit: fit, Nominated: nominated, Preemption: considered}, nil
+	return Decision{Fit: made.fit, Nominated: made.nominated, Preemption: made.told.Preemption}, nil
 }

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/tools/clientcmd"
 	cliflag "k8s.io/component-base/cli/flag"
 	configv1 "k8s.io/kube-scheduler/config/v1"
@@ -27,6 +27,8 @@ import (
 type Options struct {
 	configFile       string
 	writeConfigTo    string
+	recordTo         string
+	recordLimit      resource.QuantityValue
 	master           string
 	maxUnschedulable time.Duration
 	featureGates     map[string]bool
@@ -50,6 +52,7 @@ func WithPlugin(name string, factory framework.Factory) Option {
 func NewOptions(opts ...Option) *Options {
 	o := &Options{
 		maxUnschedulable: 5 * time.Minute,
+		recordLimit:      resource.QuantityValue{Quantity: resource.MustParse("1Gi")},
 		component:        config.Default(),
 		serving:          component.NewServing(10259),
 		outOfTree:        framework.Registry{},
@@ -66,6 +69,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	c := o.component
 	fs.StringVar(&o.configFile, "config", o.configFile, "The path to the configuration file (KubeSchedulerConfiguration v1)")
 	fs.StringVar(&o.writeConfigTo, "write-config-to", o.writeConfigTo, "If set, write the configuration values to this file and exit")
+	fs.StringVar(&o.recordTo, "record-to", o.recordTo, "If set, record to this file all that decisions depend on, for `leme scheduler replay`. It has the specs of all pods. A file that exists is kept, with .old added to its name")
+	fs.Var(&o.recordLimit, "record-limit", "The size of the file of --record-to at which the recording ends")
 	fs.StringVar(&o.master, "master", o.master, "The address of the Kubernetes API server (overrides any value in kubeconfig)")
 	fs.DurationVar(&o.maxUnschedulable, "pod-max-in-unschedulable-pods-duration", o.maxUnschedulable, "The maximum time that a pod stays unschedulable without being tried again")
 	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "Feature gates as Name=true|false pairs; only the defaults of v"+component.Version+" are supported")
@@ -117,6 +122,8 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 		Serving:          o.serving,
 		Plugins:          registry,
 		MaxUnschedulable: o.maxUnschedulable,
+		RecordTo:         o.recordTo,
+		RecordLimit:      o.recordLimit.Value(),
 	})
 }
 
@@ -160,20 +167,7 @@ type writeConfig struct {
 
 // Run writes the file.
 func (w writeConfig) Run(context.Context) error {
-	scheme := runtime.NewScheme()
-	if err := configv1.AddToScheme(scheme); err != nil {
-		return err
-	}
-	codecs := serializer.NewCodecFactory(scheme)
-	info, ok := runtime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), runtime.ContentTypeYAML)
-	if !ok {
-		return errors.New("no YAML serializer")
-	}
-	encoder := codecs.EncoderForVersion(info.Serializer, configv1.SchemeGroupVersion)
-	if err := w.config.EncodeNestedObjects(encoder); err != nil {
-		return fmt.Errorf("--write-config-to: %w", err)
-	}
-	data, err := runtime.Encode(encoder, w.config)
+	data, err := config.Encode(w.config, runtime.ContentTypeYAML)
 	if err != nil {
 		return fmt.Errorf("--write-config-to: %w", err)
 	}

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/server/healthz"
@@ -30,7 +31,6 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
-	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/tools/leaderelection"
@@ -41,12 +41,13 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/component/election"
-	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
 	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/extender"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/plan"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
+	"github.com/leme-k8s/leme/pkg/scheduler/record"
 )
 
 // Config is what a scheduler is made from.
@@ -61,32 +62,34 @@ type Config struct {
 	Plugins framework.Registry
 	// MaxUnschedulable is how long a pod may stay unschedulable without being tried again.
 	MaxUnschedulable time.Duration
+	// RecordTo is a file to record to, of RecordLimit bytes at most; none if it is empty.
+	RecordTo    string
+	RecordLimit int64
 	// Now tells the time; time.Now if nil.
 	Now func() time.Time
 }
 
 // Scheduler is an assembled kube-scheduler.
 type Scheduler struct {
-	component *configv1.KubeSchedulerConfiguration
+	*mind
+	config    Config
 	client    kubernetes.Interface
 	elector   *leaderelection.LeaderElectionConfig
 	server    *component.Server
 	events    events.EventBroadcaster
 	informers informers.SharedInformerFactory
-	pods      corelisters.PodLister
 	now       func() time.Time
 	metrics   *recorder
 	why       *explain.Book
+	recorder  *record.Recorder // nil if nothing is recorded
 
-	profiles map[string]*framework.Framework
-	cache    *cache.Cache
-	queue    *queue.Queue
-	synced   atomic.Bool
+	synced atomic.Bool
 
-	// These belong to the goroutine that decides.
-	snapshot  *cache.Snapshot
+	// nextStart is where the next search begins. It belongs to the goroutine that decides.
 	nextStart int
-	memo      *framework.Memo
+
+	// planning is held by the one dry run that goes on.
+	planning sync.Mutex
 
 	// binding are the goroutines that carry decisions out.
 	binding sync.WaitGroup
@@ -101,34 +104,11 @@ func New(ctx context.Context, c Config) (*Scheduler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scheduler{
-		component: c.Component,
-		client:    client,
-		informers: newInformers(client),
-		now:       c.Now,
-		metrics:   sharedRecorder(),
-		why:       explain.NewBook(),
-		profiles:  map[string]*framework.Framework{},
-		cache:     cache.New(),
-		snapshot:  cache.NewSnapshot(),
-		memo:      framework.NewMemo(),
-	}
-	if s.now == nil {
-		s.now = time.Now
-	}
-	s.pods = s.informers.Core().V1().Pods().Lister()
-	s.events = events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
-	if err := s.addProfiles(ctx, c); err != nil {
+	s, err := assemble(ctx, c, client)
+	if err != nil {
 		return nil, err
 	}
-	s.addQueue(c)
-
-	checks := []healthz.HealthChecker{healthz.NamedCheck("informer-sync", func(*http.Request) error {
-		if !s.synced.Load() && s.elector == nil {
-			return errors.New("pods and nodes are not known yet")
-		}
-		return nil
-	})}
+	checks := s.checks()
 	if *c.Component.LeaderElection.LeaderElect {
 		watchdog := leaderelection.NewLeaderHealthzAdaptor(20 * time.Second)
 		checks = append(checks, watchdog)
@@ -143,6 +123,7 @@ func New(ctx context.Context, c Config) (*Scheduler, error) {
 		}
 		if s.server, err = c.Serving.New(checks, func(m *mux.PathRecorderMux) {
 			m.HandlePrefix(explain.Path, s.why.Handler(s.queue.Describe))
+			m.Handle(plan.Path, s.planHandler())
 		}); err != nil {
 			return nil, err
 		}
@@ -150,38 +131,74 @@ func New(ctx context.Context, c Config) (*Scheduler, error) {
 	return s, nil
 }
 
-func (s *Scheduler) addProfiles(ctx context.Context, c Config) error {
-	deps := framework.Deps{
-		Client:      s.client,
-		KubeConfig:  c.KubeConfig,
-		Informers:   s.informers,
-		Snapshot:    s.snapshot,
-		Nominator:   func() *queue.Queue { return s.queue },
-		Waiting:     framework.NewWaitingPods(),
-		Parallelism: int(*c.Component.Parallelism),
+// assemble makes a scheduler of its parts, without what it shows of itself and without
+// the election.
+func assemble(ctx context.Context, c Config, client kubernetes.Interface) (*Scheduler, error) {
+	s := &Scheduler{
+		config:  c,
+		client:  client,
+		now:     c.Now,
+		metrics: sharedRecorder(),
+		why:     explain.NewBook(),
 	}
-	for i, e := range c.Component.Extenders {
-		made, err := extender.New(e)
-		if err != nil {
-			return fmt.Errorf("extenders[%d]: %w", i, err)
-		}
-		deps.Extenders = append(deps.Extenders, made)
+	if s.now == nil {
+		s.now = time.Now
 	}
-	var sorter string
-	for i, spec := range config.Specs(c.Component) {
-		deps.Recorder = s.events.NewRecorder(clientscheme.Scheme, spec.SchedulerName)
-		fw, err := framework.New(ctx, spec, c.Plugins, deps)
-		if err != nil {
-			return fmt.Errorf("profiles[%d] (%s): %w", i, spec.SchedulerName, err)
-		}
-		if sorter == "" {
-			sorter = fw.QueueSortName()
-		} else if sorter != fw.QueueSortName() {
-			return fmt.Errorf("profiles[%d].plugins.queueSort: all profiles share one queue, so %q must be %q as in the first", i, fw.QueueSortName(), sorter)
-		}
-		s.profiles[spec.SchedulerName] = fw
+	var err error
+	if s.informers, s.recorder, err = openInformers(c, client); err != nil {
+		return nil, err
 	}
-	return nil
+	s.events = events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
+	extenders, err := newExtenders(c.Component)
+	if err != nil {
+		return nil, err
+	}
+	deps := framework.Deps{Client: client, KubeConfig: c.KubeConfig, Informers: s.informers, Extenders: extenders, Notes: s.note}
+	s.mind, err = newMind(ctx, c.Component, c.Plugins, deps, func(profile string) events.EventRecorderLogger {
+		return s.events.NewRecorder(clientscheme.Scheme, profile)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.addQueue(c)
+	return s, nil
+}
+
+// openInformers makes the informers, and what records them if that is asked for.
+func openInformers(c Config, client kubernetes.Interface) (informers.SharedInformerFactory, *record.Recorder, error) {
+	watching := newInformers(client)
+	if c.RecordTo == "" {
+		return watching, nil, nil
+	}
+	if len(c.Component.Extenders) > 0 {
+		return nil, nil, errors.New("--record-to: the answers of extenders cannot be recorded, and the configuration has some")
+	}
+	told, err := config.Encode(c.Component, apiruntime.ContentTypeJSON)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--record-to: %w", err)
+	}
+	r, err := record.Create(c.RecordTo, c.RecordLimit, record.Header{Version: component.Version, Time: time.Now(), Configuration: told})
+	if err != nil {
+		return nil, nil, fmt.Errorf("--record-to: %w", err)
+	}
+	known := newFactory(client)
+	return known, r, r.Informers(known, watching)
+}
+
+// note records a change of a plugin's memory.
+func (s *Scheduler) note(ctx context.Context, profile, plugin string, n framework.Note, change func()) {
+	s.recorder.Change(ctx, func() record.Entry {
+		return record.Entry{Noted: &record.Noted{Profile: profile, Plugin: plugin, What: n.What, Object: record.Object{Object: n.Object}}}
+	}, change)
+}
+
+func (s *Scheduler) checks() []healthz.HealthChecker {
+	return []healthz.HealthChecker{healthz.NamedCheck("informer-sync", func(*http.Request) error {
+		if !s.synced.Load() && s.elector == nil {
+			return errors.New("pods and nodes are not known yet")
+		}
+		return nil
+	})}
 }
 
 func (s *Scheduler) addQueue(c Config) {
@@ -190,6 +207,7 @@ func (s *Scheduler) addQueue(c Config) {
 		MaxBackoff:       time.Duration(*c.Component.PodMaxBackoffSeconds) * time.Second,
 		MaxUnschedulable: c.MaxUnschedulable,
 		Hints:            map[string][]queue.Hint{},
+		Less:             s.less(),
 		PreEnqueue: func(ctx context.Context, pod *v1.Pod) *fwk.Status {
 			return s.profiles[pod.Spec.SchedulerName].RunPreEnqueue(ctx, pod)
 		},
@@ -199,7 +217,6 @@ func (s *Scheduler) addQueue(c Config) {
 		if len(c.Component.Extenders) > 0 { // nobody knows what an extender waits for
 			q.Hints[name] = append(q.Hints[name], queue.Hint{Plugin: extender.Plugin, Event: fwk.ClusterEvent{Resource: fwk.WildCard, ActionType: fwk.All}})
 		}
-		q.Less = fw.Less // the same in all profiles
 	}
 	s.queue = queue.New(q)
 }
@@ -232,16 +249,18 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		return fmt.Errorf("recording events: %w", err)
 	}
 	defer s.events.Shutdown()
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	serving.Go(func() {
+	beside.Go(func() {
 		if err := s.server.Run(ctx); err != nil {
 			stop(fmt.Errorf("serving: %w", err))
 		}
 	})
+	if s.recorder != nil {
+		beside.Go(func() { s.recorder.Run(ctx) })
+	}
 
 	ready, err := s.watch(ctx)
 	if err != nil {
@@ -285,13 +304,4 @@ func (s *Scheduler) lead(ctx context.Context, ready func() error) error {
 	s.binding.Wait()
 	ticking.Wait()
 	return nil
-}
-
-func (s *Scheduler) percentage(profile string) int32 {
-	for i := range s.component.Profiles {
-		if p := &s.component.Profiles[i]; *p.SchedulerName == profile && p.PercentageOfNodesToScore != nil {
-			return *p.PercentageOfNodesToScore
-		}
-	}
-	return *s.component.PercentageOfNodesToScore
 }

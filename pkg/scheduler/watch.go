@@ -13,14 +13,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
-
-	"github.com/leme-k8s/leme/pkg/scheduler/queue"
 )
 
 // newInformers returns informers that keep what the scheduler needs: pods that have not
 // finished, and no object's managed fields.
 func newInformers(client kubernetes.Interface) informers.SharedInformerFactory {
-	f := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(strip))
+	f := newFactory(client)
 	f.InformerFor(&v1.Pod{}, func(c kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
 		unfinished := fields.AndSelectors(
 			fields.OneTermNotEqualSelector("status.phase", string(v1.PodSucceeded)),
@@ -31,6 +29,10 @@ func newInformers(client kubernetes.Interface) informers.SharedInformerFactory {
 			func(o *metav1.ListOptions) { o.FieldSelector = unfinished })
 	})
 	return f
+}
+
+func newFactory(client kubernetes.Interface) informers.SharedInformerFactory {
+	return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(strip))
 }
 
 func strip(obj any) (any, error) {
@@ -119,73 +121,4 @@ func deleted[T any](obj any, f func(T)) {
 	if t, ok := obj.(T); ok {
 		f(t)
 	}
-}
-
-func (s *Scheduler) podChanged(ctx context.Context, old, pod *v1.Pod) {
-	if old != nil && old.UID != pod.UID { // deleted and made again between two looks
-		s.podGone(ctx, old)
-		old = nil
-	}
-	if pod.Spec.NodeName == "" {
-		s.pendingPodChanged(ctx, old, pod)
-		return
-	}
-	s.cache.SetPod(pod)
-	if old == nil || old.Spec.NodeName == "" {
-		s.queue.Delete(pod)
-		s.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add}, nil, pod)
-		return
-	}
-	for _, a := range queue.PodChanges(old, pod) {
-		s.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: a}, old, pod)
-	}
-}
-
-func (s *Scheduler) pendingPodChanged(ctx context.Context, old, pod *v1.Pod) {
-	if old == nil {
-		if s.profiles[pod.Spec.SchedulerName] != nil {
-			s.queue.Add(ctx, pod)
-		}
-		s.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.UnscheduledPod, ActionType: fwk.Add}, nil, pod)
-		return
-	}
-	if s.profiles[pod.Spec.SchedulerName] != nil && !s.cache.IsAssumed(pod.UID) {
-		s.queue.Update(ctx, old, pod)
-	}
-	for _, a := range queue.PodChanges(old, pod) {
-		s.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.UnscheduledPod, ActionType: a}, old, pod)
-	}
-}
-
-func (s *Scheduler) podGone(ctx context.Context, pod *v1.Pod) {
-	if pod.Spec.NodeName == "" {
-		s.queue.Delete(pod)
-		for _, fw := range s.profiles {
-			fw.RejectWaitingPod(pod.UID)
-			if p := fw.GetPodInPreBind(pod.UID); p != nil {
-				p.CancelPod("the pod was deleted")
-			}
-		}
-		s.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.UnscheduledPod, ActionType: fwk.Delete}, pod, nil)
-		return
-	}
-	s.cache.RemovePod(pod.UID)
-	s.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, pod, nil)
-}
-
-func (s *Scheduler) nodeChanged(ctx context.Context, old, node *v1.Node) {
-	if old == nil {
-		s.cache.SetNode(node)
-		s.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add}, nil, node)
-		return
-	}
-	s.cache.SetNode(node)
-	for _, a := range queue.NodeChanges(old, node) {
-		s.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.Node, ActionType: a}, old, node)
-	}
-}
-
-func (s *Scheduler) nodeGone(ctx context.Context, node *v1.Node) {
-	s.cache.RemoveNode(node.Name)
-	s.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Delete}, node, nil)
 }

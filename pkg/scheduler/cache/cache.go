@@ -49,6 +49,27 @@ func New() *Cache {
 	}
 }
 
+// Copy returns a cache that knows the same, assumed pods included, and goes its own way
+// from here.
+func (c *Cache) Copy() *Cache {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	other := New()
+	other.reordered = true
+	for name, n := range c.nodes {
+		other.nodes[name] = n.clone()
+		other.dirty.Insert(name)
+	}
+	for image, holders := range c.images {
+		other.images[image] = holders.Clone()
+	}
+	for uid, s := range c.pods {
+		state := *s
+		other.pods[uid] = &state
+	}
+	return other
+}
+
 // AssumePod counts pod as running on pod.Spec.NodeName before the API server says so.
 func (c *Cache) AssumePod(info *PodInfo) error {
 	c.mu.Lock()
@@ -67,6 +88,14 @@ func (c *Cache) ForgetPod(pod *v1.Pod) {
 	if s, ok := c.pods[pod.UID]; ok && s.assumed {
 		c.displace(s)
 	}
+}
+
+// Has reports whether a pod is on a node.
+func (c *Cache) Has(uid types.UID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.pods[uid]
+	return ok
 }
 
 // IsAssumed reports whether pod was placed here and is not confirmed yet.

@@ -35,24 +35,57 @@ func Load(path string) (*configv1.KubeSchedulerConfiguration, error) {
 	if err != nil {
 		return nil, err
 	}
-	scheme := runtime.NewScheme()
-	if err := configv1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
-	obj, _, err := decoder.Decode(data, nil, nil)
+	c, err := Decode(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	return c, nil
+}
+
+// Decode reads a configuration, as Load does.
+func Decode(data []byte) (*configv1.KubeSchedulerConfiguration, error) {
+	codecs, err := newCodecs()
+	if err != nil {
+		return nil, err
+	}
+	decoder := codecs.UniversalDeserializer()
+	obj, _, err := decoder.Decode(data, nil, nil)
+	if err != nil {
+		return nil, err
+	}
 	c, ok := obj.(*configv1.KubeSchedulerConfiguration)
 	if !ok {
-		return nil, fmt.Errorf("%s: holds a %s, want a KubeSchedulerConfiguration", path, obj.GetObjectKind().GroupVersionKind().Kind)
+		return nil, fmt.Errorf("holds a %s, want a KubeSchedulerConfiguration", obj.GetObjectKind().GroupVersionKind().Kind)
 	}
 	if err := c.DecodeNestedObjects(decoder); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	SetDefaults(c)
 	return c, nil
+}
+
+// Encode writes a configuration as YAML or JSON.
+func Encode(c *configv1.KubeSchedulerConfiguration, mediaType string) ([]byte, error) {
+	codecs, err := newCodecs()
+	if err != nil {
+		return nil, err
+	}
+	info, ok := runtime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), mediaType)
+	if !ok {
+		return nil, fmt.Errorf("no serializer for %s", mediaType)
+	}
+	encoder := codecs.EncoderForVersion(info.Serializer, configv1.SchemeGroupVersion)
+	c = c.DeepCopy()
+	if err := c.EncodeNestedObjects(encoder); err != nil {
+		return nil, err
+	}
+	return runtime.Encode(encoder, c)
+}
+
+func newCodecs() (serializer.CodecFactory, error) {
+	scheme := runtime.NewScheme()
+	err := configv1.AddToScheme(scheme)
+	return serializer.NewCodecFactory(scheme, serializer.EnableStrict), err
 }
 
 // SetDefaults fills what c leaves open.

@@ -109,13 +109,20 @@ func (p *Preemption) Clone() fwk.StateData { return p }
 func Refusals(d *framework.Diagnosis, absent int, all bool) []Refusal {
 	type key struct{ plugin, reason string }
 	found := map[key]*Refusal{}
+	var last []*Refusal // of the node before, which was most often refused for the same reasons
 	add := func(s *fwk.Status, count int, node string) {
-		for _, reason := range s.Reasons() {
-			k := key{s.Plugin(), reason}
-			r, ok := found[k]
-			if !ok {
-				r = &Refusal{Plugin: k.plugin, Reason: reason, Evictable: s.Code() == fwk.Unschedulable}
-				found[k] = r
+		for i, reason := range s.Reasons() {
+			if i == len(last) {
+				last = append(last, nil)
+			}
+			r := last[i]
+			if r == nil || r.Reason != reason || r.Plugin != s.Plugin() {
+				k := key{s.Plugin(), reason}
+				if r = found[k]; r == nil {
+					r = &Refusal{Plugin: k.plugin, Reason: reason, Evictable: s.Code() == fwk.Unschedulable}
+					found[k] = r
+				}
+				last[i] = r
 			}
 			r.Count += count
 			if node != "" && len(r.Nodes) < maxNodes {

@@ -30,6 +30,11 @@ func (a *Attempt) write(w io.Writer, now time.Time) {
 	} else {
 		fmt.Fprintf(w, "no node.\n  %s\n", a.Message)
 	}
+	a.WriteFindings(w)
+}
+
+// WriteFindings writes what was found out about the nodes.
+func (a *Attempt) WriteFindings(w io.Writer) {
 	fmt.Fprintf(w, "  %d of %d nodes were looked at, %d fit.\n", a.Evaluated, a.Nodes, a.Feasible)
 	if len(a.Refusals) > 0 {
 		fmt.Fprintln(w, "\n  REFUSED\tBY\tREASON\tNODES\tIF PODS WENT")

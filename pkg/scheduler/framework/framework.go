@@ -67,6 +67,7 @@ type Deps struct {
 	Waiting     *WaitingPods
 	Parallelism int
 	Extenders   []fwk.Extender
+	Notes       Notes // nil if nobody writes notes down
 }
 
 // Framework is a profile at work. It is the Handle that its plugins get.
@@ -89,6 +90,7 @@ type Framework struct {
 	sign       []fwk.SignPlugin
 	unsigned   bool // a filter or score plugin cannot sign, so no two pods are known to be alike
 	hints      []queue.Hint
+	keepers    map[string]Keeper
 
 	// byNode are the plugins whose answers alike pods share; of the filters, the first
 	// sharedFilters.
@@ -105,7 +107,7 @@ var _ fwk.Handle = &Framework{}
 
 // New makes the plugins of a profile. Errors name the plugin.
 func New(ctx context.Context, spec Spec, registry Registry, deps Deps) (*Framework, error) {
-	f := &Framework{Deps: deps, profile: spec.SchedulerName}
+	f := &Framework{Deps: deps, profile: spec.SchedulerName, keepers: map[string]Keeper{}}
 	made := map[string]fwk.Plugin{}
 	for _, name := range spec.Plugins {
 		factory, ok := registry[name]
@@ -117,6 +119,9 @@ func New(ctx context.Context, spec Spec, registry Registry, deps Deps) (*Framewo
 			return nil, fmt.Errorf("plugin %q: %w", name, err)
 		}
 		made[name] = p
+		if k, ok := p.(Keeper); ok {
+			f.keepers[name] = k
+		}
 	}
 	c := chooser{spec: spec, made: made}
 	f.preEnqueue = pick[fwk.PreEnqueuePlugin](&c, "preEnqueue")

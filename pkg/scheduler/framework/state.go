@@ -13,6 +13,7 @@ type CycleState struct {
 	mu      sync.RWMutex
 	data    map[fwk.StateKey]fwk.StateData
 	metrics bool
+	trial   bool
 
 	skipFilter, skipScore, skipPreBind, parallelPreBind sets.Set[string]
 }
@@ -23,6 +24,21 @@ var _ fwk.CycleState = &CycleState{}
 // of those whose plugins are timed.
 func NewCycleState(recordMetrics bool) *CycleState {
 	return &CycleState{data: map[fwk.StateKey]fwk.StateData{}, metrics: recordMetrics}
+}
+
+// NewTrialState returns an empty state for an attempt of which nothing is to come: a dry
+// run, or the replay of a recorded attempt.
+func NewTrialState() *CycleState {
+	s := NewCycleState(false)
+	s.trial = true
+	return s
+}
+
+// IsTrial says whether nothing is to come of the attempt. A PostFilter plugin then says
+// what it would do, and does not do it.
+func IsTrial(state fwk.CycleState) bool {
+	s, ok := state.(*CycleState)
+	return ok && s.trial
 }
 
 // ShouldRecordPluginMetrics says whether plugins are timed in this attempt.
@@ -87,6 +103,7 @@ func (s *CycleState) Clone() fwk.CycleState {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	c := NewCycleState(s.metrics)
+	c.trial = s.trial
 	for k, v := range s.data {
 		c.data[k] = v.Clone()
 	}

@@ -77,6 +77,20 @@ func (n *nominator) NominatedPodsForNode(node string) []fwk.PodInfo {
 	return slices.Clone(n.byNode[node])
 }
 
+// TakePromisesOf copies the promises that another queue knows of.
+func (n *nominator) TakePromisesOf(other *Queue) {
+	other.nominator.mu.RLock()
+	defer other.nominator.mu.RUnlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for node, pods := range other.byNode {
+		n.byNode[node] = slices.Clone(pods)
+		for _, p := range pods {
+			n.nodeOf[p.GetPod().UID] = node
+		}
+	}
+}
+
 func (n *nominator) remove(uid types.UID) {
 	node, ok := n.nodeOf[uid]
 	if !ok {

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -125,10 +124,12 @@ func (p *Plugin) preempt(ctx context.Context, state fwk.CycleState, pod *v1.Pod,
 	if len(candidates) == 0 {
 		return nil, fwk.NewStatus(fwk.Unschedulable, "no candidate node for preemption")
 	}
-	chosen := leastHarm(candidates, time.Now())
+	chosen := leastHarm(candidates)
 	state.Write(explain.PreemptionKey, considered(candidates, chosen.node))
 	klog.FromContext(ctx).V(2).Info("Preempting", "node", chosen.node, "victims", len(chosen.victims))
-	p.evictions.start(pod, chosen)
+	if !framework.IsTrial(state) {
+		p.evictions.start(pod, chosen)
+	}
 	return nominate(chosen.node), fwk.NewStatus(fwk.Success,
 		fmt.Sprintf("found a potential placement for pod on node %v, preempting %d victims", chosen.node, len(chosen.victims)))
 }

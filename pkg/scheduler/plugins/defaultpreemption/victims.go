@@ -55,8 +55,7 @@ func selectVictims(ctx context.Context, h fwk.Handle, state fwk.CycleState, pod 
 	if s := t.fits(ctx); !s.IsSuccess() {
 		return c, s
 	}
-	now := time.Now()
-	slices.SortStableFunc(lower, func(a, b fwk.PodInfo) int { return byImportance(a.GetPod(), b.GetPod(), now) })
+	slices.SortStableFunc(lower, func(a, b fwk.PodInfo) int { return byImportance(a.GetPod(), b.GetPod()) })
 	protected, others := splitByBudget(lower, budgets)
 	for i, p := range slices.Concat(protected, others) {
 		spared, s := t.spare(ctx, p)
@@ -73,7 +72,7 @@ func selectVictims(ctx context.Context, h fwk.Handle, state fwk.CycleState, pod 
 	if len(c.victims) == 0 {
 		return c, fwk.NewStatus(fwk.Unschedulable, "No preemption victims found for incoming pod")
 	}
-	slices.SortStableFunc(c.victims, func(a, b *v1.Pod) int { return byImportance(a, b, now) })
+	slices.SortStableFunc(c.victims, byImportance)
 	return c, nil
 }
 
@@ -101,19 +100,20 @@ func (t *trial) spare(ctx context.Context, p fwk.PodInfo) (bool, *fwk.Status) {
 }
 
 // byImportance orders pods by priority, then by how long they have run.
-func byImportance(a, b *v1.Pod, now time.Time) int {
+func byImportance(a, b *v1.Pod) int {
 	return cmp.Or(
 		-cmp.Compare(corev1helpers.PodPriority(a), corev1helpers.PodPriority(b)),
-		startTime(a, now).Compare(startTime(b, now)),
+		startTime(a).Compare(startTime(b)),
 	)
 }
 
-// startTime is when a pod began; now for one that is on its way to its node.
-func startTime(pod *v1.Pod, now time.Time) time.Time {
+// startTime is when a pod began. One that is on its way to its node begins after all
+// others; no clock is asked, so that the same pods are chosen whenever one looks.
+func startTime(pod *v1.Pod) time.Time {
 	if pod.Status.StartTime != nil {
 		return pod.Status.StartTime.Time
 	}
-	return now
+	return time.Unix(math.MaxInt32, 0)
 }
 
 // splitByBudget finds the pods whose eviction, together with that of those before
@@ -126,7 +126,7 @@ func splitByBudget(pods []fwk.PodInfo, budgets []*policyv1.PodDisruptionBudget) 
 	for _, p := range pods {
 		broken := false
 		for i, b := range budgets {
-			if !covers(b, p.GetPod()) {
+			if !Covers(b, p.GetPod()) {
 				continue
 			}
 			// One that is being disrupted already has been counted.
@@ -145,7 +145,8 @@ func splitByBudget(pods []fwk.PodInfo, budgets []*policyv1.PodDisruptionBudget) 
 	return protected, others
 }
 
-func covers(b *policyv1.PodDisruptionBudget, pod *v1.Pod) bool {
+// Covers reports whether a disruption budget protects a pod.
+func Covers(b *policyv1.PodDisruptionBudget, pod *v1.Pod) bool {
 	if b.Namespace != pod.Namespace || len(pod.Labels) == 0 {
 		return false
 	}
@@ -157,13 +158,13 @@ func covers(b *policyv1.PodDisruptionBudget, pod *v1.Pod) bool {
 // where the most important victim is least important, then with the lowest sum of
 // priorities, then with the fewest victims, then where the most important ones
 // started last.
-func leastHarm(candidates []candidate, now time.Time) candidate {
+func leastHarm(candidates []candidate) candidate {
 	return slices.MinFunc(candidates, func(a, b candidate) int {
 		if c := cmp.Compare(a.violations, b.violations); c != 0 {
 			return c
 		}
-		topA, sumA, sinceA := a.harm(now)
-		topB, sumB, sinceB := b.harm(now)
+		topA, sumA, sinceA := a.harm()
+		topB, sumB, sinceB := b.harm()
 		return cmp.Or(
 			cmp.Compare(topA, topB),
 			cmp.Compare(sumA, sumB),
@@ -176,10 +177,10 @@ func leastHarm(candidates []candidate, now time.Time) candidate {
 // harm returns the highest priority of the victims, the sum of all, counted from the
 // lowest priority there is so that more victims always weigh more, and when the first
 // of those with the highest priority started.
-func (c *candidate) harm(now time.Time) (top int32, sum int64, since time.Time) {
+func (c *candidate) harm() (top int32, sum int64, since time.Time) {
 	top = math.MinInt32
 	for _, v := range c.victims {
-		priority, started := corev1helpers.PodPriority(v), startTime(v, now)
+		priority, started := corev1helpers.PodPriority(v), startTime(v)
 		sum += int64(priority) + math.MaxInt32 + 1
 		switch {
 		case priority > top || since.IsZero():

@@ -40,7 +40,7 @@ func TestLeastHarm(t *testing.T) {
 		}, "b"},
 		{"equal: the first", []candidate{on("a", 0, victim(5, 20)), on("b", 0, victim(5, 20))}, "a"},
 	} {
-		if got := leastHarm(tc.candidates, now).node; got != tc.want {
+		if got := leastHarm(tc.candidates).node; got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
 // Reserve takes the devices that Filter found, so that the next pod does not.
@@ -43,7 +45,7 @@ func (p *Plugin) Unreserve(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, 
 	}
 	for _, c := range s.reserved {
 		if p.claims.pending(c.UID) {
-			p.claims.forget(c.UID)
+			framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteForgotten, Object: c}, func() { p.claims.forget(c.UID) })
 		}
 	}
 	for _, c := range s.claims {
@@ -168,7 +170,43 @@ func (p *Plugin) update(ctx context.Context, c *resourceapi.ResourceClaim, chang
 		if err != nil {
 			return err
 		}
-		p.claims.choose(written, true)
+		framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteWritten, Object: written}, func() { p.claims.choose(written, true) })
 		return nil
 	})
+}
+
+// What notes of this plugin's memory say.
+const (
+	noteReserved  = "reserved"
+	noteWritten   = "written"
+	noteForgotten = "forgotten"
+)
+
+// Memory returns the claims whose allocation is being written, or has been just now.
+func (p *Plugin) Memory() []framework.Note {
+	p.claims.mu.Lock()
+	defer p.claims.mu.Unlock()
+	var notes []framework.Note
+	for _, c := range p.claims.chosen {
+		what := noteReserved
+		if c.written {
+			what = noteWritten
+		}
+		notes = append(notes, framework.Note{What: what, Object: c.claim})
+	}
+	return notes
+}
+
+// Recall takes over what another plugin of the kind knows.
+func (p *Plugin) Recall(n framework.Note) error {
+	c, ok := n.Object.(*resourceapi.ResourceClaim)
+	if !ok {
+		return fmt.Errorf("a note about a %T", n.Object)
+	}
+	if n.What == noteForgotten {
+		p.claims.forget(c.UID)
+	} else {
+		p.claims.choose(c, n.What == noteWritten)
+	}
+	return nil
 }

@@ -5,6 +5,7 @@
 package dynamicresources
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ import (
 	"k8s.io/klog/v2"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
 // Name of the plugin.
@@ -49,6 +52,7 @@ var features = structured.Features{
 
 // Plugin implements preEnqueue, preFilter, filter, postFilter, reserve and preBind.
 type Plugin struct {
+	handle  fwk.Handle
 	client  kubernetes.Interface
 	claims  *tracker
 	slices  resourcelisters.ResourceSliceLister
@@ -66,6 +70,7 @@ var (
 	_ fwk.PreBindPlugin     = &Plugin{}
 	_ fwk.EnqueueExtensions = &Plugin{}
 	_ fwk.SignPlugin        = &Plugin{}
+	_ framework.Keeper      = &Plugin{}
 )
 
 // New makes the plugin from DynamicResourcesArgs.
@@ -76,6 +81,7 @@ func New(_ context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, erro
 	}
 	resource := h.SharedInformerFactory().Resource().V1()
 	return &Plugin{
+		handle:  h,
 		client:  h.ClientSet(),
 		claims:  newTracker(resource.ResourceClaims().Lister()),
 		slices:  resource.ResourceSlices().Lister(),
@@ -185,6 +191,7 @@ func (p *Plugin) PreFilter(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, 
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
+	slices.SortFunc(all, func(a, b *resourceapi.ResourceSlice) int { return cmp.Compare(a.Name, b.Name) }) // the same choice whatever the informer's order
 	taken, err := p.claims.taken()
 	if err != nil {
 		return nil, fwk.AsStatus(err)
@@ -274,8 +281,10 @@ func (p *Plugin) PostFilter(ctx context.Context, cs fwk.CycleState, pod *v1.Pod,
 		if s.selectors[i] == nil || !idle(c, pod) {
 			continue
 		}
-		if err := p.deallocate(ctx, c); err != nil {
-			return nil, fwk.AsStatus(err)
+		if !framework.IsTrial(cs) {
+			if err := p.deallocate(ctx, c); err != nil {
+				return nil, fwk.AsStatus(err)
+			}
 		}
 		return nil, fwk.NewStatus(fwk.Unschedulable, "deallocation of ResourceClaim completed")
 	}

@@ -56,3 +56,14 @@ func (a *assumed[T]) forget(object T) {
 	defer a.mu.Unlock()
 	delete(a.objects, keyOf(object))
 }
+
+// all returns the objects that are taken for true.
+func (a *assumed[T]) all() []T {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	out := make([]T, 0, len(a.objects))
+	for _, x := range a.objects {
+		out = append(out, x.object)
+	}
+	return out
+}

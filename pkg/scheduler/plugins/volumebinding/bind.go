@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/component-helpers/storage/volume"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
 // pollInterval is how often a pod looks whether its claims are bound.
@@ -19,7 +21,7 @@ const pollInterval = time.Second
 
 // Reserve takes the volumes of the plan to be the claims', so that the next pod does
 // not choose them too.
-func (p *Plugin) Reserve(_ context.Context, cs fwk.CycleState, _ *v1.Pod, node string) *fwk.Status {
+func (p *Plugin) Reserve(ctx context.Context, cs fwk.CycleState, _ *v1.Pod, node string) *fwk.Status {
 	s, err := read(cs)
 	if err != nil {
 		return fwk.AsStatus(err)
@@ -32,7 +34,7 @@ func (p *Plugin) Reserve(_ context.Context, cs fwk.CycleState, _ *v1.Pod, node s
 	for _, b := range planned.bindings {
 		v, _, err := volume.GetBindVolumeToClaim(b.volume, b.claim)
 		if err != nil {
-			p.forget(reserved)
+			p.forget(ctx, reserved)
 			return fwk.AsStatus(err)
 		}
 		p.assumedVolumes.assume(v)
@@ -51,20 +53,59 @@ func (p *Plugin) Reserve(_ context.Context, cs fwk.CycleState, _ *v1.Pod, node s
 }
 
 // Unreserve gives the volumes back.
-func (p *Plugin) Unreserve(_ context.Context, cs fwk.CycleState, _ *v1.Pod, node string) {
+func (p *Plugin) Unreserve(ctx context.Context, cs fwk.CycleState, _ *v1.Pod, node string) {
 	if s, err := read(cs); err == nil {
 		if planned := s.plan(node); planned != nil {
-			p.forget(planned)
+			p.forget(ctx, planned)
 		}
 	}
 }
 
-func (p *Plugin) forget(planned *plan) {
+func (p *Plugin) forget(ctx context.Context, planned *plan) {
 	for _, b := range planned.bindings {
-		p.assumedVolumes.forget(b.volume)
+		framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteForgotten, Object: b.volume}, func() { p.assumedVolumes.forget(b.volume) })
 	}
 	for _, n := range planned.provisions {
-		p.assumedClaims.forget(n.claim)
+		framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteForgotten, Object: n.claim}, func() { p.assumedClaims.forget(n.claim) })
+	}
+}
+
+// What notes of this plugin's memory say.
+const (
+	noteAssumed   = "assumed"
+	noteForgotten = "forgotten"
+)
+
+// Memory returns the volumes and claims that are being written.
+func (p *Plugin) Memory() []framework.Note {
+	var notes []framework.Note
+	for _, v := range p.assumedVolumes.all() {
+		notes = append(notes, framework.Note{What: noteAssumed, Object: v})
+	}
+	for _, c := range p.assumedClaims.all() {
+		notes = append(notes, framework.Note{What: noteAssumed, Object: c})
+	}
+	return notes
+}
+
+// Recall takes over what another plugin of the kind knows.
+func (p *Plugin) Recall(n framework.Note) error {
+	switch o := n.Object.(type) {
+	case *v1.PersistentVolume:
+		recall(p.assumedVolumes, n.What, o)
+	case *v1.PersistentVolumeClaim:
+		recall(p.assumedClaims, n.What, o)
+	default:
+		return fmt.Errorf("a note about a %T", n.Object)
+	}
+	return nil
+}
+
+func recall[T metav1.Object](a *assumed[T], what string, object T) {
+	if what == noteAssumed {
+		a.assume(object)
+	} else {
+		a.forget(object)
 	}
 }
 

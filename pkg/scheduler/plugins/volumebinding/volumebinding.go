@@ -22,6 +22,8 @@ import (
 	"k8s.io/klog/v2"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
 // Name of the plugin.
@@ -31,6 +33,7 @@ const stateKey = fwk.StateKey(Name)
 
 // Plugin implements preFilter, filter, preScore, score, reserve and preBind.
 type Plugin struct {
+	handle     fwk.Handle
 	client     kubernetes.Interface
 	pods       corelisters.PodLister
 	nodes      corelisters.NodeLister
@@ -56,6 +59,7 @@ var (
 	_ fwk.PreBindPlugin     = &Plugin{}
 	_ fwk.EnqueueExtensions = &Plugin{}
 	_ fwk.SignPlugin        = &Plugin{}
+	_ framework.Keeper      = &Plugin{}
 )
 
 // New makes the plugin from VolumeBindingArgs.
@@ -66,6 +70,7 @@ func New(_ context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, erro
 	}
 	core, storage := h.SharedInformerFactory().Core().V1(), h.SharedInformerFactory().Storage().V1()
 	return &Plugin{
+		handle:         h,
 		client:         h.ClientSet(),
 		pods:           core.Pods().Lister(),
 		nodes:          core.Nodes().Lister(),

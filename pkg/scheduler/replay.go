@@ -1,0 +1,214 @@
+package scheduler
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	configv1 "k8s.io/kube-scheduler/config/v1"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/config"
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/record"
+)
+
+// ReplayConfig says how a recording is replayed.
+type ReplayConfig struct {
+	// Component is another configuration to decide by; nil for the recorded one.
+	Component *configv1.KubeSchedulerConfiguration
+	// Plugins are those that profiles may name.
+	Plugins framework.Registry
+}
+
+// Replay makes the decisions of a recording again and calls each with them. Each is made
+// from what the scheduler knew then, its own earlier decisions included: what is decided
+// otherwise now is shown, and has no consequences. It ends with record.ErrCut if the
+// recording breaks off.
+func Replay(ctx context.Context, in io.Reader, c ReplayConfig, each func(record.Header, record.Replayed) error) error {
+	log, err := record.NewReader(in)
+	if err != nil {
+		return err
+	}
+	r, err := newReplay(ctx, log.Header, c)
+	if err != nil {
+		return err
+	}
+	for line := 2; ; line++ {
+		e, err := log.Next()
+		switch {
+		case errors.Is(err, io.EOF) || e.Full:
+			return nil
+		case errors.Is(err, record.ErrCut):
+			return err
+		case err == nil:
+			err = r.apply(ctx, e, func(d record.Replayed) error { return each(log.Header, d) })
+		}
+		if err != nil {
+			return fmt.Errorf("line %d of the recording: %w", line, err)
+		}
+	}
+}
+
+// replay is a replay that goes on.
+type replay struct{ *closedMind }
+
+func newReplay(ctx context.Context, h record.Header, c ReplayConfig) (*replay, error) {
+	if c.Component == nil {
+		var err error
+		if c.Component, err = config.Decode(h.Configuration); err != nil {
+			return nil, fmt.Errorf("the recorded configuration: %w", err)
+		}
+	}
+	if errs := config.Validate(c.Component, sets.KeySet(c.Plugins)); len(errs) > 0 {
+		return nil, fmt.Errorf("invalid configuration: %w", errs.ToAggregate())
+	}
+	if len(c.Component.Extenders) > 0 {
+		return nil, errors.New("invalid configuration: extenders: a recording does not have their answers")
+	}
+	m, err := newClosedMind(ctx, c.Component, c.Plugins, nil, &rest.Config{Host: "https://nowhere.invalid", Transport: nowhere{}})
+	if err != nil {
+		return nil, err
+	}
+	return &replay{m}, nil
+}
+
+// nowhere is the network of a replay.
+type nowhere struct{}
+
+// RoundTrip refuses everything.
+func (nowhere) RoundTrip(req *http.Request) (*http.Response, error) {
+	return nil, fmt.Errorf("a replay asks nobody: %s %s is not sent", req.Method, req.URL.Path)
+}
+
+func (r *replay) apply(ctx context.Context, e record.Entry, each func(record.Replayed) error) error {
+	switch {
+	case e.Saw != nil:
+		return r.see(ctx, e.Saw)
+	case e.Decided != nil:
+		return r.decideAgain(ctx, e.Decided, each)
+	case e.Undone != nil:
+		pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: e.Undone.Namespace, Name: e.Undone.Name, UID: e.Undone.UID}}
+		r.cache.ForgetPod(pod)
+		r.promise(klog.FromContext(ctx), pod, nil)
+	case e.Noted != nil:
+		if fw, ok := r.profiles[e.Noted.Profile]; ok {
+			return fw.Recall(e.Noted.Plugin, framework.Note{What: e.Noted.What, Object: e.Noted.Object.Object})
+		}
+	}
+	return nil
+}
+
+// see takes over an object that came, changed or went.
+func (r *replay) see(ctx context.Context, saw *record.Saw) error {
+	obj := saw.Object.Object
+	store := r.store(obj)
+	old, known, err := store.Get(obj)
+	if err != nil {
+		return err
+	}
+	if saw.Gone {
+		err = store.Delete(obj)
+	} else {
+		err = store.Update(obj)
+	}
+	if err != nil {
+		return err
+	}
+	switch o := obj.(type) {
+	case *v1.Pod:
+		before, _ := old.(*v1.Pod)
+		switch {
+		case !saw.Gone:
+			r.podChanged(ctx, before, o)
+		case known:
+			r.podGone(ctx, o)
+		}
+	case *v1.Node:
+		before, _ := old.(*v1.Node)
+		if saw.Gone {
+			r.nodeGone(ctx, o)
+		} else {
+			r.nodeChanged(ctx, before, o)
+		}
+	}
+	return nil
+}
+
+// decideAgain makes a decision again, and then goes on from the recorded one.
+func (r *replay) decideAgain(ctx context.Context, d *record.Decided, each func(record.Replayed) error) error {
+	pod, err := r.tried(d)
+	if err != nil {
+		return err
+	}
+	q := question{state: framework.NewTrialState(), pod: pod, attempt: d.Attempt, start: d.Start, seed: d.Seed}
+	var (
+		ok  bool
+		now = record.Outcome{Message: fmt.Sprintf("no profile has the name %q", pod.Spec.SchedulerName)}
+	)
+	if q.fw, ok = r.profiles[pod.Spec.SchedulerName]; ok {
+		made := r.decide(ctx, q)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		now = made.outcome()
+	}
+	same, err := equal(now, d.Outcome)
+	if err != nil {
+		return err
+	}
+	if err := each(record.Replayed{Recorded: *d, Now: now, Same: same}); err != nil {
+		return err
+	}
+	var nominated *fwk.NominatingInfo
+	if d.Nominated != nil {
+		nominated = &fwk.NominatingInfo{NominatedNodeName: *d.Nominated, NominatingMode: fwk.ModeOverride}
+	}
+	if d.Node == "" {
+		r.promise(klog.FromContext(ctx), pod, nominated)
+		return nil
+	}
+	placed, err := r.assume(pod, d.Node)
+	if err != nil { // as it was then
+		r.promise(klog.FromContext(ctx), pod, nil)
+		return nil
+	}
+	if q.fw != nil {
+		// Where it is refused, as can be if another node was found this time, the pod is on its node all the same.
+		_ = q.fw.RunReservePluginsReserve(ctx, q.state, placed, d.Node)
+	}
+	return nil
+}
+
+// tried returns the pod of a decision, as it was tried.
+func (r *replay) tried(d *record.Decided) (*v1.Pod, error) {
+	if d.Object != nil {
+		if pod, ok := d.Object.Object.(*v1.Pod); ok {
+			return pod, nil
+		}
+		return nil, fmt.Errorf("a decision about a %T", d.Object.Object)
+	}
+	pod, err := r.pods.Pods(d.Namespace).Get(d.Name)
+	if err != nil || pod.UID != d.UID {
+		return nil, fmt.Errorf("a decision about pod %s/%s (%s), which is not there", d.Namespace, d.Name, d.UID)
+	}
+	return pod, nil
+}
+
+func equal(a, b record.Outcome) (bool, error) {
+	x, err := json.Marshal(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := json.Marshal(b)
+	return bytes.Equal(x, y), err
+}
