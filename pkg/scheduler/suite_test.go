@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/component/componenttest"
@@ -23,10 +24,16 @@ func makeReady(t *testing.T, client kubernetes.Interface, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node.Status.Conditions = []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
-	node.Status.Allocatable = v1.ResourceList{v1.ResourceCPU: resource.MustParse("2"), v1.ResourceMemory: resource.MustParse("4Gi"), v1.ResourcePods: resource.MustParse("10")}
-	node.Status.Capacity = node.Status.Allocatable
-	if _, err := client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{}); err != nil {
+	if err := retry.RetryOnConflict(retry.DefaultRetry, func() error { // controllers update it as well
+		if node, err = client.CoreV1().Nodes().Get(t.Context(), name, metav1.GetOptions{}); err != nil {
+			return err
+		}
+		node.Status.Conditions = []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
+		node.Status.Allocatable = v1.ResourceList{v1.ResourceCPU: resource.MustParse("2"), v1.ResourceMemory: resource.MustParse("4Gi"), v1.ResourcePods: resource.MustParse("10")}
+		node.Status.Capacity = node.Status.Allocatable
+		_, err = client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{})
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -153,4 +160,20 @@ func TestDevicesOnACluster(t *testing.T) {
 	if got.Status.Allocation == nil || got.Status.Allocation.Devices.Results[0].Device != "g0" || len(got.Status.ReservedFor) != 1 || got.Status.ReservedFor[0].Name != "p" {
 		t.Errorf("the claim says %v", got.Status)
 	}
+}
+
+// A cluster may have no devices at all: the API server does not serve their kinds.
+func TestSchedulesWithoutTheAPIOfDevices(t *testing.T) {
+	c := testcluster.Start(t, testcluster.WithAPIServerFlags("--runtime-config=resource.k8s.io/v1=false"), testcluster.WithScheduler())
+	client, ctx := c.Client(t), t.Context()
+	makeReady(t, client, "n")
+	pod := newPod("p", "", "100m", nil)
+	pod.Spec.Tolerations = []v1.Toleration{{Operator: v1.TolerationOpExists}} // no controller says that the node is ready
+	if _, err := client.CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	componenttest.EventuallyTold(t, "the pod to be placed", func() (bool, string) {
+		p, err := client.CoreV1().Pods("default").Get(ctx, "p", metav1.GetOptions{})
+		return err == nil && p.Spec.NodeName == "n", fmt.Sprint(p, err)
+	})
 }

@@ -19,6 +19,7 @@ import (
 // finished, and no object's managed fields.
 func newInformers(client kubernetes.Interface) informers.SharedInformerFactory {
 	f := newFactory(client)
+	addOptional(f)
 	f.InformerFor(&v1.Pod{}, func(c kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
 		unfinished := fields.AndSelectors(
 			fields.OneTermNotEqualSelector("status.phase", string(v1.PodSucceeded)),
