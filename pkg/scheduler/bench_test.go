@@ -1,14 +1,17 @@
 package scheduler
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
+	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
@@ -54,6 +57,71 @@ func BenchmarkDecision(b *testing.B) {
 				pod.Spec.NodeName = p.node
 				c.SetPod(pod)
 			}
+		})
+	}
+}
+
+// BenchmarkExplaining is what it costs to keep, for `leme why`, what was found out: the
+// share of the time that a decision takes. It is to be less than 5 %.
+func BenchmarkExplaining(b *testing.B) {
+	for _, shape := range []struct {
+		name string
+		cpu  string
+		pod  func(*v1.Pod)
+	}{
+		{"basic", "10m", func(*v1.Pod) {}},
+		{"affinity", "10m", near(term(zoneKey, "web"))},
+		{"spread", "10m", spread(zoneKey, 1, v1.DoNotSchedule)},
+		{"refused", "100", func(*v1.Pod) {}},
+	} {
+		b.Run(shape.name, func(b *testing.B) {
+			c, snapshot := cache.New(), cache.NewSnapshot()
+			for i := range 5000 {
+				c.SetNode(makeNode(fmt.Sprint("n", i), "64", "256Gi", zone(fmt.Sprint("z", i%10))))
+			}
+			var q *queue.Queue
+			fw, err := framework.New(b.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+				Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 16,
+				Informers: informers.NewSharedInformerFactory(nil, 0),
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			q = queue.New(queue.Config{Less: fw.Less})
+			memo, book, start, n := framework.NewMemo(), explain.NewBook(), 0, 0
+			var deciding, explaining time.Duration
+			one := func() {
+				n++
+				pod := makePod(fmt.Sprint("p", n), shape.cpu, "32Mi", app("web"), shape.pod)
+				began := time.Now()
+				c.UpdateSnapshot(snapshot)
+				p, err := (&cycle{fw: fw, snapshot: snapshot, start: start, memo: memo}).run(b.Context(), framework.NewCycleState(false), pod, seedOf(pod, 1))
+				deciding += time.Since(began)
+
+				began = time.Now()
+				told := explain.Attempt{Number: 1, Time: began, Node: p.node, Nodes: snapshot.Len(), Evaluated: p.evaluated, Feasible: p.feasible}
+				var fit *framework.FitError
+				switch {
+				case err == nil:
+					told.Scores, told.Refusals = explain.Scores(p.scores), explain.Refusals(p.diagnosis, 0, false)
+				case errors.As(err, &fit):
+					told.Refusals = explain.Refusals(fit.Diagnosis, 0, true)
+				default:
+					b.Fatal(err)
+				}
+				book.Add(pod, told)
+				explaining += time.Since(began)
+				if err != nil {
+					return
+				}
+				start = p.next
+				pod.Spec.NodeName = p.node
+				c.SetPod(pod)
+			}
+			for b.Loop() {
+				one()
+			}
+			b.ReportMetric(100*float64(explaining)/float64(deciding), "%")
 		})
 	}
 }
