@@ -143,9 +143,7 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 			}
 		}
 		d.Absent = fwk.NewStatus(fwk.UnschedulableAndUnresolvable, fmt.Sprintf("node(s) didn't satisfy plugin(s) %v", sets.List(narrowing)))
-		if len(nodes) < len(all) {
-			d.UnschedulablePlugins = d.UnschedulablePlugins.Union(narrowing)
-		}
+		d.UnschedulablePlugins = d.UnschedulablePlugins.Union(narrowing)
 	}
 	return c.search(ctx, state, pod, nodes, d)
 }

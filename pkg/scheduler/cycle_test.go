@@ -127,9 +127,56 @@ func TestCycle(t *testing.T) {
 		{"node by name", makePod("p", "1", "1Gi", named("small")), []*v1.Node{big, small}, nil, "small"},
 		{"node by a name that is not there", makePod("p", "1", "1Gi", named("gone")), []*v1.Node{big, small}, nil,
 			"0/2 nodes are available: 2 node(s) didn't satisfy plugin(s) [NodeAffinity]."},
+		{"bound meanwhile to a node that is full", makePod("p", "4", "1Gi", on("small")), []*v1.Node{big, small}, nil,
+			"0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeName]."},
+		{"bound meanwhile to a node that is not there", makePod("p", "4", "1Gi", on("gone")), []*v1.Node{big}, nil,
+			"0/1 nodes are available: 1 node(s) didn't satisfy plugin(s) [NodeName]."},
 		{"host port in use", makePod("p", "1", "1Gi", port), []*v1.Node{small, big}, []*v1.Pod{makePod("q", "1", "", port, on("big"))}, "small"},
 		{"host port in use everywhere", makePod("p", "1", "1Gi", port), []*v1.Node{big}, []*v1.Pod{makePod("q", "1", "", port, on("big"))},
 			"0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."},
+	} {
+		if got := try(t, tc.pod, tc.nodes, tc.pods...); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
+// Objects that no API server would let pass, or that are larger than anybody's, are answered.
+func TestObjectsThatLie(t *testing.T) {
+	nowhere := makeNode("nowhere", "8", "16Gi", func(n *v1.Node) { n.Labels = nil })
+	negative := makeNode("negative", "-8", "16Gi")
+	full := makeNode("full", "1", "1Gi")
+	var tainted []*v1.Node
+	for i := range 200 {
+		tainted = append(tainted, makeNode(fmt.Sprint("tainted-", i), "8", "16Gi", func(n *v1.Node) {
+			n.Spec.Taints = []v1.Taint{{Key: "key-9999", Effect: v1.TaintEffectNoSchedule}, {Key: "soft", Effect: v1.TaintEffectPreferNoSchedule}}
+		}))
+	}
+	tolerant := func(first, last int) func(*v1.Pod) {
+		return func(p *v1.Pod) {
+			for i := first; i < last; i++ {
+				p.Spec.Tolerations = append(p.Spec.Tolerations, v1.Toleration{Key: fmt.Sprint("key-", i), Operator: v1.TolerationOpExists})
+			}
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		pod   *v1.Pod
+		nodes []*v1.Node
+		pods  []*v1.Pod
+		want  string
+	}{
+		{"a pod on a node that asks for less than nothing makes no room", makePod("p", "1", ""), []*v1.Node{full},
+			[]*v1.Pod{makePod("q", "1", "", on("full")), makePod("r", "-5", "-5Gi", on("full"))}, "0/1 nodes are available: 1 Insufficient cpu."},
+		{"a pod that asks for less than nothing", makePod("p", "-1", ""), []*v1.Node{full}, nil, "full"},
+		{"a node with less than nothing", makePod("p", "1", ""), []*v1.Node{negative}, nil, "0/1 nodes are available: 1 Insufficient cpu."},
+		{"spread without a zone", makePod("p", "1", "", spread(zoneKey, 1, v1.DoNotSchedule)), []*v1.Node{nowhere}, nil,
+			"0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing required label)."},
+		{"affinity without a zone", makePod("p", "1", "", app("web"), near(term(zoneKey, "web"))), []*v1.Node{nowhere}, nil,
+			"0/1 nodes are available: 1 node(s) didn't match pod affinity rules."},
+		{"10,000 tolerations, the last of which counts", makePod("p", "1", "", tolerant(0, 10000)), tainted[:1], nil, "tainted-0"},
+		{"10,000 tolerations, none of which counts", makePod("p", "1", "", tolerant(10000, 20000)), tainted, nil,
+			"0/200 nodes are available: 200 node(s) had untolerated taint(s)."},
 	} {
 		if got := try(t, tc.pod, tc.nodes, tc.pods...); got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)

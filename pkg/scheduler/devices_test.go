@@ -68,17 +68,39 @@ func TestDynamicResources(t *testing.T) {
 	pod := makePod("p", "1", "1Gi", wants("c"))
 	none := "0/2 nodes are available: 2 cannot allocate all claims."
 	for _, tc := range []placementCase{
-		{"no claim yet", pod, nodes, nil, nil, `0/2 nodes are available: resourceclaim.resource.k8s.io "c" not found.`},
+		{"no claim yet", pod, nodes, nil, nil, `0/2 nodes are available: could not find ResourceClaim "default/c".`},
 		{"no class", pod, nodes, nil, []runtime.Object{deviceClaim("c")}, "0/2 nodes are available: request r: device class gpu does not exist."},
 		{"where there is a device", pod, nodes, nil, []runtime.Object{class, devices("b", "g0"), deviceClaim("c")}, "b"},
 		{"no device", pod, nodes, nil, []runtime.Object{class, deviceClaim("c")}, none},
 		{"too few devices", pod, nodes, nil, []runtime.Object{class, devices("a", "g0"), devices("b", "g0", "g1"), deviceClaim("c", two)}, "b"},
 		{"a device that is taken", pod, nodes, nil, []runtime.Object{class, devices("b", "g0"), deviceClaim("c"), deviceClaim("d", given("b", "g0", "q"))}, none},
 		{"where the claim was allocated", pod, nodes, nil, []runtime.Object{class, devices("b", "g0"), deviceClaim("c", given("b", "g0"))}, "b"},
+		{"another claim has no device where the first was allocated", makePod("p", "1", "1Gi", wants("c", "d")), nodes, nil,
+			[]runtime.Object{class, devices("b", "g0"), deviceClaim("c", given("b", "g0")), deviceClaim("d")}, none},
 		{"shared with another pod", pod, nodes, nil, []runtime.Object{class, devices("b", "g0"), deviceClaim("c", given("b", "g0", "q"))}, "b"},
 	} {
 		tc.check(t)
 	}
+}
+
+// A claim that would rather have one kind of device than another goes where there is one.
+func TestPrioritizedLists(t *testing.T) {
+	class := func(name, driver string) *resourceapi.DeviceClass {
+		return &resourceapi.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: resourceapi.DeviceClassSpec{Selectors: []resourceapi.DeviceSelector{
+			{CEL: &resourceapi.CELDeviceSelector{Expression: `device.driver == "` + driver + `"`}},
+		}}}
+	}
+	fast := devices("b", "f0")
+	fast.Name, fast.Spec.Driver = "fast", "fast.example"
+	either := func(c *resourceapi.ResourceClaim) {
+		c.Spec.Devices.Requests[0] = resourceapi.DeviceRequest{Name: "r", FirstAvailable: []resourceapi.DeviceSubRequest{
+			{Name: "fast", DeviceClassName: "fast", AllocationMode: resourceapi.DeviceAllocationModeExactCount, Count: 1},
+			{Name: "slow", DeviceClassName: "gpu", AllocationMode: resourceapi.DeviceAllocationModeExactCount, Count: 1},
+		}}
+	}
+	objects := []runtime.Object{class("gpu", "gpu.example"), class("fast", "fast.example"), devices("a", "g0"), fast, deviceClaim("c", either)}
+	(&placementCase{"the emptier node has the worse device", makePod("p", "1", "1Gi", wants("c")),
+		[]*v1.Node{makeNode("a", "8", "16Gi"), makeNode("b", "4", "8Gi")}, nil, objects, "b"}).check(t)
 }
 
 // Devices are taken from the moment that the node is chosen, and written before the pod is bound.

@@ -24,13 +24,20 @@ import (
 type Cache struct {
 	mu    sync.Mutex
 	nodes map[string]*NodeInfo
-	// images has, for each image name, the nodes that hold it.
-	images map[string]sets.Set[string]
-	pods   map[types.UID]*podState
+	// images has what is known of each image, by name; imagesVersion counts the changes of it.
+	images        map[string]*image
+	imagesVersion int64
+	pods          map[types.UID]*podState
 	// dirty names the nodes that changed since the last snapshot.
 	dirty sets.Set[string]
 	// reordered says that nodes came, went or changed zone.
 	reordered bool
+}
+
+// image is one that nodes hold.
+type image struct {
+	size  int64
+	nodes sets.Set[string]
 }
 
 type podState struct {
@@ -43,7 +50,7 @@ type podState struct {
 func New() *Cache {
 	return &Cache{
 		nodes:  map[string]*NodeInfo{},
-		images: map[string]sets.Set[string]{},
+		images: map[string]*image{},
 		pods:   map[types.UID]*podState{},
 		dirty:  sets.Set[string]{},
 	}
@@ -169,18 +176,9 @@ func (c *Cache) SetNode(node *v1.Node) {
 	if n.node == nil || topology.GetZoneKey(n.node) != topology.GetZoneKey(node) {
 		c.reordered = true
 	}
-	c.forgetImages(n)
-	n.imageStates = make(map[string]*fwk.ImageStateSummary, len(node.Status.Images))
-	for _, image := range node.Status.Images {
-		for _, name := range image.Names {
-			holders, ok := c.images[name]
-			if !ok {
-				holders = sets.Set[string]{}
-				c.images[name] = holders
-			}
-			holders.Insert(node.Name)
-			n.imageStates[name] = &fwk.ImageStateSummary{Size: image.SizeBytes, NumNodes: holders.Len()}
-		}
+	if n.node == nil || !slices.EqualFunc(n.node.Status.Images, node.Status.Images, equalImages) {
+		c.forgetImages(n)
+		c.addImages(node)
 	}
 	n.SetNode(node)
 	c.dirty.Insert(node.Name)
@@ -203,14 +201,52 @@ func (c *Cache) RemoveNode(name string) {
 	c.reordered = true
 }
 
+func equalImages(a, b v1.ContainerImage) bool {
+	return a.SizeBytes == b.SizeBytes && slices.Equal(a.Names, b.Names)
+}
+
+func (c *Cache) addImages(node *v1.Node) {
+	for _, i := range node.Status.Images {
+		for _, name := range i.Names {
+			known, ok := c.images[name]
+			if !ok {
+				known = &image{size: i.SizeBytes, nodes: sets.Set[string]{}}
+				c.images[name] = known
+			}
+			known.nodes.Insert(node.Name)
+		}
+	}
+	c.imagesVersion++
+}
+
 func (c *Cache) forgetImages(n *NodeInfo) {
 	if n.node == nil {
 		return
 	}
-	for name := range n.imageStates {
-		c.images[name].Delete(n.node.Name)
-		if c.images[name].Len() == 0 {
-			delete(c.images, name)
+	for _, i := range n.node.Status.Images {
+		for _, name := range i.Names {
+			if known, ok := c.images[name]; ok {
+				known.nodes.Delete(n.node.Name)
+				if known.nodes.Len() == 0 {
+					delete(c.images, name)
+				}
+			}
+		}
+	}
+	c.imagesVersion++
+}
+
+// showImages brings what n says of its images up to date, where that has changed on any node.
+func (c *Cache) showImages(n *NodeInfo) {
+	if n.imagesVersion == c.imagesVersion {
+		return
+	}
+	n.imagesVersion = c.imagesVersion
+	n.imageStates = make(map[string]*fwk.ImageStateSummary, len(n.node.Status.Images))
+	for _, i := range n.node.Status.Images {
+		for _, name := range i.Names {
+			known := c.images[name]
+			n.imageStates[name] = &fwk.ImageStateSummary{Size: known.size, NumNodes: known.nodes.Len()}
 		}
 	}
 }
@@ -237,6 +273,7 @@ func (c *Cache) UpdateSnapshot(s *Snapshot) {
 	}
 	for name := range c.dirty {
 		if n, ok := c.nodes[name]; ok && n.node != nil {
+			c.showImages(n)
 			s.set(name, n.clone())
 		} else {
 			s.delete(name)

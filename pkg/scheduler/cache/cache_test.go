@@ -107,3 +107,71 @@ func TestNodeInfoAccounts(t *testing.T) {
 		t.Error("the snapshot changed with the node")
 	}
 }
+
+// What a node says of an image counts the nodes that came, and got it, later.
+func TestImageStatesFollowOtherNodes(t *testing.T) {
+	c, s := New(), NewSnapshot()
+	holding := func(name string, images ...string) *v1.Node {
+		n := node(name, "a")
+		for _, image := range images {
+			n.Status.Images = append(n.Status.Images, v1.ContainerImage{Names: []string{image}, SizeBytes: 100})
+		}
+		return n
+	}
+	want := func(step, nodeName string, holders int) {
+		t.Helper()
+		c.UpdateSnapshot(s)
+		n, err := s.Get(nodeName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := n.GetImageStates()["web"]; got == nil || got.NumNodes != holders || got.Size != 100 {
+			t.Errorf("%s: node %s says %+v of the image, want %d nodes", step, nodeName, got, holders)
+		}
+	}
+	c.SetNode(holding("n1", "web", "db"))
+	c.SetNode(holding("n2", "web"))
+	want("both came", "n1", 2)
+	want("both came", "n2", 2)
+	c.SetNode(holding("n2"))
+	c.SetPod(pod("p", "n1", "1")) // its node is shown anew when something about it changes
+	want("one has let it go", "n1", 1)
+	c.RemoveNode("n1")
+	c.SetNode(holding("n2", "web"))
+	want("one is gone", "n2", 1)
+}
+
+// Containers that ask for nothing count for a little, unless their pod says what all need together.
+func TestLeastRequests(t *testing.T) {
+	request := func(list ...string) v1.ResourceList {
+		out := v1.ResourceList{}
+		for i := 0; i < len(list); i += 2 {
+			out[v1.ResourceName(list[i])] = resource.MustParse(list[i+1])
+		}
+		return out
+	}
+	silent := v1.Container{Name: "silent"}
+	loud := v1.Container{Name: "loud", Resources: v1.ResourceRequirements{Requests: request("memory", "1Gi")}}
+	for _, tc := range []struct {
+		name        string
+		whole       v1.ResourceList
+		containers  []v1.Container
+		cpu, memory int64
+	}{
+		{"nobody says anything", nil, []v1.Container{silent, silent}, 200, 400 << 20},
+		{"one says", nil, []v1.Container{silent, loud}, 200, (200 + 1024) << 20},
+		{"the pod says all", request("cpu", "2", "memory", "3Gi"), []v1.Container{silent, loud}, 2000, 3 << 30},
+		{"the pod says how much CPU", request("cpu", "2"), []v1.Container{silent, loud}, 2000, 1 << 30},
+		{"the pod says how much CPU, and nobody how much memory", request("cpu", "2"), []v1.Container{silent}, 2000, 200 << 20},
+		{"below zero", nil, []v1.Container{{Resources: v1.ResourceRequirements{Requests: request("cpu", "-1", "memory", "-1Gi")}}}, 0, 0},
+	} {
+		p := &v1.Pod{Spec: v1.PodSpec{Containers: tc.containers}}
+		if tc.whole != nil {
+			p.Spec.Resources = &v1.ResourceRequirements{Requests: tc.whole}
+		}
+		r := podResource(p)
+		if r.Non0CPU != tc.cpu || r.Non0Mem != tc.memory || r.Resource.GetMilliCPU() < 0 || r.Resource.GetMemory() < 0 {
+			t.Errorf("%s: %dm CPU, %d bytes, want %d, %d; it asks for %v", tc.name, r.Non0CPU, r.Non0Mem, tc.cpu, tc.memory, r.Resource)
+		}
+	}
+}

@@ -25,6 +25,7 @@ type NodeInfo struct {
 	nonZeroRequested *Resource
 	allocatable      *Resource
 	imageStates      map[string]*fwk.ImageStateSummary
+	imagesVersion    int64 // of the cache, when imageStates were made
 	pvcRefCounts     map[string]int
 	declaredFeatures ndf.FeatureSet
 	generation       int64

@@ -35,9 +35,13 @@ func NewResource(list v1.ResourceList) *Resource {
 	return r
 }
 
-// AddList adds the amounts in a resource list.
+// AddList adds the amounts in a resource list. An amount below zero, which no valid object has, is none:
+// it would make room that is not there.
 func (r *Resource) AddList(list v1.ResourceList) {
 	for name, q := range list {
+		if q.Sign() < 0 {
+			continue
+		}
 		switch name {
 		case v1.ResourceCPU:
 			r.MilliCPU += q.MilliValue()
@@ -112,15 +116,28 @@ func podResource(pod *v1.Pod) fwk.PodResource {
 		UseStatusResources: true,
 		InPlacePodLevelResourcesVerticalScalingEnabled: true,
 	}
-	requests := NewResource(resourcehelper.PodRequests(pod, opts))
-	opts.NonMissingContainerRequests = v1.ResourceList{
+	requests := resourcehelper.PodRequests(pod, opts)
+	opts.NonMissingContainerRequests = leastRequests(pod, requests)
+	nonZero := resourcehelper.PodRequests(pod, opts)
+	return fwk.PodResource{
+		Resource: NewResource(requests),
+		Non0CPU:  max(nonZero.Cpu().MilliValue(), 0),
+		Non0Mem:  max(nonZero.Memory().Value(), 0),
+	}
+}
+
+// leastRequests are what a container counts for that does not say what it asks for. Where the pod
+// as a whole says so, they matter only for what it leaves out.
+func leastRequests(pod *v1.Pod, requests v1.ResourceList) v1.ResourceList {
+	least := v1.ResourceList{
 		v1.ResourceCPU:    *resource.NewMilliQuantity(defaultMilliCPURequest, resource.DecimalSI),
 		v1.ResourceMemory: *resource.NewQuantity(defaultMemoryRequest, resource.BinarySI),
 	}
-	nonZero := resourcehelper.PodRequests(pod, opts)
-	return fwk.PodResource{
-		Resource: requests,
-		Non0CPU:  nonZero.Cpu().MilliValue(),
-		Non0Mem:  nonZero.Memory().Value(),
+	if resourcehelper.IsPodLevelRequestsSet(pod) {
+		maps.DeleteFunc(least, func(name v1.ResourceName, _ resource.Quantity) bool {
+			_, said := requests[name]
+			return said
+		})
 	}
+	return least
 }

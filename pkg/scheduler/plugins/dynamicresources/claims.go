@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
@@ -49,6 +50,9 @@ func (t *tracker) of(pod *v1.Pod) ([]*resourceapi.ResourceClaim, error) {
 			continue
 		}
 		claim, err := t.lister.ResourceClaims(pod.Namespace).Get(*name)
+		if apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("could not find ResourceClaim %q", pod.Namespace+"/"+*name)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -50,7 +50,7 @@ var features = structured.Features{
 	PrioritizedList:      true,
 }
 
-// Plugin implements preEnqueue, preFilter, filter, postFilter, reserve and preBind.
+// Plugin implements preEnqueue, preFilter, filter, postFilter, preScore, score, reserve and preBind.
 type Plugin struct {
 	handle  fwk.Handle
 	client  kubernetes.Interface
@@ -66,6 +66,8 @@ var (
 	_ fwk.PreFilterPlugin   = &Plugin{}
 	_ fwk.FilterPlugin      = &Plugin{}
 	_ fwk.PostFilterPlugin  = &Plugin{}
+	_ fwk.PreScorePlugin    = &Plugin{}
+	_ fwk.ScorePlugin       = &Plugin{}
 	_ fwk.ReservePlugin     = &Plugin{}
 	_ fwk.PreBindPlugin     = &Plugin{}
 	_ fwk.EnqueueExtensions = &Plugin{}
@@ -239,35 +241,49 @@ func (p *Plugin) Filter(ctx context.Context, cs fwk.CycleState, _ *v1.Pod, node 
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
+	unreachable := false
 	for _, selector := range s.selectors {
-		if !selector.Match(node.Node()) {
-			s.mu.Lock()
-			s.refused = true
-			s.mu.Unlock()
-			return unresolvable("resourceclaim not available on the node")
+		unreachable = unreachable || !selector.Match(node.Node())
+	}
+	var found []resourceapi.AllocationResult
+	if s.allocator != nil {
+		var refused *fwk.Status
+		if found, refused = p.allocate(ctx, s, node.Node()); refused != nil {
+			return refused
 		}
 	}
-	if s.allocator == nil {
-		return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if unreachable {
+		// Freeing the claim is worth while, since the others would find their devices here.
+		s.refused = true
+		return unresolvable("resourceclaim not available on the node")
 	}
+	if s.allocator != nil {
+		s.found[node.Node().Name] = found
+	}
+	return nil
+}
+
+// allocate looks for devices on a node for the claims that have none.
+func (p *Plugin) allocate(ctx context.Context, s *state, node *v1.Node) ([]resourceapi.AllocationResult, *fwk.Status) {
 	if p.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, p.timeout, errors.New("timed out trying to allocate devices"))
 		defer cancel()
 	}
-	found, err := s.allocator.Allocate(ctx, node.Node(), s.unallocated())
+	found, err := s.allocator.Allocate(ctx, node, s.unallocated())
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return unresolvable("timed out trying to allocate devices")
+	case errors.Is(err, context.DeadlineExceeded): // it may pass, so the pod is tried again soon
+		return nil, fwk.AsStatus(fmt.Errorf("node %s: timed out trying to allocate devices", node.Name))
+	case errors.Is(err, structured.ErrFailedAllocationOnNode): // others may do
+		return nil, unresolvable("%v", err)
 	case err != nil:
-		return fwk.AsStatus(err)
+		return nil, fwk.AsStatus(err)
 	case found == nil:
-		return unresolvable("cannot allocate all claims")
+		return nil, unresolvable("cannot allocate all claims")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.found[node.Node().Name] = found
-	return nil
+	return found, nil
 }
 
 // PostFilter frees a claim that nobody uses and that keeps the pod off the nodes where

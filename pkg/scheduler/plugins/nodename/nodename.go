@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
 )
 
@@ -18,6 +19,7 @@ const reason = "node(s) didn't match the requested node name"
 type Plugin struct{}
 
 var (
+	_ fwk.PreFilterPlugin   = Plugin{}
 	_ fwk.FilterPlugin      = Plugin{}
 	_ fwk.EnqueueExtensions = Plugin{}
 	_ fwk.SignPlugin        = Plugin{}
@@ -28,6 +30,17 @@ func New(context.Context, runtime.Object, fwk.Handle) (fwk.Plugin, error) { retu
 
 // Name returns the plugin's name.
 func (Plugin) Name() string { return Name }
+
+// PreFilter narrows the nodes down to the one that the pod names.
+func (Plugin) PreFilter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, _ []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
+	if pod.Spec.NodeName == "" {
+		return nil, nil
+	}
+	return &fwk.PreFilterResult{NodeNames: sets.New(pod.Spec.NodeName)}, nil
+}
+
+// PreFilterExtensions returns nil: other pods do not matter.
+func (Plugin) PreFilterExtensions() fwk.PreFilterExtensions { return nil }
 
 // Filter rejects all nodes but the one named.
 func (Plugin) Filter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo) *fwk.Status {
