@@ -20,6 +20,12 @@ import (
 // makeReady creates a node with two CPUs that pods can run on.
 func makeReady(t *testing.T, client kubernetes.Interface, name string) {
 	t.Helper()
+	makeReadyFor(t, client, name, 10)
+}
+
+// makeReadyFor is makeReady for a node with room for so many pods.
+func makeReadyFor(t *testing.T, client kubernetes.Interface, name string, pods int64) {
+	t.Helper()
 	node, err := client.CoreV1().Nodes().Create(t.Context(), &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1.LabelHostname: name}}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +35,7 @@ func makeReady(t *testing.T, client kubernetes.Interface, name string) {
 			return err
 		}
 		node.Status.Conditions = []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
-		node.Status.Allocatable = v1.ResourceList{v1.ResourceCPU: resource.MustParse("2"), v1.ResourceMemory: resource.MustParse("4Gi"), v1.ResourcePods: resource.MustParse("10")}
+		node.Status.Allocatable = v1.ResourceList{v1.ResourceCPU: resource.MustParse("2"), v1.ResourceMemory: resource.MustParse("4Gi"), v1.ResourcePods: *resource.NewQuantity(pods, resource.DecimalSI)}
 		node.Status.Capacity = node.Status.Allocatable
 		_, err = client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{})
 		return err

@@ -67,8 +67,9 @@ func (c *Cache) Copy() *Cache {
 		other.nodes[name] = n.clone()
 		other.dirty.Insert(name)
 	}
-	for image, holders := range c.images {
-		other.images[image] = holders.Clone()
+	other.imagesVersion = c.imagesVersion
+	for name, i := range c.images {
+		other.images[name] = &image{size: i.size, nodes: i.nodes.Clone()}
 	}
 	for uid, s := range c.pods {
 		state := *s
