@@ -85,7 +85,7 @@ func newExtensions(c *config, generic *server.RecommendedConfig, next server.Del
 	if err != nil {
 		return nil, fmt.Errorf("custom resources: %w", err)
 	}
-	if err := s.Informers.Apiextensions().V1().CustomResourceDefinitions().Informer().SetTransform(stripManagedFields); err != nil {
+	if err := s.Informers.Apiextensions().V1().CustomResourceDefinitions().Informer().SetTransform(trim); err != nil {
 		return nil, fmt.Errorf("custom resources: %w", err)
 	}
 	return s, nil
@@ -106,7 +106,7 @@ func (o *Options) newAggregator(c *config, generic *server.RecommendedConfig, cr
 		return nil, fmt.Errorf("API aggregation: %w", err)
 	}
 	services := s.APIRegistrationInformers.Apiregistration().V1().APIServices()
-	if err := services.Informer().SetTransform(stripManagedFields); err != nil {
+	if err := services.Informer().SetTransform(trim); err != nil {
 		return nil, fmt.Errorf("API aggregation: %w", err)
 	}
 	r, err := aggregation.NewRegistration(c.LoopbackClientConfig, services, crds.Informers.Apiextensions().V1().CustomResourceDefinitions())

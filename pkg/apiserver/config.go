@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	apiversion "k8s.io/apimachinery/pkg/version"
@@ -173,8 +172,7 @@ func (o *Options) applyServing(c *config) error {
 	return nil
 }
 
-// newClients makes the server's own clients. Managed fields are of no use to its
-// informers and make up much of an object.
+// newClients makes the server's own clients.
 func (c *config) newClients() error {
 	var err error
 	if c.client, err = kubernetes.NewForConfig(c.LoopbackClientConfig); err != nil {
@@ -183,16 +181,8 @@ func (c *config) newClients() error {
 	if c.dynamic, err = dynamic.NewForConfig(c.LoopbackClientConfig); err != nil {
 		return fmt.Errorf("loopback client: %w", err)
 	}
-	c.informers = informers.NewSharedInformerFactoryWithOptions(c.client, informerResync, informers.WithTransform(stripManagedFields))
+	c.informers = informers.NewSharedInformerFactoryWithOptions(c.client, informerResync, informers.WithTransform(trim))
 	return nil
-}
-
-// stripManagedFields implements cache.TransformFunc.
-func stripManagedFields(obj any) (any, error) {
-	if o, err := meta.Accessor(obj); err == nil {
-		o.SetManagedFields(nil)
-	}
-	return obj, nil
 }
 
 // applyOpenAPI names definitions after the types as clients see them.

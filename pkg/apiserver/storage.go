@@ -3,6 +3,7 @@ package apiserver
 import (
 	"fmt"
 	"net/http"
+	"sync"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
@@ -15,6 +16,8 @@ import (
 	resourcev1beta2 "k8s.io/api/resource/v1beta2"
 	migrationv1 "k8s.io/api/storagemigration/v1"
 	migrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -164,7 +167,7 @@ func (h hubOptions) GetRESTOptions(resource schema.GroupResource, example runtim
 		return options, err
 	}
 	config := *options.StorageConfig
-	config.Codec = hubCodec{config.Codec}
+	config.Codec = hubCodec{config.Codec, &sharedFields{}}
 	options.StorageConfig = &config
 	return options, nil
 }
@@ -172,13 +175,58 @@ func (h hubOptions) GetRESTOptions(resource schema.GroupResource, example runtim
 // hubCodec clears the kind and version of what is read from storage. Since a kind's
 // hub is its published type, decoding converts nothing and would leave them in
 // place, where clients do not expect them: in the items of a list.
-type hubCodec struct{ runtime.Codec }
+type hubCodec struct {
+	runtime.Codec
+	fields *sharedFields
+}
 
 // Decode implements runtime.Decoder.
 func (c hubCodec) Decode(data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
 	obj, gvk, err := c.Codec.Decode(data, defaults, into)
-	if err == nil {
-		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	if err != nil {
+		return obj, gvk, err
 	}
-	return obj, gvk, err
+	obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	if into == nil { // a change that was watched, for the cache, whose objects nobody changes
+		c.fields.share(obj)
+	}
+	return obj, gvk, nil
+}
+
+// maxSharedFields is how many different sets of managed fields of a resource are kept to be shared.
+const maxSharedFields = 1024
+
+// sharedFields lets objects share what is equal of their managed fields. All pods of a Deployment have
+// the same ones, which take a fifth of the memory of a pod.
+type sharedFields struct {
+	mu    sync.Mutex
+	known map[string]*metav1.FieldsV1
+}
+
+// share lets an object that nobody changes share its managed fields.
+func (s *sharedFields) share(obj runtime.Object) {
+	o, err := meta.Accessor(obj)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries := o.GetManagedFields()
+	for i := range entries {
+		if fields := entries[i].FieldsV1; fields != nil {
+			entries[i].FieldsV1 = s.sharedLocked(fields)
+		}
+	}
+}
+
+func (s *sharedFields) sharedLocked(fields *metav1.FieldsV1) *metav1.FieldsV1 {
+	text := fields.GetRawBytes()
+	if known := s.known[string(text)]; known != nil {
+		return known
+	}
+	if s.known == nil || len(s.known) >= maxSharedFields {
+		s.known = map[string]*metav1.FieldsV1{} // those that are still in use come back
+	}
+	s.known[string(text)] = fields
+	return fields
 }
