@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -118,6 +119,10 @@ func TestReconcile(t *testing.T) {
 	if got := writes(client); got != all {
 		t.Errorf("on a new cluster: %d writes for %d objects", got, all)
 	}
+	// Both namespaces are looked for, and made, once.
+	if got, want := len(client.Actions()), 4+all+2*2; got != want {
+		t.Errorf("on a new cluster: %d requests, want %d", got, want)
+	}
 
 	client.ClearActions()
 	if err := p.Reconcile(ctx, client); err != nil {
@@ -171,6 +176,13 @@ func TestReconcileRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := fake.NewSimpleClientset()
+	client.PrependReactor("create", "namespaces", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		o := a.(clienttesting.CreateAction).GetObject().(*corev1.Namespace)
+		if err := client.Tracker().Add(o); err != nil {
+			return true, nil, err
+		}
+		return true, nil, apierrors.NewAlreadyExists(corev1.Resource("namespaces"), o.Name)
+	})
 	raced := false
 	client.PrependReactor("create", "clusterroles", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		o := a.(clienttesting.CreateAction).GetObject().(*rbacv1.ClusterRole)

@@ -7,12 +7,14 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/kubernetes"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/component-helpers/auth/rbac/reconciliation"
 	"k8s.io/klog/v2"
 )
@@ -59,18 +61,20 @@ func (p *Policy) Reconcile(ctx context.Context, client kubernetes.Interface) err
 		return err
 	}
 	rbac := client.RbacV1()
+	namespaces := &namespaces{NamespaceInterface: client.CoreV1().Namespaces(), known: map[string]*corev1.Namespace{}}
 	var steps []func() error
+	// These first: admission may wait until it has heard of their namespace.
+	for _, o := range p.Roles {
+		steps = append(steps, role(reconciliation.RoleRuleOwner{Role: o}, have.roles, reconciliation.RoleModifier{Client: rbac, NamespaceClient: namespaces}))
+	}
+	for _, o := range p.RoleBindings {
+		steps = append(steps, binding(reconciliation.RoleBindingAdapter{RoleBinding: o}, have.roleBindings, reconciliation.RoleBindingClientAdapter{Client: rbac, NamespaceClient: namespaces}))
+	}
 	for _, o := range p.ClusterRoles {
 		steps = append(steps, role(reconciliation.ClusterRoleRuleOwner{ClusterRole: o}, have.clusterRoles, reconciliation.ClusterRoleModifier{Client: rbac.ClusterRoles()}))
 	}
 	for _, o := range p.ClusterRoleBindings {
 		steps = append(steps, binding(reconciliation.ClusterRoleBindingAdapter{ClusterRoleBinding: o}, have.clusterRoleBindings, reconciliation.ClusterRoleBindingClientAdapter{Client: rbac.ClusterRoleBindings()}))
-	}
-	for _, o := range p.Roles {
-		steps = append(steps, role(reconciliation.RoleRuleOwner{Role: o}, have.roles, reconciliation.RoleModifier{Client: rbac, NamespaceClient: client.CoreV1().Namespaces()}))
-	}
-	for _, o := range p.RoleBindings {
-		steps = append(steps, binding(reconciliation.RoleBindingAdapter{RoleBinding: o}, have.roleBindings, reconciliation.RoleBindingClientAdapter{Client: rbac, NamespaceClient: client.CoreV1().Namespaces()}))
 	}
 	return inParallel(ctx, steps)
 }
@@ -209,4 +213,32 @@ func (l *listedBindings) Get(namespace, name string) (reconciliation.RoleBinding
 		return o, nil
 	}
 	return nil, apierrors.NewNotFound(rbacv1.Resource("rolebindings"), name)
+}
+
+// namespaces makes a namespace that is missing when it is first asked for, and then knows it: the
+// library asks once for each object in it.
+type namespaces struct {
+	corev1client.NamespaceInterface
+	mu    sync.Mutex
+	known map[string]*corev1.Namespace
+}
+
+func (n *namespaces) Get(ctx context.Context, name string, o metav1.GetOptions) (*corev1.Namespace, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if ns, ok := n.known[name]; ok {
+		return ns, nil
+	}
+	ns, err := n.NamespaceInterface.Get(ctx, name, o)
+	if apierrors.IsNotFound(err) {
+		ns, err = n.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		if apierrors.IsAlreadyExists(err) {
+			ns, err = n.NamespaceInterface.Get(ctx, name, o)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	n.known[name] = ns
+	return ns, nil
 }
