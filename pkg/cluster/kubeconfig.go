@@ -56,7 +56,8 @@ func writeKubeconfigs(d dataDir, cluster, server string, names ...string) error 
 
 func newKubeconfig(cluster, user, server string, ca, cert, key []byte) *clientcmdapi.Config {
 	c := clientcmdapi.NewConfig()
-	c.Clusters[cluster] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: ca}
+	// The server is on this machine: compressing would only cost time, and memory for each watch.
+	c.Clusters[cluster] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: ca, DisableCompression: true}
 	c.AuthInfos[user] = &clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key}
 	c.Contexts[cluster] = &clientcmdapi.Context{Cluster: cluster, AuthInfo: user}
 	c.CurrentContext = cluster

@@ -70,7 +70,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, etcdURL string, o *options
 	if err != nil {
 		return fmt.Errorf("kube-apiserver: %w", err)
 	}
-	c.Config = &rest.Config{Host: "https://" + l.Addr().String(), QPS: -1}
+	c.Config = &rest.Config{Host: "https://" + l.Addr().String(), QPS: -1, DisableCompression: true}
 	c.Config.CAData = c.pki.caPEM
 	if c.Config, err = c.configFor("admin", []string{"system:masters"}); err != nil {
 		return err

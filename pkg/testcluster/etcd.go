@@ -15,7 +15,7 @@ import (
 func (c *Cluster) startEtcd() (string, error) {
 	config := embed.NewConfig()
 	config.Dir = filepath.Join(c.dir, "etcd")
-	config.LogLevel = "panic" // it reports its own end as an error
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop()) // it reports its own end as an error
 	config.UnsafeNoFsync = true
 	config.BackendBatchInterval = time.Second
 	// It has no peers, and elects itself after a few ticks.

@@ -62,8 +62,8 @@ const pollInterval = 10 * time.Millisecond
 // Cluster is a running control plane, as one user sees it.
 type Cluster struct {
 	// Config is how to reach the API server, and as whom: for a Cluster that Start or New
-	// has returned, as a member of system:masters. Its certificates are in memory, and
-	// requests are not throttled.
+	// has returned, as a member of system:masters. Its certificates are in memory,
+	// requests are not throttled, and answers are not compressed.
 	Config *rest.Config
 	// Etcd reads and writes what the API server has stored, and knows where etcd listens.
 	Etcd *clientv3.Client
@@ -242,7 +242,7 @@ func (c *Cluster) Kubeconfig(t testing.TB) string {
 func writeKubeconfig(path string, c *rest.Config) error {
 	const name = "testcluster"
 	kubeconfig := clientcmdapi.NewConfig()
-	kubeconfig.Clusters[name] = &clientcmdapi.Cluster{Server: c.Host, CertificateAuthorityData: c.CAData}
+	kubeconfig.Clusters[name] = &clientcmdapi.Cluster{Server: c.Host, CertificateAuthorityData: c.CAData, DisableCompression: c.DisableCompression}
 	kubeconfig.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificateData: c.CertData, ClientKeyData: c.KeyData}
 	kubeconfig.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
 	kubeconfig.CurrentContext = name

@@ -183,7 +183,7 @@ func writeKubeconfig(file string, from *rest.Config, pem string) error {
 	const cluster, user, context = "default-cluster", "default-auth", "default-context"
 	return clientcmd.WriteToFile(clientcmdapi.Config{
 		Clusters: map[string]*clientcmdapi.Cluster{cluster: {Server: from.Host, InsecureSkipTLSVerify: from.Insecure,
-			CertificateAuthorityData: ca, TLSServerName: from.ServerName}},
+			CertificateAuthorityData: ca, TLSServerName: from.ServerName, DisableCompression: from.DisableCompression}},
 		AuthInfos:      map[string]*clientcmdapi.AuthInfo{user: {ClientCertificate: pem, ClientKey: pem}},
 		Contexts:       map[string]*clientcmdapi.Context{context: {Cluster: cluster, AuthInfo: user, Namespace: "default"}},
 		CurrentContext: context,
