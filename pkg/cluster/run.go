@@ -66,6 +66,10 @@ func (r *running) setState(s *State, with map[string]string) {
 	r.state, r.with = s, with
 }
 
+// gcPercent is by how much the heap grows between two collections. What a start leaves in use lies scattered
+// over all that the heap has grown to, and a heap that grows by half holds a tenth less.
+const gcPercent = 50
+
 // run prepares and runs the cluster of d until ctx is cancelled. The caller holds
 // the lock of d. Pods go on running when it returns.
 func run(ctx context.Context, d dataDir, components Components, with map[string]string) error {
@@ -74,6 +78,9 @@ func run(ctx context.Context, d dataDir, components Components, with map[string]
 		supervisor: &supervisor{clock: clock.RealClock{}}, tasks: map[string]*task{}, further: map[string]*furtherTask{},
 	}
 	r.progress.began = time.Now()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	r.changing.Lock() // until everything is started
 	control, err := serveControl(ctx, d.controlSocket(), r.routes())
 	if err != nil {
