@@ -47,7 +47,7 @@ swap: build runtime conformance-images suite originals ## Run the swap matrix: e
 differential: $(BIN)/kube-apiserver $(RUNTIME)/.etcd $(if $(ORIGINAL),,$(ORIGINALS)/kube-apiserver) ## Compare the answers of the original kube-apiserver and Leme's (ONLY, SEED)
 	go -C test/conformance build -mod=readonly -o $(CURDIR)/bin/differential/run ./differential
 	bin/differential/run -original $(or $(ORIGINAL),$(ORIGINALS)/kube-apiserver) -leme $(BIN)/kube-apiserver -etcd bin/runtime/etcd \
-		-objects pkg/apiserver/testdata/resources.yaml,test/conformance/differential/testdata/examples.yaml \
+		-objects pkg/apiserver/testdata/resources.yaml,test/conformance/differential/testdata/examples.yaml,test/conformance/differential/testdata/versions.yaml \
 		-fixtures $$(go list -m -f '{{.Dir}}' k8s.io/api)/testdata/HEAD -known test/conformance/differential/known.yaml \
 		-out bin/differential $(if $(ONLY),-only '$(ONLY)') $(if $(SEED),-seed $(SEED))
 

@@ -13,6 +13,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	resourcev1alpha3 "k8s.io/api/resource/v1alpha3"
 	resourcev1beta2 "k8s.io/api/resource/v1beta2"
 	migrationv1 "k8s.io/api/storagemigration/v1"
 	migrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
@@ -48,6 +49,7 @@ var storedAs = map[schema.GroupResource]schema.GroupVersion{
 	coordinationv1.Resource("leasecandidates"):        coordinationv1beta1.SchemeGroupVersion,
 	migrationv1.Resource("storageversionmigrations"):  migrationv1beta1.SchemeGroupVersion,
 	resourcev1.Resource("devicetaintrules"):           resourcev1beta2.SchemeGroupVersion,
+	resourcev1.Resource("resourcepoolstatusrequests"): resourcev1alpha3.SchemeGroupVersion,
 }
 
 // applyStorage tells c where and how objects are stored, and returns the same for objects

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1alpha1 "k8s.io/api/admissionregistration/v1alpha1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,6 +33,11 @@ func AddDefaults(s *runtime.Scheme) error {
 	})
 	rules.Default(s, func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
 		defaultMatchResources(b.Spec.MatchResources)
+	})
+	rules.Default(s, func(b *admissionregistrationv1alpha1.MutatingAdmissionPolicyBinding) {
+		if b.Spec.ParamRef != nil {
+			set(&b.Spec.ParamRef.ParameterNotFoundAction, admissionregistrationv1alpha1.DenyAction)
+		}
 	})
 	rules.Default(s, func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
 		defaultMatchResources(b.Spec.MatchResources)

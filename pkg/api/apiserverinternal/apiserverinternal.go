@@ -82,20 +82,19 @@ func validateServer(s *internalv1alpha1.ServerStorageVersion, p *field.Path) fie
 
 // validateCommon checks what is said to be the version that all servers write.
 func validateCommon(s *internalv1alpha1.StorageVersionStatus, p *field.Path) field.ErrorList {
-	common := ""
+	common, agreed := "", len(s.StorageVersions) > 0
 	for i, server := range s.StorageVersions {
-		if i > 0 && server.EncodingVersion != common {
-			common = ""
-			break
-		}
+		agreed = agreed && (i == 0 || server.EncodingVersion == common)
 		common = server.EncodingVersion
 	}
 	switch said := s.CommonEncodingVersion; {
-	case said == nil && common != "":
+	case said == nil && agreed:
 		return field.ErrorList{field.Invalid(p, said, "the common encoding version is "+common)}
-	case said != nil && common == "":
+	case said == nil:
+		return nil
+	case !agreed:
 		return field.ErrorList{field.Invalid(p, *said, "should be nil if servers do not agree on the same encoding version, or if there is no server reporting the supported versions yet")}
-	case said != nil && *said != common:
+	case *said != common:
 		return field.ErrorList{field.Invalid(p, *said, "the actual common encoding version is "+common)}
 	}
 	return nil

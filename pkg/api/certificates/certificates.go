@@ -12,8 +12,10 @@ import (
 	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -45,8 +47,10 @@ func AddFieldLabels(s *runtime.Scheme) error {
 		"ClusterTrustBundle":        {"spec.signerName"},
 		"PodCertificateRequest":     {"spec.signerName", "spec.podName", "spec.nodeName"}, // not metadata.namespace, though it is in one
 	} {
-		if err := rules.ClusterFieldLabels(s, certificatesv1.SchemeGroupVersion.WithKind(kind), labels...); err != nil {
-			return err
+		for _, gv := range []schema.GroupVersion{certificatesv1.SchemeGroupVersion, certificatesv1beta1.SchemeGroupVersion} {
+			if err := rules.ClusterFieldLabels(s, gv.WithKind(kind), labels...); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

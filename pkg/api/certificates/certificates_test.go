@@ -11,6 +11,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -42,14 +43,24 @@ func TestClusterTrustBundle(t *testing.T) {
 }
 
 func TestPodCertificateRequest(t *testing.T) {
-	apitest.Run(t, "testdata/podcertificaterequest.txtar", apitest.Kind[certificatesv1.PodCertificateRequest, *certificatesv1.PodCertificateRequest]{
+	apitest.Run(t, "testdata/podcertificaterequest.txtar", apitest.Kind[certificatesv1beta1.PodCertificateRequest, *certificatesv1beta1.PodCertificateRequest]{
 		Path:        "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests",
 		AddDefaults: AddDefaults,
 		Create:      ValidatePodCertificateRequest,
 		Update:      ValidatePodCertificateRequestUpdate,
-		Status: func(r, old *certificatesv1.PodCertificateRequest) field.ErrorList {
+		Status: func(r, old *certificatesv1beta1.PodCertificateRequest) field.ErrorList {
 			return ValidatePodCertificateRequestStatusUpdate(r, old, time.Now())
 		},
+	})
+}
+
+// TestPodCertificateRequestProof has what v1 lacks.
+func TestPodCertificateRequestProof(t *testing.T) {
+	apitest.Run(t, "testdata/podcertificaterequest_v1beta1.txtar", apitest.Kind[certificatesv1beta1.PodCertificateRequest, *certificatesv1beta1.PodCertificateRequest]{
+		Path:        "/apis/certificates.k8s.io/v1beta1/namespaces/default/podcertificaterequests",
+		AddDefaults: AddDefaults,
+		Create:      ValidatePodCertificateRequest,
+		Update:      ValidatePodCertificateRequestUpdate,
 	})
 }
 
@@ -99,8 +110,8 @@ func TestIssuedPodCertificate(t *testing.T) {
 		"refreshed late":    {good, now, day, day, "status.beginRefreshAt", "before"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			old := &certificatesv1.PodCertificateRequest{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "default", ResourceVersion: "1"}}
-			old.Spec = certificatesv1.PodCertificateRequestSpec{SignerName: "example.com/s", StubPKCS10Request: stub}
+			old := &certificatesv1beta1.PodCertificateRequest{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "default", ResourceVersion: "1"}}
+			old.Spec = certificatesv1beta1.PodCertificateRequestSpec{SignerName: "example.com/s", StubPKCS10Request: stub}
 			setPodCertificateRequest(old)
 			r := old.DeepCopy()
 			r.Status.Conditions = []metav1.Condition{{Type: "Issued", Status: "True", Reason: "R", LastTransitionTime: metav1.NewTime(now)}}

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +32,8 @@ import (
 const (
 	maxUID              = 128
 	maxStubRequest      = 10 << 10
+	maxPublicKey        = 10 << 10
+	maxProof            = 10 << 10
 	maxCertificateChain = 100 << 10
 
 	defaultPodCertificateSeconds = 24 * 60 * 60
@@ -44,13 +47,15 @@ const (
 
 var (
 	stubPath           = specPath.Child("stubPKCS10Request")
+	pkixPath           = specPath.Child("pkixPublicKey")
+	proofPath          = specPath.Child("proofOfPossession")
 	maxExpirationPath  = specPath.Child("maxExpirationSeconds")
 	podStatusPath      = field.NewPath("status")
 	chainPath          = podStatusPath.Child("certificateChain")
 	beginRefreshAtPath = podStatusPath.Child("beginRefreshAt")
 )
 
-func setPodCertificateRequest(r *certificatesv1.PodCertificateRequest) {
+func setPodCertificateRequest(r *certificatesv1beta1.PodCertificateRequest) {
 	if r.Spec.MaxExpirationSeconds == nil {
 		seconds := int32(defaultPodCertificateSeconds)
 		r.Spec.MaxExpirationSeconds = &seconds
@@ -58,7 +63,7 @@ func setPodCertificateRequest(r *certificatesv1.PodCertificateRequest) {
 }
 
 // ValidatePodCertificateRequest says what is wrong with a new PodCertificateRequest.
-func ValidatePodCertificateRequest(r *certificatesv1.PodCertificateRequest) field.ErrorList {
+func ValidatePodCertificateRequest(r *certificatesv1beta1.PodCertificateRequest) field.ErrorList {
 	errs := core.ValidateObjectMeta(&r.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
 	errs = append(errs, ValidateSignerName(r.Spec.SignerName, specPath.Child("signerName"))...)
 	annotations := specPath.Child("unverifiedUserAnnotations")
@@ -97,7 +102,13 @@ func ValidatePodCertificateRequest(r *certificatesv1.PodCertificateRequest) fiel
 	if s := *r.Spec.MaxExpirationSeconds; s < minPodCertificateSeconds || s > most {
 		errs = append(errs, field.Invalid(maxExpirationPath, s, fmt.Sprintf("must be in the range [%d, %d]", minPodCertificateSeconds, most)))
 	}
-	return append(errs, validateStub(r.Spec.StubPKCS10Request)...)
+	switch stub, key, proof := len(r.Spec.StubPKCS10Request) > 0, len(r.Spec.PKIXPublicKey) > 0, len(r.Spec.ProofOfPossession) > 0; {
+	case stub && !key && !proof:
+		return append(errs, validateStub(r.Spec.StubPKCS10Request)...)
+	case !stub && key && proof:
+		return append(errs, validateProof(&r.Spec)...)
+	}
+	return append(errs, field.Invalid(specPath, field.OmitValueType{}, "exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set"))
 }
 
 func isKubernetesSigner(name string) bool {
@@ -111,10 +122,7 @@ func validateStub(der []byte) field.ErrorList {
 	refuse := func(value any, detail string) field.ErrorList {
 		return field.ErrorList{field.Invalid(stubPath, value, detail)}
 	}
-	switch {
-	case len(der) == 0:
-		return field.ErrorList{field.Invalid(specPath, field.OmitValueType{}, "exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set")}
-	case len(der) > maxStubRequest:
+	if len(der) > maxStubRequest {
 		return field.ErrorList{field.TooLong(stubPath, der, maxStubRequest)}
 	}
 	request, err := x509.ParseCertificateRequest(der)
@@ -140,16 +148,57 @@ func validateStub(der []byte) field.ErrorList {
 	return nil
 }
 
+// validateProof checks a public key, and the signature of the pod's UID that proves that
+// who makes the request has the private one.
+func validateProof(spec *certificatesv1beta1.PodCertificateRequestSpec) field.ErrorList {
+	refuse := func(value any, detail string) field.ErrorList {
+		return field.ErrorList{field.Invalid(pkixPath, value, detail)}
+	}
+	switch {
+	case len(spec.PKIXPublicKey) > maxPublicKey:
+		return field.ErrorList{field.TooLong(pkixPath, spec.PKIXPublicKey, maxPublicKey)}
+	case len(spec.ProofOfPossession) > maxProof:
+		return field.ErrorList{field.TooLong(proofPath, spec.ProofOfPossession, maxProof)}
+	}
+	public, err := x509.ParsePKIXPublicKey(spec.PKIXPublicKey)
+	if err != nil {
+		return refuse(spec.PKIXPublicKey, "must be a valid PKIX-serialized public key")
+	}
+	uid := []byte(spec.PodUID)
+	digest := sha256.Sum256(uid)
+	var proven bool
+	switch key := public.(type) {
+	case ed25519.PublicKey:
+		proven = ed25519.Verify(key, uid, spec.ProofOfPossession)
+	case *ecdsa.PublicKey:
+		if !slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, key.Curve) {
+			return refuse("curve "+key.Curve.Params().Name, "elliptic public keys must use curve P256 or P384")
+		}
+		proven = ecdsa.VerifyASN1(key, digest[:], spec.ProofOfPossession)
+	case *rsa.PublicKey:
+		if bits := key.Size() * 8; bits != 3072 && bits != 4096 {
+			return refuse(fmt.Sprintf("%d-bit modulus", bits), "RSA keys must have modulus size 3072 or 4096")
+		}
+		proven = rsa.VerifyPSS(key, crypto.SHA256, digest[:], spec.ProofOfPossession, nil) == nil
+	default:
+		return refuse(spec.PKIXPublicKey, "unknown public key type; supported types are Ed25519, ECDSA, and RSA")
+	}
+	if !proven {
+		return field.ErrorList{field.Invalid(proofPath, field.OmitValueType{}, "could not verify proof-of-possession signature")}
+	}
+	return nil
+}
+
 // ValidatePodCertificateRequestUpdate says what is wrong with an update of a
 // PodCertificateRequest: what is asked for stays.
-func ValidatePodCertificateRequestUpdate(r, old *certificatesv1.PodCertificateRequest) field.ErrorList {
+func ValidatePodCertificateRequestUpdate(r, old *certificatesv1beta1.PodCertificateRequest) field.ErrorList {
 	errs := core.ValidateObjectMetaUpdate(&r.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata"))
 	return append(errs, rules.Immutable(r.Spec, old.Spec, specPath)...)
 }
 
 // ValidatePodCertificateRequestStatusUpdate says what is wrong with an update of the
 // status of a PodCertificateRequest: it is issued, denied or failed, once.
-func ValidatePodCertificateRequestStatusUpdate(r, old *certificatesv1.PodCertificateRequest, now time.Time) field.ErrorList {
+func ValidatePodCertificateRequestStatusUpdate(r, old *certificatesv1beta1.PodCertificateRequest, now time.Time) field.ErrorList {
 	errs := core.ValidateObjectMetaUpdate(&r.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata"))
 	if len(errs) > 0 {
 		return errs
@@ -157,7 +206,7 @@ func ValidatePodCertificateRequestStatusUpdate(r, old *certificatesv1.PodCertifi
 	if errs := validateOutcomes(r.Status.Conditions); len(errs) > 0 {
 		return errs
 	}
-	same := func(want *certificatesv1.PodCertificateRequestStatus, detail string) field.ErrorList {
+	same := func(want *certificatesv1beta1.PodCertificateRequestStatus, detail string) field.ErrorList {
 		if equality.Semantic.DeepEqual(&r.Status, want) {
 			return nil
 		}
@@ -167,23 +216,23 @@ func ValidatePodCertificateRequestStatusUpdate(r, old *certificatesv1.PodCertifi
 		return same(&old.Status, "immutable after PodCertificateRequest is issued, denied, or failed")
 	}
 	switch Outcome(r) {
-	case certificatesv1.PodCertificateRequestConditionTypeIssued:
+	case certificatesv1beta1.PodCertificateRequestConditionTypeIssued:
 		return validateIssued(r, now)
 	case "":
 		return same(&old.Status, `status is immutable unless transitioning to "Issued", "Denied", or "Failed"`)
 	}
-	return same(&certificatesv1.PodCertificateRequestStatus{Conditions: r.Status.Conditions},
+	return same(&certificatesv1beta1.PodCertificateRequestStatus{Conditions: r.Status.Conditions},
 		"non-condition status fields must be empty when denying or failing the PodCertificateRequest")
 }
 
 var outcomes = []string{
-	certificatesv1.PodCertificateRequestConditionTypeIssued,
-	certificatesv1.PodCertificateRequestConditionTypeDenied,
-	certificatesv1.PodCertificateRequestConditionTypeFailed,
+	certificatesv1beta1.PodCertificateRequestConditionTypeIssued,
+	certificatesv1beta1.PodCertificateRequestConditionTypeDenied,
+	certificatesv1beta1.PodCertificateRequestConditionTypeFailed,
 }
 
 // Outcome is what became of a request, the type of one of its conditions, or "".
-func Outcome(r *certificatesv1.PodCertificateRequest) string {
+func Outcome(r *certificatesv1beta1.PodCertificateRequest) string {
 	for _, c := range r.Status.Conditions {
 		if c.Status == metav1.ConditionTrue && slices.Contains(outcomes, c.Type) {
 			return c.Type
@@ -214,7 +263,7 @@ func validateOutcomes(conditions []metav1.Condition) field.ErrorList {
 
 // validateIssued checks an issued certificate, in the order of the certificate, its times
 // and those that vouch for it. What comes first is all that is said.
-func validateIssued(r *certificatesv1.PodCertificateRequest, now time.Time) field.ErrorList {
+func validateIssued(r *certificatesv1beta1.PodCertificateRequest, now time.Time) field.ErrorList {
 	chain := r.Status.CertificateChain
 	if len(chain) > maxCertificateChain {
 		return field.ErrorList{field.TooLong(chainPath, chain, maxCertificateChain)}
@@ -232,11 +281,11 @@ func validateIssued(r *certificatesv1.PodCertificateRequest, now time.Time) fiel
 		return refuse("leaf certificate does not parse as valid X.509")
 	}
 	errs := validateSubjects(leaf)
-	request, err := x509.ParseCertificateRequest(r.Spec.StubPKCS10Request)
-	if err != nil {
-		return append(errs, field.Invalid(stubPath, field.OmitValueType{}, "must be a valid PKCS#10 CSR"))
+	public, refused := requestedKey(&r.Spec)
+	if refused != nil {
+		return append(errs, refused)
 	}
-	key, ok := request.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	key, ok := public.(interface{ Equal(crypto.PublicKey) bool })
 	if ok && !key.Equal(leaf.PublicKey) {
 		return append(errs, refuse("leaf certificate was not issued to the requested public key")...)
 	}
@@ -252,6 +301,22 @@ func validateIssued(r *certificatesv1.PodCertificateRequest, now time.Time) fiel
 		}
 	}
 	return nil
+}
+
+// requestedKey is the public key that a certificate is asked for.
+func requestedKey(spec *certificatesv1beta1.PodCertificateRequestSpec) (crypto.PublicKey, *field.Error) {
+	if len(spec.StubPKCS10Request) == 0 {
+		key, err := x509.ParsePKIXPublicKey(spec.PKIXPublicKey)
+		if err != nil {
+			return nil, field.Invalid(pkixPath, field.OmitValueType{}, "must be a valid PKIX-serialized public key")
+		}
+		return key, nil
+	}
+	request, err := x509.ParseCertificateRequest(spec.StubPKCS10Request)
+	if err != nil {
+		return nil, field.Invalid(stubPath, field.OmitValueType{}, "must be a valid PKCS#10 CSR")
+	}
+	return request.PublicKey, nil
 }
 
 func validateSubjects(leaf *x509.Certificate) field.ErrorList {
@@ -273,7 +338,7 @@ func validateSubjects(leaf *x509.Certificate) field.ErrorList {
 	return errs
 }
 
-func validateTimes(r *certificatesv1.PodCertificateRequest, leaf *x509.Certificate, now time.Time) field.ErrorList {
+func validateTimes(r *certificatesv1beta1.PodCertificateRequest, leaf *x509.Certificate, now time.Time) field.ErrorList {
 	notBefore, notAfter, refresh := r.Status.NotBefore, r.Status.NotAfter, r.Status.BeginRefreshAt
 	notBeforePath, notAfterPath := podStatusPath.Child("notBefore"), podStatusPath.Child("notAfter")
 	var errs field.ErrorList

@@ -8,11 +8,10 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	coordinationv1beta1 "k8s.io/api/coordination/v1beta1"
-	"k8s.io/apimachinery/pkg/runtime"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
@@ -21,22 +20,17 @@ var (
 	specPath = field.NewPath("spec")
 )
 
-// AddCandidateFieldLabels registers the field selectors that LeaseCandidates take.
-func AddCandidateFieldLabels(s *runtime.Scheme) error {
-	return rules.FieldLabels(s, coordinationv1beta1.SchemeGroupVersion.WithKind("LeaseCandidate"), "spec.leaseName")
-}
-
 // ValidateLeaseCandidate says what is wrong with a new LeaseCandidate.
 func ValidateLeaseCandidate(c *coordinationv1beta1.LeaseCandidate) field.ErrorList {
 	name := func(name string, _ bool) []string { return validation.IsConfigMapKey(name) }
-	errs := core.ValidateObjectMeta(&c.ObjectMeta, true, name, metaPath)
+	errs := apivalidation.ValidateObjectMeta(&c.ObjectMeta, true, name, metaPath) // any finalizer
 	return append(errs, validateCandidateSpec(&c.Spec)...)
 }
 
 // ValidateLeaseCandidateUpdate says what is wrong with an update of a LeaseCandidate: it
 // stays one for its lease.
 func ValidateLeaseCandidateUpdate(c, old *coordinationv1beta1.LeaseCandidate) field.ErrorList {
-	errs := core.ValidateObjectMetaUpdate(&c.ObjectMeta, &old.ObjectMeta, metaPath)
+	errs := apivalidation.ValidateObjectMetaUpdate(&c.ObjectMeta, &old.ObjectMeta, metaPath)
 	errs = append(errs, validateCandidateSpec(&c.Spec)...)
 	return append(errs, rules.Immutable(c.Spec.LeaseName, old.Spec.LeaseName, specPath.Child("leaseName"))...)
 }

@@ -3,6 +3,7 @@ package resource
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"regexp"
 
 	resourcev1 "k8s.io/api/resource/v1"
@@ -36,6 +37,24 @@ func validateAttribute(a resourcev1.DeviceAttribute, p *field.Path) field.ErrorL
 		short(*v, p.Child("version"))
 	}
 	return errs
+}
+
+// validateOneValue says whether an attribute has none or several values.
+func validateOneValue(a resourcev1.DeviceAttribute, p *field.Path) field.ErrorList {
+	const detail = "exactly one value must be specified"
+	values, fields := reflect.ValueOf(a), 0
+	for i := range values.NumField() {
+		if !values.Field(i).IsZero() {
+			fields++
+		}
+	}
+	switch fields {
+	case 0:
+		return field.ErrorList{field.Invalid(p, "", detail)}
+	case 1:
+		return nil
+	}
+	return field.ErrorList{field.Invalid(p, a, detail)}
 }
 
 // validateCapacities checks how much of a device there is, and which parts of it can be

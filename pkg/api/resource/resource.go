@@ -12,8 +12,11 @@ import (
 	"time"
 
 	resourcev1 "k8s.io/api/resource/v1"
+	resourcev1beta1 "k8s.io/api/resource/v1beta1"
+	resourcev1beta2 "k8s.io/api/resource/v1beta2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
@@ -36,6 +39,7 @@ func AddDefaults(s *runtime.Scheme) error {
 		}
 	})
 	rules.Default(s, func(t *resourcev1.ResourceClaimTemplate) { setRequests(t.Spec.Spec.Devices.Requests) })
+	rules.Default(s, setPoolStatusRequest)
 	rules.Default(s, func(r *resourcev1.DeviceTaintRule) { setTaint(&r.Spec.Taint) })
 	rules.Default(s, func(r *resourcev1.ResourceSlice) {
 		for i := range r.Spec.Devices {
@@ -50,16 +54,18 @@ func AddDefaults(s *runtime.Scheme) error {
 // AddFieldLabels registers the field selectors that kinds of the group take besides
 // those that every kind takes.
 func AddFieldLabels(s *runtime.Scheme) error {
-	gvk := resourcev1.SchemeGroupVersion.WithKind("ResourceSlice")
-	err := s.AddFieldLabelConversionFunc(gvk, func(label, value string) (string, string, error) {
-		switch label {
-		case "metadata.name", resourcev1.ResourceSliceSelectorNodeName, resourcev1.ResourceSliceSelectorDriver, resourcev1.ResourceSliceSelectorPoolName:
-			return label, value, nil
+	for _, gv := range []schema.GroupVersion{resourcev1.SchemeGroupVersion, resourcev1beta2.SchemeGroupVersion, resourcev1beta1.SchemeGroupVersion} {
+		gvk := gv.WithKind("ResourceSlice")
+		err := s.AddFieldLabelConversionFunc(gvk, func(label, value string) (string, string, error) {
+			switch label {
+			case "metadata.name", resourcev1.ResourceSliceSelectorNodeName, resourcev1.ResourceSliceSelectorDriver, resourcev1.ResourceSliceSelectorPoolName:
+				return label, value, nil
+			}
+			return "", "", fmt.Errorf("field label not supported for %s: %s", gvk, label)
+		})
+		if err != nil {
+			return fmt.Errorf("field labels of %s: %w", gvk.Kind, err)
 		}
-		return "", "", fmt.Errorf("field label not supported for %s: %s", gvk, label)
-	})
-	if err != nil {
-		return fmt.Errorf("field labels of %s: %w", gvk.Kind, err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	resourcev1 "k8s.io/api/resource/v1"
+	resourcev1alpha3 "k8s.io/api/resource/v1alpha3"
 
 	"github.com/leme-k8s/leme/pkg/api/apitest"
 )
@@ -57,5 +58,18 @@ func TestResourceSlice(t *testing.T) {
 		Prepare:     func(s *resourcev1.ResourceSlice) { DropDisabledSliceFields(&s.Spec, nil) },
 		Create:      ValidateResourceSlice,
 		Update:      ValidateResourceSliceUpdate,
+	})
+}
+
+func TestResourcePoolStatusRequest(t *testing.T) {
+	apitest.Run(t, "testdata/resourcepoolstatusrequest.txtar", apitest.Kind[resourcev1alpha3.ResourcePoolStatusRequest, *resourcev1alpha3.ResourcePoolStatusRequest]{
+		Path:        "/apis/resource.k8s.io/v1alpha3/resourcepoolstatusrequests",
+		AddDefaults: AddDefaults,
+		Prepare: func(r *resourcev1alpha3.ResourcePoolStatusRequest) {
+			DropDisabledPoolRequestFields(&r.Spec, nil)
+		},
+		Create: ValidateResourcePoolStatusRequest,
+		Update: ValidateResourcePoolStatusRequestUpdate,
+		Status: ValidateResourcePoolStatusRequestStatusUpdate,
 	})
 }

@@ -180,7 +180,11 @@ func validateDevice(d, old *resourcev1.Device, perDevice bool, p *field.Path) fi
 	attributes := p.Child("attributes")
 	for _, name := range ordered(d.Attributes) {
 		errs = append(errs, validateQualifiedName(name, attributes)...)
-		errs = append(errs, validateAttribute(d.Attributes[name], key(attributes, string(name)))...)
+		at := key(attributes, string(name))
+		errs = append(errs, validateAttribute(d.Attributes[name], at)...)
+		if at.String() != attributes.Key(string(name)).String() { // the declared rules are not at this path
+			errs = append(errs, validateOneValue(d.Attributes[name], at)...)
+		}
 	}
 	if old == nil || !equality.Semantic.DeepEqual(d.Capacity, old.Capacity) {
 		errs = append(errs, validateCapacities(d, p.Child("capacity"))...)

@@ -1,11 +1,13 @@
 package scheme
 
 import (
-	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
@@ -14,22 +16,28 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/api/autoscaling"
 	"github.com/leme-k8s/leme/pkg/api/events"
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 var metaPackage = reflect.TypeFor[metav1.ObjectMeta]().PkgPath()
 
 // ownHub registers the version's own types as the group's hub, but for the
 // options and events that every version shares.
-func (v version) ownHub(s *runtime.Scheme) error {
-	for kind, t := range s.KnownTypes(v.GroupVersion) {
-		if t.PkgPath() == metaPackage {
-			continue
+func (v version) ownHub(s *runtime.Scheme) error { return ownHubBut(v.GroupVersion)(s) }
+
+// ownHubBut is ownHub for a version some kinds of which have another one as their hub.
+func ownHubBut(gv schema.GroupVersion, others ...string) register {
+	return func(s *runtime.Scheme) error {
+		for kind, t := range s.KnownTypes(gv) {
+			if t.PkgPath() == metaPackage || slices.Contains(others, kind) {
+				continue
+			}
+			if err := addHub(s, internal(gv.Group).WithKind(kind), reflect.New(t).Interface().(runtime.Object)); err != nil {
+				return err
+			}
 		}
-		if err := addHub(s, internal(v.Group).WithKind(kind), reflect.New(t).Interface().(runtime.Object)); err != nil {
-			return err
-		}
+		return nil
 	}
-	return nil
 }
 
 func addHub(s *runtime.Scheme, gvk schema.GroupVersionKind, obj runtime.Object) error {
@@ -48,10 +56,16 @@ func copyObject(in, out any, _ conversion.Scope) error {
 	return nil
 }
 
+// moves complete a copied object with the fields that have other places in a version than
+// in the hub. Nil: there are none.
+type moves struct {
+	toHub, fromHub func(in, out runtime.Object)
+}
+
 // join makes a version share the hub of its group: kinds that have one already are
 // converted to it, the others are their own hub. The fields of the former have the same
-// names and meanings as the hub's.
-func join(gv schema.GroupVersion) register {
+// names and meanings as the hub's, but for what the moves do.
+func join(gv schema.GroupVersion, m moves) register {
 	return func(s *runtime.Scheme) error {
 		for kind, t := range s.KnownTypes(gv) {
 			if t.PkgPath() == metaPackage {
@@ -60,7 +74,7 @@ func join(gv schema.GroupVersion) register {
 			gvk, obj := internal(gv.Group).WithKind(kind), reflect.New(t).Interface().(runtime.Object)
 			var err error
 			if s.Recognizes(gvk) {
-				err = joinKind(s, gv.WithKind(kind), gvk, obj)
+				err = joinKind(s, gvk, obj, m)
 			} else {
 				err = addHub(s, gvk, obj)
 			}
@@ -72,57 +86,59 @@ func join(gv schema.GroupVersion) register {
 	}
 }
 
-// joinKind converts between obj, whose kind is gvk, and its hub. What has no defaults of
-// its own gets the hub's, and is selected by the hub's fields.
-func joinKind(s *runtime.Scheme, gvk, hub schema.GroupVersionKind, obj runtime.Object) error {
+// joinKind converts between obj and its hub, whose defaults it gets.
+func joinKind(s *runtime.Scheme, hub schema.GroupVersionKind, obj runtime.Object, m moves) error {
 	one, err := s.New(hub)
 	if err != nil {
 		return err
 	}
-	toHub := func(in, out any, scope conversion.Scope) error {
-		if err := copyFields(in, out, scope); err != nil {
-			return err
-		}
+	toHub := func(in, out any, _ conversion.Scope) error {
+		copyFields(in, out, m.toHub)
 		s.Default(out.(runtime.Object))
 		return nil
 	}
 	if err := s.AddConversionFunc(obj, one, toHub); err != nil {
 		return err
 	}
-	if err := s.AddConversionFunc(one, obj, copyFields); err != nil {
+	fromHub := func(in, out any, _ conversion.Scope) error {
+		copyFields(in, out, m.fromHub)
+		return nil
+	}
+	if err := s.AddConversionFunc(one, obj, fromHub); err != nil {
 		return err
 	}
-	if err := s.AddConversionFunc(obj, obj, copyObject); err != nil {
-		return err
-	}
-	return s.AddFieldLabelConversionFunc(gvk, func(label, value string) (string, string, error) {
-		kinds, _, err := s.ObjectKinds(one)
-		if err != nil {
-			return "", "", err
-		}
-		for _, k := range kinds {
-			if k.Version != runtime.APIVersionInternal {
-				return s.ConvertFieldLabel(k, label, value)
-			}
-		}
-		return s.ConvertFieldLabel(hub, label, value)
-	})
+	return s.AddConversionFunc(obj, obj, copyObject)
 }
 
-// copyFields copies what both types have, by the names that fields have in JSON. It is
-// for kinds of which there are few objects.
-func copyFields(in, out any, _ conversion.Scope) error {
+// copyFields makes out of the fields that in has under the same names, and completes it.
+func copyFields(in, out any, complete func(in, out runtime.Object)) {
 	kind := out.(runtime.Object).GetObjectKind()
 	gvk := kind.GroupVersionKind()
-	data, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
 	reflect.ValueOf(out).Elem().SetZero()
-	if err := json.Unmarshal(data, out); err != nil {
+	rules.CopyFields(in, out)
+	kind.SetGroupVersionKind(gvk)
+	if complete != nil {
+		complete(in.(runtime.Object), out.(runtime.Object))
+	}
+}
+
+// podCertificates have more fields in v1beta1 than in v1.
+var podCertificates = []string{"PodCertificateRequest", "PodCertificateRequestList"}
+
+// certificatesV1beta1Hub makes v1beta1 the hub of podCertificates.
+func certificatesV1beta1Hub(s *runtime.Scheme) error {
+	if err := join(certificatesv1beta1.SchemeGroupVersion, moves{})(s); err != nil {
 		return err
 	}
-	kind.SetGroupVersionKind(gvk)
+	for _, kind := range podCertificates {
+		obj, err := s.New(certificatesv1.SchemeGroupVersion.WithKind(kind))
+		if err != nil {
+			return err
+		}
+		if err := joinKind(s, internal(certificatesv1.GroupName).WithKind(kind), obj, moves{}); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

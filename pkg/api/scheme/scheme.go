@@ -34,6 +34,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	resourcev1alpha3 "k8s.io/api/resource/v1alpha3"
+	resourcev1beta1 "k8s.io/api/resource/v1beta1"
 	resourcev1beta2 "k8s.io/api/resource/v1beta2"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -85,8 +87,8 @@ type version struct {
 var versions = []version{
 	{corev1.SchemeGroupVersion, corev1.AddToScheme, core.AddDefaults, core.AddFieldLabels, coreHub},
 	{admissionregistrationv1.SchemeGroupVersion, admissionregistrationv1.AddToScheme, admissionregistration.AddDefaults, admissionregistration.AddFieldLabels, nil},
-	{admissionregistrationv1beta1.SchemeGroupVersion, admissionregistrationv1beta1.AddToScheme, nil, nil, join(admissionregistrationv1beta1.SchemeGroupVersion)},
-	{admissionregistrationv1alpha1.SchemeGroupVersion, admissionregistrationv1alpha1.AddToScheme, nil, nil, join(admissionregistrationv1alpha1.SchemeGroupVersion)},
+	{admissionregistrationv1beta1.SchemeGroupVersion, admissionregistrationv1beta1.AddToScheme, nil, nil, join(admissionregistrationv1beta1.SchemeGroupVersion, moves{})},
+	{admissionregistrationv1alpha1.SchemeGroupVersion, admissionregistrationv1alpha1.AddToScheme, nil, nil, join(admissionregistrationv1alpha1.SchemeGroupVersion, moves{})},
 	{apiserverinternalv1alpha1.SchemeGroupVersion, apiserverinternalv1alpha1.AddToScheme, apiserverinternal.AddDefaults, apiserverinternal.AddFieldLabels, nil},
 	{appsv1.SchemeGroupVersion, appsv1.AddToScheme, apps.AddDefaults, apps.AddFieldLabels, nil},
 	{authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme, authentication.AddDefaults, authentication.AddFieldLabels, nil},
@@ -94,11 +96,11 @@ var versions = []version{
 	{autoscalingv2.SchemeGroupVersion, autoscalingv2.AddToScheme, autoscaling.AddDefaults, autoscaling.AddFieldLabels, nil},
 	{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme, nil, nil, autoscalingV1Hub},
 	{batchv1.SchemeGroupVersion, batchv1.AddToScheme, batch.AddDefaults, batch.AddFieldLabels, nil},
-	{certificatesv1.SchemeGroupVersion, certificatesv1.AddToScheme, certificates.AddDefaults, certificates.AddFieldLabels, nil},
-	{certificatesv1beta1.SchemeGroupVersion, certificatesv1beta1.AddToScheme, nil, nil, join(certificatesv1beta1.SchemeGroupVersion)},
+	{certificatesv1.SchemeGroupVersion, certificatesv1.AddToScheme, certificates.AddDefaults, certificates.AddFieldLabels, ownHubBut(certificatesv1.SchemeGroupVersion, podCertificates...)},
+	{certificatesv1beta1.SchemeGroupVersion, certificatesv1beta1.AddToScheme, nil, nil, certificatesV1beta1Hub},
 	{coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme, coordination.AddDefaults, coordination.AddFieldLabels, nil},
-	{coordinationv1beta1.SchemeGroupVersion, coordinationv1beta1.AddToScheme, nil, coordination.AddCandidateFieldLabels, join(coordinationv1beta1.SchemeGroupVersion)},
-	{coordinationv1alpha2.SchemeGroupVersion, coordinationv1alpha2.AddToScheme, nil, nil, join(coordinationv1alpha2.SchemeGroupVersion)},
+	{coordinationv1beta1.SchemeGroupVersion, coordinationv1beta1.AddToScheme, nil, nil, join(coordinationv1beta1.SchemeGroupVersion, moves{})},
+	{coordinationv1alpha2.SchemeGroupVersion, coordinationv1alpha2.AddToScheme, nil, nil, join(coordinationv1alpha2.SchemeGroupVersion, moves{})},
 	{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme, discovery.AddDefaults, discovery.AddFieldLabels, nil},
 	{eventsv1.SchemeGroupVersion, eventsv1.AddToScheme, events.AddDefaults, events.AddFieldLabels, eventsHub},
 	{flowcontrolv1.SchemeGroupVersion, flowcontrolv1.AddToScheme, flowcontrol.AddDefaults, flowcontrol.AddFieldLabels, nil},
@@ -107,11 +109,13 @@ var versions = []version{
 	{policyv1.SchemeGroupVersion, policyv1.AddToScheme, policy.AddDefaults, policy.AddFieldLabels, nil},
 	{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme, rbac.AddDefaults, rbac.AddFieldLabels, nil},
 	{resourcev1.SchemeGroupVersion, resourcev1.AddToScheme, resource.AddDefaults, resource.AddFieldLabels, nil},
-	{resourcev1beta2.SchemeGroupVersion, resourcev1beta2.AddToScheme, nil, nil, join(resourcev1beta2.SchemeGroupVersion)},
+	{resourcev1beta2.SchemeGroupVersion, resourcev1beta2.AddToScheme, nil, nil, join(resourcev1beta2.SchemeGroupVersion, moves{})},
+	{resourcev1beta1.SchemeGroupVersion, resourcev1beta1.AddToScheme, nil, nil, join(resourcev1beta1.SchemeGroupVersion, moves{resource.FromV1beta1, resource.ToV1beta1})},
+	{resourcev1alpha3.SchemeGroupVersion, resourcev1alpha3.AddToScheme, nil, nil, join(resourcev1alpha3.SchemeGroupVersion, moves{})},
 	{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme, scheduling.AddDefaults, scheduling.AddFieldLabels, nil},
 	{storagev1.SchemeGroupVersion, storagev1.AddToScheme, storage.AddDefaults, storage.AddFieldLabels, nil},
 	{migrationv1.SchemeGroupVersion, migrationv1.AddToScheme, storagemigration.AddDefaults, storagemigration.AddFieldLabels, nil},
-	{migrationv1beta1.SchemeGroupVersion, migrationv1beta1.AddToScheme, nil, nil, join(migrationv1beta1.SchemeGroupVersion)},
+	{migrationv1beta1.SchemeGroupVersion, migrationv1beta1.AddToScheme, nil, nil, join(migrationv1beta1.SchemeGroupVersion, moves{})},
 }
 
 // unserved are versions that are not served here. Options and events of watches exist
@@ -133,7 +137,6 @@ var unserved = []string{
 	"node.k8s.io/v1alpha1", "node.k8s.io/v1beta1",
 	"policy/v1beta1",
 	"rbac.authorization.k8s.io/v1alpha1", "rbac.authorization.k8s.io/v1beta1",
-	"resource.k8s.io/v1alpha3", "resource.k8s.io/v1beta1",
 	"scheduling.k8s.io/v1alpha3", "scheduling.k8s.io/v1beta1",
 	"storage.k8s.io/v1alpha1", "storage.k8s.io/v1beta1",
 }

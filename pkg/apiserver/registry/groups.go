@@ -28,6 +28,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	resourcev1alpha3 "k8s.io/api/resource/v1alpha3"
+	resourcev1beta1 "k8s.io/api/resource/v1beta1"
 	resourcev1beta2 "k8s.io/api/resource/v1beta2"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -90,6 +92,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/devicetaintrule"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/resourceclaim"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/resourceclaimtemplate"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/resourcepoolstatusrequest"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/resourceslice"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/scheduling/priorityclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/csidriver"
@@ -113,6 +116,7 @@ type Resource func(generic.Options) (generic.Storage, error)
 // Groups lists everything that is served.
 func Groups(c Config) []Group {
 	autoscalers := shared(horizontalpodautoscaler.Storage)
+	betaTaintRules := shared(devicetaintrule.BetaStorage)
 	bundles := shared(clustertrustbundle.Storage)
 	candidates := shared(leasecandidate.Storage)
 	claims := shared(c.accessed(resourceclaim.Storage))
@@ -242,10 +246,20 @@ func Groups(c Config) []Group {
 		}},
 		{resourcev1beta2.SchemeGroupVersion, []Resource{
 			classes,
-			devicetaintrule.BetaStorage,
+			betaTaintRules,
 			claims,
 			claimTemplates,
 			slices,
+		}},
+		{resourcev1beta1.SchemeGroupVersion, []Resource{
+			classes,
+			claims,
+			claimTemplates,
+			slices,
+		}},
+		{resourcev1alpha3.SchemeGroupVersion, []Resource{
+			betaTaintRules,
+			resourcepoolstatusrequest.Storage,
 		}},
 		{schedulingv1.SchemeGroupVersion, []Resource{
 			priorityclass.Storage,

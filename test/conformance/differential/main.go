@@ -69,6 +69,9 @@ func main() {
 	}
 }
 
+// allVersions serves what is off by default, too.
+const allVersions = "--runtime-config=api/all=true"
+
 // errDifferent says that the answers are not as they should be.
 var errDifferent = errors.New("the servers differ where they are not known to: see differences.txt")
 
@@ -146,7 +149,7 @@ func startPeer(ctx context.Context, p *peers.Processes, name, binary, etcd strin
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.StartServer(ctx, name, binary, url)
+	s, err := p.StartServer(ctx, name, binary, url, allVersions)
 	if err != nil {
 		return nil, err
 	}

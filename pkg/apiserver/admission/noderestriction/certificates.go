@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -50,7 +51,7 @@ func (p *Plugin) admitPodCertificateRequest(ctx context.Context, node string, a 
 	if a.GetSubresource() != "" {
 		return admission.NewForbidden(a, fmt.Errorf("unexpected PodCertificateRequest subresource %q", a.GetSubresource()))
 	}
-	r, err := object[*certificatesv1.PodCertificateRequest](a.GetObject())
+	r, err := object[*certificatesv1beta1.PodCertificateRequest](a.GetObject())
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,9 @@ type Resource[T Object] struct {
 	Validate         func(ctx context.Context, obj T) field.ErrorList
 	PrepareForUpdate func(ctx context.Context, obj, old T)
 	ValidateUpdate   func(ctx context.Context, obj, old T) field.ErrorList
+	// NameFields names the fields of errors as a version has them in which the client
+	// sees the resource. Nil: all versions have them alike.
+	NameFields func(version string, errs field.ErrorList) field.ErrorList
 	// PodSpec is the spec in obj of a pod, or of a template for pods, and where it is.
 	// Nil: there is none.
 	PodSpec func(obj T) (*corev1.PodSpec, *field.Path)

@@ -91,7 +91,7 @@ func (s partStrategy[T]) ValidateUpdate(ctx context.Context, obj, old runtime.Ob
 	o := obj.(T)
 	var errs field.ErrorList
 	if s.u.Validate != nil {
-		errs = s.u.Validate(ctx, o, old.(T))
+		errs = s.named(ctx, s.u.Validate(ctx, o, old.(T)))
 	}
 	if s.u.keepsSpec {
 		return errs

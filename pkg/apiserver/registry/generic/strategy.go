@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage/names"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -67,9 +68,18 @@ func (s strategy[T]) Validate(ctx context.Context, obj runtime.Object) field.Err
 	o := obj.(T)
 	var errs field.ErrorList
 	if s.r.Validate != nil {
-		errs = s.r.Validate(ctx, o)
+		errs = s.named(ctx, s.r.Validate(ctx, o))
 	}
 	return append(errs, s.validatePrivileges(o)...)
+}
+
+// named names fields as the version of the request does.
+func (s strategy[T]) named(ctx context.Context, errs field.ErrorList) field.ErrorList {
+	info, ok := request.RequestInfoFrom(ctx)
+	if !ok || s.r.NameFields == nil {
+		return errs
+	}
+	return s.r.NameFields(info.APIVersion, errs)
 }
 
 // validatePrivileges says which containers are privileged, where none may be.
@@ -119,7 +129,7 @@ func (s strategy[T]) ValidateUpdate(ctx context.Context, obj, old runtime.Object
 	o := obj.(T)
 	var errs field.ErrorList
 	if s.r.ValidateUpdate != nil {
-		errs = s.r.ValidateUpdate(ctx, o, old.(T))
+		errs = s.named(ctx, s.r.ValidateUpdate(ctx, o, old.(T)))
 	}
 	return append(errs, s.validatePrivileges(o)...)
 }

@@ -50,6 +50,9 @@ var resource = generic.Resource[*internalv1alpha1.StorageVersion]{
 
 // servers prints what the first three servers write: "a=v1,b=v1,c=v2 + 1 more...".
 func servers(versions []internalv1alpha1.ServerStorageVersion) string {
+	if len(versions) == 0 {
+		return "<unset>"
+	}
 	const most = 3
 	var first []string
 	for _, v := range versions[:min(len(versions), most)] {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -26,9 +27,9 @@ import (
 // put certificates whom the authorizer lets sign for the signer.
 func Storage(o generic.Options, a authorizer.UnconditionalAuthorizer) (generic.Storage, error) {
 	r := resource
-	r.Status = &generic.Update[*certificatesv1.PodCertificateRequest]{
+	r.Status = &generic.Update[*certificatesv1beta1.PodCertificateRequest]{
 		KeepsMetadata: true,
-		Validate: func(ctx context.Context, r, old *certificatesv1.PodCertificateRequest) field.ErrorList {
+		Validate: func(ctx context.Context, r, old *certificatesv1beta1.PodCertificateRequest) field.ErrorList {
 			if errs := certificates.ValidatePodCertificateRequestStatusUpdate(r, old, time.Now()); len(errs) > 0 {
 				return errs
 			}
@@ -39,7 +40,7 @@ func Storage(o generic.Options, a authorizer.UnconditionalAuthorizer) (generic.S
 }
 
 // validateSigner says why the user of ctx may not change the status.
-func validateSigner(ctx context.Context, a authorizer.UnconditionalAuthorizer, r, old *certificatesv1.PodCertificateRequest) field.ErrorList {
+func validateSigner(ctx context.Context, a authorizer.UnconditionalAuthorizer, r, old *certificatesv1beta1.PodCertificateRequest) field.ErrorList {
 	if equality.Semantic.DeepEqual(r.Status, old.Status) {
 		return nil
 	}
@@ -54,20 +55,20 @@ func validateSigner(ctx context.Context, a authorizer.UnconditionalAuthorizer, r
 	return nil
 }
 
-var specDoc = certificatesv1.PodCertificateRequestSpec{}.SwaggerDoc()
+var specDoc = certificatesv1beta1.PodCertificateRequestSpec{}.SwaggerDoc()
 
-var resource = generic.Resource[*certificatesv1.PodCertificateRequest]{
+var resource = generic.Resource[*certificatesv1beta1.PodCertificateRequest]{
 	GroupVersion: certificatesv1.SchemeGroupVersion,
 	Name:         "podcertificaterequests",
 	Singular:     "podcertificaterequest",
-	New:          func() *certificatesv1.PodCertificateRequest { return &certificatesv1.PodCertificateRequest{} },
-	NewList:      func() runtime.Object { return &certificatesv1.PodCertificateRequestList{} },
+	New:          func() *certificatesv1beta1.PodCertificateRequest { return &certificatesv1beta1.PodCertificateRequest{} },
+	NewList:      func() runtime.Object { return &certificatesv1beta1.PodCertificateRequestList{} },
 
 	RequireResourceVersion: true,
 	Validate:               generic.Check(certificates.ValidatePodCertificateRequest),
 	ValidateUpdate:         generic.CheckUpdate(certificates.ValidatePodCertificateRequestUpdate),
 
-	Fields: func(r *certificatesv1.PodCertificateRequest) fields.Set {
+	Fields: func(r *certificatesv1beta1.PodCertificateRequest) fields.Set {
 		return fields.Set{"spec.signerName": r.Spec.SignerName, "spec.podName": r.Spec.PodName, "spec.nodeName": string(r.Spec.NodeName)}
 	},
 	Columns: []metav1.TableColumnDefinition{
@@ -79,7 +80,7 @@ var resource = generic.Resource[*certificatesv1.PodCertificateRequest]{
 		generic.Column("State", "string", "Is the request Pending, Issued, Denied, or Failed?"),
 		generic.Column("UnverifiedUserAnnotations", "string", specDoc["unverifiedUserAnnotations"]),
 	},
-	Cells: func(r *certificatesv1.PodCertificateRequest) []any {
+	Cells: func(r *certificatesv1beta1.PodCertificateRequest) []any {
 		state := "Pending"
 		for _, c := range r.Status.Conditions {
 			state = c.Type // there is no other than the outcome

@@ -3,6 +3,7 @@
 package leasecandidate
 
 import (
+	coordinationv1alpha2 "k8s.io/api/coordination/v1alpha2"
 	coordinationv1beta1 "k8s.io/api/coordination/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -31,7 +32,7 @@ func Storage(o generic.Options) (generic.Storage, error) {
 		},
 		Columns: []metav1.TableColumnDefinition{
 			generic.NameColumn,
-			generic.Column("LeaseName", "string", coordinationv1beta1.LeaseCandidateSpec{}.SwaggerDoc()["leaseName"]),
+			generic.Column("LeaseName", "string", coordinationv1alpha2.LeaseCandidateSpec{}.SwaggerDoc()["leaseName"]),
 			generic.Column("BinaryVersion", "string", ""),
 			generic.Column("EmulationVersion", "string", ""),
 			generic.AgeColumn,

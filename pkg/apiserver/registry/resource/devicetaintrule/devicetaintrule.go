@@ -16,7 +16,7 @@ import (
 // Storage returns the storage of devicetaintrules and devicetaintrules/status.
 func Storage(o generic.Options) (generic.Storage, error) { return storage(rules, o) }
 
-// BetaStorage is Storage as v1beta2 has it: an update need not say what it replaces, and
+// BetaStorage is Storage as v1beta2 and v1alpha3 have it: an update need not say what it replaces, and
 // a deletion is answered with the rule.
 func BetaStorage(o generic.Options) (generic.Storage, error) {
 	beta := rules

@@ -61,6 +61,7 @@ func claims(guard *access.Guard) generic.Resource[*resourcev1.ResourceClaim] {
 			return append(errs, resource.ValidateResourceClaim(c)...)
 		},
 		ValidateUpdate: generic.CheckUpdate(resource.ValidateResourceClaimUpdate),
+		NameFields:     resource.NameFields,
 
 		Columns: []metav1.TableColumnDefinition{
 			generic.NameColumn,

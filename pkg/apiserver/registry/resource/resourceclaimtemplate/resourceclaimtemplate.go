@@ -36,6 +36,7 @@ func Storage(o generic.Options, guard *access.Guard) (generic.Storage, error) {
 			return append(errs, resource.ValidateResourceClaimTemplate(t)...)
 		},
 		ValidateUpdate: generic.CheckUpdate(resource.ValidateResourceClaimTemplateUpdate),
+		NameFields:     resource.NameFields,
 
 		Columns: []metav1.TableColumnDefinition{generic.NameColumn, generic.AgeColumn},
 		Cells: func(t *resourcev1.ResourceClaimTemplate) []any {

@@ -37,6 +37,7 @@ var slices = generic.Resource[*resourcev1.ResourceSlice]{
 	PrepareForUpdate: func(_ context.Context, s, old *resourcev1.ResourceSlice) { prepareForUpdate(s, old) },
 	Validate:         generic.Check(resource.ValidateResourceSlice),
 	ValidateUpdate:   generic.CheckUpdate(resource.ValidateResourceSliceUpdate),
+	NameFields:       resource.NameFields,
 	Warnings:         generic.Warn(resource.WarningsResourceSlice),
 
 	Fields: func(s *resourcev1.ResourceSlice) fields.Set {

@@ -116,20 +116,21 @@ func (p *Processes) StartEtcd(name, binary string) (string, error) {
 	return url, err
 }
 
-// StartServer starts a kube-apiserver and waits until it is ready.
-func (p *Processes) StartServer(ctx context.Context, name, binary, etcd string) (*Server, error) {
+// StartServer starts a kube-apiserver, with further flags, and waits until it is ready.
+func (p *Processes) StartServer(ctx context.Context, name, binary, etcd string, flags ...string) (*Server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	_, err = p.Start(name, binary,
+	_, err = p.Start(name, binary, append([]string{
 		"--etcd-servers="+etcd, "--bind-address=127.0.0.1", "--secure-port="+port, "--advertise-address=192.0.2.1",
 		"--tls-cert-file="+p.Path("server.crt"), "--tls-private-key-file="+p.Path("server.key"),
 		"--client-ca-file="+p.Path("ca.crt"), "--token-auth-file="+p.Path("tokens.csv"),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+p.Path("sa.key"), "--service-account-signing-key-file="+p.Path("sa.key"),
 		"--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=Node,RBAC", "--allow-privileged=true",
-		"--enable-admission-plugins=NodeRestriction")
+		"--enable-admission-plugins=NodeRestriction",
+	}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
