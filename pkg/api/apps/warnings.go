@@ -42,11 +42,20 @@ func WarningsDaemonSet(d, old *appsv1.DaemonSet) []string {
 
 // WarningsStatefulSet are what the author of a StatefulSet should know. old is nil on creation.
 func WarningsStatefulSet(s, old *appsv1.StatefulSet) []string {
-	var was *corev1.PodTemplateSpec
-	if old != nil {
-		was = &old.Spec.Template
+	var warnings []string
+	switch {
+	case old == nil:
+		warnings = templateWarnings(&s.Spec.Template, nil)
+	case s.Generation != old.Generation:
+		warnings = templateWarnings(&s.Spec.Template, &old.Spec.Template)
 	}
-	warnings := templateWarnings(&s.Spec.Template, was)
+	for i := range s.Spec.VolumeClaimTemplates {
+		at := specPath.Child("volumeClaimTemplates").Index(i)
+		if old != nil { // the original's paths
+			at = at.Child("Spec")
+		}
+		warnings = append(warnings, core.WarningsClaimTemplate(&s.Spec.VolumeClaimTemplates[i], at)...)
+	}
 	if limit := s.Spec.RevisionHistoryLimit; limit != nil && *limit < 0 {
 		warnings = append(warnings, fmt.Sprintf("%s: a negative value retains all historical revisions; a value >= 0 is recommended", specPath.Child("revisionHistoryLimit")))
 	}

@@ -20,6 +20,9 @@ func WarningsPod(pod, old *corev1.Pod) []string {
 		return nil
 	}
 	var w warnings
+	if messages := validation.IsDNS1123Label(pod.Name); len(messages) > 0 {
+		w.add("metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: %v", messages)
+	}
 	w.pod(&pod.ObjectMeta, &pod.Spec, nil)
 	return w
 }
@@ -66,10 +69,10 @@ func (w *warnings) pod(meta *metav1.ObjectMeta, spec *corev1.PodSpec, p *field.P
 	secrets := sets.New[string]()
 	for i, s := range spec.ImagePullSecrets {
 		at := p.Child("imagePullSecrets").Index(i).Child("name")
-		switch {
-		case s.Name == "":
+		if s.Name == "" {
 			w.add("%s: invalid empty name %q", at, s.Name)
-		case secrets.Has(s.Name):
+		}
+		if secrets.Has(s.Name) {
 			w.add("%s: duplicate name %q", at, s.Name)
 		}
 		secrets.Insert(s.Name)

@@ -23,6 +23,7 @@ const (
 // ports it gets is for their allocators to say.
 func ValidateService(svc *corev1.Service) field.ErrorList {
 	var r report
+	r.objectMeta(svc, true, apivalidation.NameIsDNSLabel, metaPath)
 	r.service(svc, &corev1.Service{})
 	return r.errs
 }
@@ -51,7 +52,6 @@ func ValidateServiceUpdate(svc, old *corev1.Service) field.ErrorList {
 // allowed.
 func (r *report) service(svc, old *corev1.Service) {
 	spec := &svc.Spec
-	r.objectMeta(svc, true, apivalidation.NameIsDNSLabel, metaPath)
 	r.merge(metavalidation.ValidateLabels(spec.Selector, specPath.Child("selector")))
 	oneOf(r, spec.Type, specPath.Child("type"), corev1.ServiceTypeClusterIP, corev1.ServiceTypeExternalName, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort)
 	headless := spec.ClusterIP == corev1.ClusterIPNone
@@ -222,21 +222,19 @@ func (r *report) serviceAddresses(spec, old *corev1.ServiceSpec) {
 	}
 	if spec.ClusterIP == "" {
 		r.invalid(ips, spec.ClusterIPs, "must be empty when `clusterIP` is not specified")
-		return
+	} else {
+		r.invalidIf(spec.ClusterIP != spec.ClusterIPs[0], ips, spec.ClusterIPs, "first value must match `clusterIP`")
 	}
-	r.invalidIf(spec.ClusterIP != spec.ClusterIPs[0], ips, spec.ClusterIPs, "first value must match `clusterIP`")
-	if spec.ClusterIPs[0] == corev1.ClusterIPNone {
-		r.invalidIf(len(spec.ClusterIPs) > 1, ips, spec.ClusterIPs, "'None' must be the first and only value")
-		return
-	}
-	if !r.invalidIf(len(spec.ClusterIPs) > 2, ips, spec.ClusterIPs, "may only hold up to 2 values") {
-		return
-	}
-	valid := true
+	headless, valid := spec.ClusterIPs[0] == corev1.ClusterIPNone, true
 	for i, ip := range spec.ClusterIPs {
+		if i == 0 && headless {
+			valid = r.invalidIf(len(spec.ClusterIPs) > 1, ips, spec.ClusterIPs, "'None' must be the first and only value")
+			continue
+		}
 		valid = r.legacyIP(ip, old.ClusterIPs, ips.Index(i)) && valid
 	}
-	if !valid {
+	r.invalidIf(len(spec.ClusterIPs) > 2, ips, spec.ClusterIPs, "may only hold up to 2 values")
+	if !valid || headless {
 		return
 	}
 	if len(spec.ClusterIPs) > 1 {

@@ -57,8 +57,14 @@ func WarningsService(svc, _ *corev1.Service) []string {
 		if spec.SessionAffinity != corev1.ServiceAffinityNone {
 			w.add(ignored, "spec.SessionAffinity")
 		}
-	} else if len(spec.ExternalIPs) > 0 {
+	} else if len(spec.ExternalIPs) > 0 && spec.Type != corev1.ServiceTypeExternalName {
 		w.add("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+	}
+	switch external := spec.Type == corev1.ServiceTypeExternalName; {
+	case external && len(spec.ExternalIPs) > 0:
+		w.add("spec.externalIPs is ignored when spec.type is %q", corev1.ServiceTypeExternalName)
+	case !external && spec.ExternalName != "":
+		w.add("spec.externalName is ignored when spec.type is not %q", corev1.ServiceTypeExternalName)
 	}
 	if d := spec.TrafficDistribution; d != nil && *d == corev1.ServiceTrafficDistributionPreferClose {
 		w.add("spec.trafficDistribution: %q is deprecated; use %q", *d, corev1.ServiceTrafficDistributionPreferSameZone)
@@ -105,12 +111,15 @@ func WarningsNode(node, _ *corev1.Node) []string {
 // WarningsReplicationController are what the author of a ReplicationController
 // should know.
 func WarningsReplicationController(rc, old *corev1.ReplicationController) []string {
-	var was *corev1.PodTemplateSpec
+	template := specPath.Child("template")
 	if old != nil {
-		was = old.Spec.Template
+		if rc.Generation == old.Generation {
+			return nil
+		}
+		return WarningsPodTemplateSpec(old.Spec.Template, rc.Spec.Template, template) // of what was, as in the original
 	}
-	w := warnings(WarningsPodTemplateSpec(rc.Spec.Template, was, specPath.Child("template")))
-	if errs := validation.IsDNS1123Label(rc.Name); old == nil && rc.Name != "" && len(errs) > 0 {
+	w := warnings(WarningsPodTemplateSpec(rc.Spec.Template, nil, template))
+	if errs := validation.IsDNS1123Label(rc.Name); rc.Name != "" && len(errs) > 0 {
 		w.add("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", errs)
 	}
 	return w
@@ -132,6 +141,14 @@ func WarningsPersistentVolumeClaim(pvc, _ *corev1.PersistentVolumeClaim) []strin
 	var w warnings
 	w.annotation(pvc.Annotations, corev1.BetaStorageClassAnnotation, betaClassMessage, metaPath)
 	w.claimSpec(&pvc.Spec, specPath)
+	return w
+}
+
+// WarningsClaimTemplate are what the author of a template for PersistentVolumeClaims, at
+// p, should know.
+func WarningsClaimTemplate(template *corev1.PersistentVolumeClaim, p *field.Path) []string {
+	var w warnings
+	w.claimSpec(&template.Spec, p)
 	return w
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -44,6 +46,9 @@ func (c *ClusterIPs) Take(ctx context.Context, s *corev1.Service, ip string, dry
 		if first, last := bounds(r); r.Contains(addr) && !addr.Less(first) && !last.Less(addr) {
 			return c.create(ctx, s, addr, dryRun)
 		}
+	}
+	if i := slices.IndexFunc(c.Ranges, func(r netip.Prefix) bool { return r.Addr().Is6() == addr.Is6() }); dryRun && i >= 0 {
+		return fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", addr, c.Ranges[i])
 	}
 	return errors.New("the provided network does not match the current range")
 }

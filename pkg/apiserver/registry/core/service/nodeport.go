@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,8 +51,12 @@ func NewNodePorts(o generic.Options, ports utilnet.PortRange) (*NodePorts, error
 	return &NodePorts{ports: ports, storage: s, close: sync.OnceFunc(destroy)}, nil
 }
 
-// Take implements Ports.
+// Take implements Ports. A dry run, as the original's, takes ports out of the range as free.
 func (n *NodePorts) Take(ctx context.Context, ports []int32, dryRun bool) error {
+	if dryRun {
+		outside := func(p int32) bool { return !n.ports.Contains(int(p)) }
+		ports = slices.DeleteFunc(slices.Clone(ports), outside)
+	}
 	for _, p := range ports {
 		if !n.ports.Contains(int(p)) {
 			return fmt.Errorf("provided port is not in the valid range. The range of valid ports is %s", n.ports)

@@ -37,7 +37,7 @@ func storage(r generic.Resource[*resourcev1.DeviceTaintRule], o generic.Options)
 			},
 			ResetFields: []string{"metadata"},
 			Validate:    generic.CheckUpdate(resource.ValidateDeviceTaintRuleStatusUpdate),
-		}),
+		}).PartStore, // of which there is no table
 	}, nil
 }
 

@@ -36,7 +36,7 @@ func Storage(o generic.Options, guard *access.Guard) (generic.Storage, error) {
 				errs := guard.Status(ctx, c.Namespace, &c.Status, &old.Status)
 				return append(errs, resource.ValidateResourceClaimStatusUpdate(c, old)...)
 			},
-		}),
+		}).PartStore, // of which there is no table
 	}, nil
 }
 

@@ -28,7 +28,7 @@ func Storage(o generic.Options) (generic.Storage, error) {
 			},
 			ResetFields: []string{"metadata"},
 			Validate:    generic.CheckUpdate(resource.ValidateResourcePoolStatusRequestStatusUpdate),
-		}),
+		}).PartStore, // of which there is no table
 	}, nil
 }
 

@@ -123,11 +123,11 @@ func (p *Processes) StartServer(ctx context.Context, name, binary, etcd string, 
 		return nil, err
 	}
 	_, err = p.Start(name, binary, append([]string{
-		"--etcd-servers="+etcd, "--bind-address=127.0.0.1", "--secure-port="+port, "--advertise-address=192.0.2.1",
-		"--tls-cert-file="+p.Path("server.crt"), "--tls-private-key-file="+p.Path("server.key"),
-		"--client-ca-file="+p.Path("ca.crt"), "--token-auth-file="+p.Path("tokens.csv"),
+		"--etcd-servers=" + etcd, "--bind-address=127.0.0.1", "--secure-port=" + port, "--advertise-address=192.0.2.1",
+		"--tls-cert-file=" + p.Path("server.crt"), "--tls-private-key-file=" + p.Path("server.key"),
+		"--client-ca-file=" + p.Path("ca.crt"), "--token-auth-file=" + p.Path("tokens.csv"),
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+p.Path("sa.key"), "--service-account-signing-key-file="+p.Path("sa.key"),
+		"--service-account-key-file=" + p.Path("sa.key"), "--service-account-signing-key-file=" + p.Path("sa.key"),
 		"--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=Node,RBAC", "--allow-privileged=true",
 		"--enable-admission-plugins=NodeRestriction",
 	}, flags...)...)
