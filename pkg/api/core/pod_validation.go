@@ -266,7 +266,7 @@ func ValidatePodBinding(binding *corev1.Binding) field.ErrorList {
 	if binding.Target.Kind != "" && binding.Target.Kind != "Node" {
 		r.add(field.NotSupported(at.Child("kind"), binding.Target.Kind, []string{"Node", "<empty>"}))
 	}
-	if name := binding.Target.Name; r.required(name, at.Child("name")) {
+	if name := binding.Target.Name; r.required(name, at.Child("name")) && len(r.errs) == 0 {
 		r.invalid(at.Child("name"), name, apivalidation.NameIsDNSSubdomain(name, false)...)
 	}
 	return r.errs

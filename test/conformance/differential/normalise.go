@@ -17,6 +17,7 @@ var (
 	internal  = regexp.MustCompile(`\((\w+\.)?[a-z0-9]+\.([A-Z]\w+)\)`) // a Go type, the original's being internal ones
 	revision  = regexp.MustCompile(`(ResourceVersion in (?:object meta: |record \())\d+`)
 	hash      = regexp.MustCompile(`\?hash=[^"&]+`)
+	ipRange   = regexp.MustCompile(`(The range of valid IPs is )\S+?(")?$`) // any one of several
 	serviceIP = regexp.MustCompile(`^10\.9[67]\.\d+\.\d+$`)
 	nodePort  = regexp.MustCompile(`^3[0-2]\d{3}$`)
 	mapped    = regexp.MustCompile(`:3[0-2]\d{3}/(TCP|UDP|SCTP)`) // in a cell
@@ -113,6 +114,7 @@ func (n normaliser) text(s string) string {
 	}
 	s = mapped.ReplaceAllString(s, ":a node port/$1")
 	s = hash.ReplaceAllString(s, "")
+	s = ipRange.ReplaceAllString(s, "$1…")
 	if n.port != "" {
 		s = strings.ReplaceAll(s, ":"+n.port, ":the server's port")
 	}
