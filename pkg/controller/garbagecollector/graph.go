@@ -105,6 +105,11 @@ func (g *graph) observe(o object) (look []types.UID) {
 		}
 		owner.dependents[o.UID] = n
 	}
+	if o.foreground && !before.foreground { // before the owner stops waiting: others may hold it
+		for uid := range n.dependents {
+			look = append(look, uid)
+		}
+	}
 	if o.orphan && !before.orphan || o.foreground && !before.foreground {
 		look = append(look, o.UID)
 	}

@@ -38,13 +38,13 @@ func TestGraph(t *testing.T) {
 		"foreground": `
 			+ owner ->
 			+ child owner! ->
-			+ owner foreground -> owner
+			+ owner foreground -> child owner
 			- child -> owner
 			- owner ->`,
 		"a child lets go of a waiting owner": `
 			+ owner ->
 			+ child owner! ->
-			+ owner foreground -> owner
+			+ owner foreground -> child owner
 			+ child owner -> owner
 			+ child -> owner`,
 		"orphan": `

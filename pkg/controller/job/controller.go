@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -61,7 +62,17 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		For(&batchv1.Job{}).
 		Watches(&corev1.Pod{}, claim.OwnedBy(kind)).
 		Watches(&corev1.Pod{}, claim.Adopters(c.client, &batchv1.JobList{}, selector), builder.WithPredicates(claim.Orphans())).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(leftBy), builder.WithPredicates(claim.Orphans())).
 		Complete(conflict.Ignored(c))
+}
+
+// leftBy returns the Job that has left a pod behind with its finalizer.
+func leftBy(_ context.Context, o client.Object) []reconcile.Request {
+	name := o.GetLabels()[batchv1.JobNameLabel]
+	if name == "" || !tracked(o.(*corev1.Pod)) {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}}}
 }
 
 // Reconcile takes one Job a step further.
@@ -174,10 +185,11 @@ func (c *Controller) freePodsOf(ctx context.Context, key types.NamespacedName, u
 	for i := range list.Items {
 		p := &list.Items[i]
 		ref := metav1.GetControllerOfNoCopy(p)
-		if ref == nil || ref.Kind != kind.Kind || ref.Name != key.Name || uid != "" && ref.UID != uid || !tracked(p) {
-			continue
+		counted := ref != nil && ref.Kind == kind.Kind && ref.Name == key.Name && (uid == "" || ref.UID == uid)
+		orphaned := ref == nil && uid == "" && p.Labels[batchv1.JobNameLabel] == key.Name
+		if tracked(p) && (counted || orphaned) {
+			errs = append(errs, c.free(ctx, p.DeepCopy()))
 		}
-		errs = append(errs, c.free(ctx, p.DeepCopy()))
 	}
 	return errors.Join(errs...)
 }

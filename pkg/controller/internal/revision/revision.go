@@ -138,6 +138,9 @@ func (h *History) Current(ctx context.Context, data []byte, hash string, templat
 		}
 		r, err = got, nil
 		if ref == nil { // an orphan that the cache does not know to be one yet
+			if err := h.stillThere(ctx); err != nil {
+				return nil, fmt.Errorf("adopting revision %s: %w", r.Name, err)
+			}
 			r.OwnerReferences = append(r.OwnerReferences, *metav1.NewControllerRef(h.Owner, h.Kind))
 			if err := h.Client.Update(ctx, r); err != nil {
 				return nil, fmt.Errorf("adopting revision %s: %w", r.Name, err)
@@ -149,6 +152,18 @@ func (h *History) Current(ctx context.Context, data []byte, hash string, templat
 	}
 	h.All = append(h.All, r)
 	return r, nil
+}
+
+// stillThere returns an error if the owner is being deleted or gone: it adopts nothing then.
+func (h *History) stillThere(ctx context.Context) error {
+	fresh := h.Owner.DeepCopyObject().(client.Object)
+	if err := h.Live.Get(ctx, client.ObjectKeyFromObject(h.Owner), fresh); err != nil {
+		return err
+	}
+	if fresh.GetUID() != h.Owner.GetUID() || fresh.GetDeletionTimestamp() != nil {
+		return errors.New("its owner is being deleted")
+	}
+	return nil
 }
 
 // Trim deletes the oldest revisions that no one uses, but for the last limit ones.

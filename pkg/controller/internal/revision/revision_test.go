@@ -56,22 +56,29 @@ func TestNameIsTaken(t *testing.T) {
 		return []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "db", UID: uid, Controller: ptr.To(true)}}
 	}
 	for name, c := range map[string]struct {
-		data   string
-		owners []metav1.OwnerReference
-		err    error
+		data     string
+		owners   []metav1.OwnerReference
+		deleting bool // the owner
+		err      error
+		refused  bool
 	}{
-		"by its own":                {data: `{"a":1}`, owners: by("mine")},
-		"by an orphan":              {data: `{"a":1}`},
-		"by another's":              {data: `{"a":1}`, owners: by("other"), err: ErrCollision},
-		"by another version":        {data: `{"a":2}`, owners: by("mine"), err: ErrCollision},
-		"by an orphan of another's": {data: `{"a":2}`, err: ErrCollision},
+		"by its own":                 {data: `{"a":1}`, owners: by("mine")},
+		"by an orphan":               {data: `{"a":1}`},
+		"by an orphan that is to be": {data: `{"a":1}`, deleting: true, refused: true},
+		"by another's":               {data: `{"a":1}`, owners: by("other"), err: ErrCollision},
+		"by another version":         {data: `{"a":2}`, owners: by("mine"), err: ErrCollision},
+		"by an orphan of another's":  {data: `{"a":2}`, err: ErrCollision},
 	} {
 		t.Run(name, func(t *testing.T) {
 			there := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db-h", OwnerReferences: c.owners}, Data: runtime.RawExtension{Raw: []byte(c.data)}}
-			api := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(there).Build()
+			live := owner.DeepCopy()
+			if c.deleting {
+				live.DeletionTimestamp, live.Finalizers = ptr.To(metav1.Now()), []string{metav1.FinalizerOrphanDependents}
+			}
+			api := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(there, live).Build()
 			h := &History{Client: api, Live: api, Owner: owner, Kind: kind, Label: "hash"}
 			r, err := h.Current(t.Context(), []byte(`{"a":1}`), "h", nil)
-			if !errors.Is(err, c.err) {
+			if c.refused != (err != nil && !errors.Is(err, ErrCollision)) || !errors.Is(err, c.err) && !c.refused {
 				t.Fatalf("the error is %v, want %v", err, c.err)
 			}
 			if err == nil && !metav1.IsControlledBy(r, owner) {

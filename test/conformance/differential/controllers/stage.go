@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -114,10 +115,7 @@ func (a *stage) do(ctx context.Context, st step) error {
 			return err
 		}
 	}
-	of := a.of
-	if st.Of != "" {
-		of = string(a.filled([]byte(st.Of)))
-	}
+	of := string(a.filled([]byte(cmp.Or(st.Of, a.of))))
 	switch {
 	case st.Create != nil:
 		for _, raw := range st.Create {
