@@ -109,15 +109,15 @@ func validate(signer string, r *x509.CertificateRequest, usages []certificatesv1
 	case certificatesv1.KubeAPIServerClientKubeletSignerName:
 		return csr.ValidateKubeletClient(r, usages)
 	case certificatesv1.KubeAPIServerClientSignerName:
-		if !slices.Contains(usages, certificatesv1.UsageClientAuth) {
-			return fmt.Errorf("usages did not contain %s", certificatesv1.UsageClientAuth)
-		}
 		for _, u := range usages {
 			switch u {
 			case certificatesv1.UsageKeyEncipherment, certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth:
 			default:
-				return fmt.Errorf("usages contained %s, which the signer does not give", u)
+				return fmt.Errorf("invalid usage for client certificate: %s", u)
 			}
+		}
+		if !slices.Contains(usages, certificatesv1.UsageClientAuth) {
+			return fmt.Errorf("missing required usage for client certificate: %s", certificatesv1.UsageClientAuth)
 		}
 	}
 	return nil

@@ -299,25 +299,23 @@ func (in *input) status() (appsv1.DaemonSetStatus, time.Duration) {
 			continue
 		}
 		s.CurrentNumberScheduled++
-		ready, available, updated := false, false, false
-		for _, p := range n.pods {
-			switch in := pods.AvailableIn(p, in.ds.Spec.MinReadySeconds, in.now); {
-			case in == 0:
-				ready, available = true, true
-			case in > 0:
-				ready = true
-				if next == 0 || in < next {
-					next = in
-				}
-			}
-			updated = updated || in.isNew(p) && p.DeletionTimestamp == nil
+		// While a new pod starts beside the old one, the old one counts.
+		p := slices.MinFunc(n.pods, older)
+		wait := pods.AvailableIn(p, in.ds.Spec.MinReadySeconds, in.now)
+		if wait > 0 && (next == 0 || wait < next) {
+			next = wait
 		}
-		s.NumberReady += count(ready)
-		s.NumberAvailable += count(available)
-		s.UpdatedNumberScheduled += count(updated)
+		s.NumberReady += count(wait >= 0)
+		s.NumberAvailable += count(wait == 0)
+		s.UpdatedNumberScheduled += count(in.isNew(p) && p.DeletionTimestamp == nil)
 	}
 	s.NumberUnavailable = s.DesiredNumberScheduled - s.NumberAvailable
 	return s, next
+}
+
+// older orders the pods of a node: those that are bound, then those that were made before.
+func older(a, b *corev1.Pod) int {
+	return cmp.Or(int(count(a.Spec.NodeName == "")-count(b.Spec.NodeName == "")), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 }
 
 func count(b bool) int32 {
