@@ -42,6 +42,7 @@ func startManager(ctx context.Context, s *bench.Server, b bench.Binary, t *bench
 	}
 	args := []string{"--kubeconfig=" + kubeconfig, "--use-service-account-credentials", "--root-ca-file=" + s.File("ca.crt"),
 		"--service-account-private-key-file=" + s.File("ca.key"), "--controllers=*",
+		"--leader-elect=false",           // nobody else is there, and a starved machine would end it
 		"--node-monitor-grace-period=2h"} // the nodes send one heartbeat
 	if *qps > 0 {
 		args = append(args, fmt.Sprintf("--kube-api-qps=%d", *qps), fmt.Sprintf("--kube-api-burst=%d", *qps))
