@@ -96,18 +96,22 @@ func BenchmarkExplaining(b *testing.B) {
 				began := time.Now()
 				c.UpdateSnapshot(snapshot)
 				p, err := (&cycle{fw: fw, snapshot: snapshot, start: start, memo: memo}).run(b.Context(), framework.NewCycleState(false), pod, seedOf(pod, 1))
+				var fit *framework.FitError
+				if err != nil && !errors.As(err, &fit) {
+					b.Fatal(err)
+				}
+				message := ""
+				if fit != nil {
+					message = fit.Error() // for the status of the pod
+				}
 				deciding += time.Since(began)
 
 				began = time.Now()
 				told := explain.Attempt{Number: 1, Time: began, Node: p.node, Nodes: snapshot.Len(), Evaluated: p.evaluated, Feasible: p.feasible}
-				var fit *framework.FitError
-				switch {
-				case err == nil:
-					told.Scores, told.Refusals = explain.Scores(p.scores), explain.Refusals(p.diagnosis, 0, false)
-				case errors.As(err, &fit):
-					told.Refusals = explain.Refusals(fit.Diagnosis, 0, true)
-				default:
-					b.Fatal(err)
+				if fit == nil {
+					told.Scores, told.Refusals = explain.Scores(p.scores), p.diagnosis.Refusals(0, explain.MaxRefusals)
+				} else {
+					told.Message, told.Refusals = message, fit.Refusals()
 				}
 				book.Add(pod, told)
 				explaining += time.Since(began)

@@ -135,13 +135,13 @@ func (m *mind) decide(ctx context.Context, q question) decision {
 	d.told = explain.Attempt{Number: q.attempt, Nodes: m.snapshot.Len(), Evaluated: p.evaluated, Feasible: p.feasible}
 	switch {
 	case err == nil:
-		d.told.Node, d.told.Scores, d.told.Refusals = p.node, explain.Scores(p.scores), explain.Refusals(p.diagnosis, 0, false)
+		d.told.Node, d.told.Scores, d.told.Refusals = p.node, explain.Scores(p.scores), p.diagnosis.Refusals(0, explain.MaxRefusals)
 		return d
 	case !errors.As(err, &d.fit):
 		d.told.Message = err.Error()
 		return d
 	}
-	d.told.Refusals = explain.Refusals(d.fit.Diagnosis, d.fit.NumAllNodes-len(d.fit.Diagnosis.ByNode), true)
+	d.told.Refusals = d.fit.Refusals()
 	d.nominated, d.told.Preemption = makeRoom(ctx, fw, state, pod, d.fit)
 	d.told.Message = d.fit.Error()
 	return d

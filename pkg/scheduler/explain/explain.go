@@ -4,7 +4,6 @@
 package explain
 
 import (
-	"cmp"
 	"container/list"
 	"encoding/json"
 	"net/http"
@@ -23,17 +22,16 @@ import (
 // Path is where the explanations are served, followed by NAMESPACE/NAME.
 const Path = "/debug/why/"
 
-// What is kept: the last attempts of so many pods, and of each attempt the best nodes
-// and some of those that each plugin refused.
+// What is kept: the last attempts of so many pods, and of each attempt the best nodes.
 const (
 	maxPods     = 2048
 	maxAttempts = 3
 	maxScores   = 5
-	maxNodes    = 5
-	// maxRefusals is how many refused nodes of an attempt that found another one are
-	// looked at: explaining it must not cost more than the attempt.
-	maxRefusals = 128
 )
+
+// MaxRefusals is how many refused nodes of an attempt that found another one are looked
+// at: explaining it must not cost more than the attempt.
+const MaxRefusals = 128
 
 // Pod is what is known of a pod.
 type Pod struct {
@@ -67,15 +65,7 @@ type Attempt struct {
 }
 
 // Refusal is a reason for which a plugin refused nodes.
-type Refusal struct {
-	Plugin string `json:"plugin"`
-	Reason string `json:"reason"`
-	Count  int    `json:"count"`
-	// Nodes are some of them.
-	Nodes []string `json:"nodes,omitempty"`
-	// Evictable says that it could help if other pods went.
-	Evictable bool `json:"evictable"`
-}
+type Refusal = framework.Refusal
 
 // Score is what the plugins thought of a node, times their weights.
 type Score struct {
@@ -103,53 +93,6 @@ type Candidate struct {
 
 // Clone returns the same: it does not change.
 func (p *Preemption) Clone() fwk.StateData { return p }
-
-// Refusals sums up why nodes were refused; absent is how many nodes were not even looked
-// at. Unless all are asked for, only some of the refused nodes are counted.
-func Refusals(d *framework.Diagnosis, absent int, all bool) []Refusal {
-	type key struct{ plugin, reason string }
-	found := map[key]*Refusal{}
-	var last []*Refusal // of the node before, which was most often refused for the same reasons
-	add := func(s *fwk.Status, count int, node string) {
-		for i, reason := range s.Reasons() {
-			if i == len(last) {
-				last = append(last, nil)
-			}
-			r := last[i]
-			if r == nil || r.Reason != reason || r.Plugin != s.Plugin() {
-				k := key{s.Plugin(), reason}
-				if r = found[k]; r == nil {
-					r = &Refusal{Plugin: k.plugin, Reason: reason, Evictable: s.Code() == fwk.Unschedulable}
-					found[k] = r
-				}
-				last[i] = r
-			}
-			r.Count += count
-			if node != "" && len(r.Nodes) < maxNodes {
-				r.Nodes = append(r.Nodes, node)
-			}
-		}
-	}
-	seen := 0
-	for node, s := range d.ByNode {
-		if seen++; !all && seen > maxRefusals {
-			break
-		}
-		add(s, 1, node)
-	}
-	if absent > 0 {
-		add(d.Absent, absent, "")
-	}
-	out := make([]Refusal, 0, len(found))
-	for _, r := range found {
-		slices.Sort(r.Nodes)
-		out = append(out, *r)
-	}
-	slices.SortFunc(out, func(a, b Refusal) int {
-		return cmp.Or(-cmp.Compare(a.Count, b.Count), cmp.Compare(a.Plugin, b.Plugin), cmp.Compare(a.Reason, b.Reason))
-	})
-	return out
-}
 
 // Scores returns the best nodes, the best first.
 func Scores(all []fwk.NodePluginScores) []Score {

@@ -1,7 +1,9 @@
 package framework
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -69,11 +71,82 @@ func (d *Diagnosis) NodesForStatusCode(lister fwk.NodeInfoLister, code fwk.Code)
 	return out, nil
 }
 
+// Refusal is a reason for which a plugin refused nodes.
+type Refusal struct {
+	Plugin string `json:"plugin"`
+	Reason string `json:"reason"`
+	Count  int    `json:"count"`
+	// Nodes are some of them.
+	Nodes []string `json:"nodes,omitempty"`
+	// Evictable says that it could help if other pods went.
+	Evictable bool `json:"evictable"`
+}
+
+// maxNodes is how many nodes a Refusal names.
+const maxNodes = 5
+
+// Refusals sums up why nodes were refused, the most frequent reason first. absent is how
+// many nodes were not even looked at. No more than most of the others are counted.
+func (d *Diagnosis) Refusals(absent, most int) []Refusal {
+	type key struct{ plugin, reason string }
+	found := map[key]*Refusal{}
+	var last []*Refusal // of the node before, which was most often refused for the same reasons
+	add := func(s *fwk.Status, count int, node string) {
+		for i, reason := range s.Reasons() {
+			if i == len(last) {
+				last = append(last, nil)
+			}
+			r := last[i]
+			if r == nil || r.Reason != reason || r.Plugin != s.Plugin() {
+				k := key{s.Plugin(), reason}
+				if r = found[k]; r == nil {
+					r = &Refusal{Plugin: k.plugin, Reason: reason, Evictable: s.Code() == fwk.Unschedulable}
+					found[k] = r
+				}
+				last[i] = r
+			}
+			r.Count += count
+			if node != "" && len(r.Nodes) < maxNodes {
+				r.Nodes = append(r.Nodes, node)
+			}
+		}
+	}
+	seen := 0
+	for node, s := range d.ByNode {
+		if seen++; seen > most {
+			break
+		}
+		add(s, 1, node)
+	}
+	if absent > 0 {
+		add(d.Absent, absent, "")
+	}
+	out := make([]Refusal, 0, len(found))
+	for _, r := range found {
+		slices.Sort(r.Nodes)
+		out = append(out, *r)
+	}
+	slices.SortFunc(out, func(a, b Refusal) int {
+		return cmp.Or(-cmp.Compare(a.Count, b.Count), cmp.Compare(a.Plugin, b.Plugin), cmp.Compare(a.Reason, b.Reason))
+	})
+	return out
+}
+
 // FitError says that a pod fits on no node, in the words that `kubectl describe pod` shows.
 type FitError struct {
 	Pod         *v1.Pod
 	NumAllNodes int
 	Diagnosis   *Diagnosis
+
+	refusals []Refusal // summed up once: the message needs them, and who explains it
+}
+
+// Refusals sums up why nodes were refused.
+func (e *FitError) Refusals() []Refusal {
+	if e.refusals == nil {
+		e.refusals = e.Diagnosis.Refusals(e.NumAllNodes-len(e.Diagnosis.ByNode), math.MaxInt)
+	}
+	return e.refusals
 }
 
 // Error counts the reasons: "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable."
@@ -87,15 +160,8 @@ func (e *FitError) Error() string {
 		fmt.Fprintf(&b, " %s.", e.Diagnosis.PreFilterMsg)
 	} else {
 		counts := map[string]int{}
-		for _, s := range e.Diagnosis.ByNode {
-			for _, reason := range s.Reasons() {
-				counts[reason]++
-			}
-		}
-		if rest := e.NumAllNodes - len(e.Diagnosis.ByNode); rest > 0 {
-			for _, reason := range e.Diagnosis.Absent.Reasons() {
-				counts[reason] += rest
-			}
+		for _, r := range e.Refusals() {
+			counts[r.Reason] += r.Count
 		}
 		lines := make([]string, 0, len(counts))
 		for reason, n := range counts {
