@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -24,7 +25,7 @@ func TestOrphanedPodsAreFreed(t *testing.T) {
 	if want := (reconcile.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "pi"}}); len(reqs) != 1 || reqs[0] != want {
 		t.Fatalf("a pod that is left behind leads to %v", reqs)
 	}
-	if _, err := New(c, c, record.NewFakeRecorder(1)).Reconcile(t.Context(), reqs[0]); err != nil {
+	if _, err := New(c, c, record.NewFakeRecorder(1), metrics.NewKubeRegistry()).Reconcile(t.Context(), reqs[0]); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []*corev1.Pod{mine, other} {
