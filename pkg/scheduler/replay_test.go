@@ -91,10 +91,10 @@ func newBusy(t *testing.T, seed uint64) *busy {
 	for i := range nodes {
 		name := fmt.Sprintf("n%02d", i)
 		node := makeNode(name, "8", "16Gi", zone(fmt.Sprint("z", i%3)))
-		switch {
-		case i%7 == 3:
+		switch i % 7 {
+		case 3:
 			node.Spec.Taints = []v1.Taint{{Key: "old", Effect: v1.TaintEffectPreferNoSchedule}}
-		case i%7 == 5:
+		case 5:
 			node.Spec.Taints = []v1.Taint{{Key: "gpu", Effect: v1.TaintEffectNoSchedule}}
 		}
 		node.Status.Images = []v1.ContainerImage{{Names: []string{"busybox"}, SizeBytes: int64(i%2) * 500 << 20}}

@@ -136,7 +136,7 @@ func TestMetric(t *testing.T) {
 					if _, err := fmt.Sscan(value, &n); err != nil {
 						t.Fatal(err)
 					}
-					f.pods[name] = metricsapi.Reading{n, now, time.Minute}
+					f.pods[name] = metricsapi.Reading{Value: n, At: now, Window: time.Minute}
 				}
 			}
 			e.target.desired = int32(len(e.target.pods))

@@ -88,8 +88,9 @@ func (w *Watcher) Run(ctx context.Context) {
 			return
 		case <-events:
 			timer.Reset(settle)
-		case <-lost:
-			timer.Reset(settle) // unless this is read, no event comes any more
+		case err := <-lost: // unless this is read, no event comes any more
+			logger.Error(err, "Notifications of plugins were lost; looking for them")
+			timer.Reset(settle)
 		case <-timer.C:
 			found, dirs, err := find(w.Dir)
 			if err != nil {

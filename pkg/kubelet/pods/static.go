@@ -70,8 +70,9 @@ func (m *Manager) watchFiles(ctx context.Context) {
 			return
 		case <-events:
 			timer.Reset(settle) // a file is being written
-		case <-lost:
-			timer.Reset(settle) // unless this is read, no event comes any more
+		case err := <-lost: // unless this is read, no event comes any more
+			logger.Error(err, "Notifications of static pods were lost; looking for them")
+			timer.Reset(settle)
 		case <-timer.C:
 			if !watching && watcher != nil {
 				watching = watcher.Add(m.StaticPodPath) == nil

@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes"
@@ -272,7 +271,7 @@ func (a *Asker) addObject(ctx context.Context, r *Request, obj runtime.Object) e
 		return fmt.Errorf("%s: %w", resource, err)
 	}
 	if o, err := meta.Accessor(admitted); err == nil && o.GetUID() == "" {
-		o.SetUID(types.UID(uuid.NewUUID()))
+		o.SetUID(uuid.NewUUID())
 	}
 	return r.add(admitted)
 }

@@ -192,7 +192,7 @@ func (r *Recorder) stop(reason error) {
 		return
 	}
 	r.err = reason
-	if reason != errEnd {
+	if !errors.Is(reason, errEnd) {
 		klog.Background().Info("Recording no further", "reason", reason.Error())
 	}
 	if err := errors.Join(r.out.Close(), r.file.Close()); err != nil {

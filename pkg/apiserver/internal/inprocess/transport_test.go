@@ -132,7 +132,7 @@ func TestStream(t *testing.T) {
 			fmt.Fprintln(w, i)
 			w.(http.Flusher).Flush()
 		}
-		<-w.(http.CloseNotifier).CloseNotify() //nolint:staticcheck // the library wants it
+		<-w.(http.CloseNotifier).CloseNotify()
 		<-r.Context().Done()
 	}) {
 		for _, leave := range []string{"close", "cancel"} {
