@@ -36,7 +36,8 @@ $(BIN)/leme $(addprefix $(BIN)/,$(COMPONENTS)):
 test: prerequisites ## Pass the unit and integration tests: all but those that need a cluster
 	go test ./apis/... ./cmd/... ./hack/... ./pkg/... ./test/rules/...
 	go -C test/conformance test -mod=readonly . ./differential/...
-	$(MAKE) --no-print-directory testcluster-example
+	go -C test/conformance/differential/scheduler test -mod=readonly .
+	$(MAKE) --no-print-directory testcluster-example scheduler-plugin
 
 .PHONY: faults
 faults: ## Let controllers work for ten minutes on an API server that answers with errors at random

@@ -58,3 +58,10 @@ differential-controllers: $(BIN)/kube-apiserver $(BIN)/kube-controller-manager $
 	bin/differential/controllers -original $(ORIGINALS)/kube-controller-manager -leme $(BIN)/kube-controller-manager -server $(BIN)/kube-apiserver \
 		-etcd bin/runtime/etcd -scenarios test/conformance/differential/controllers/scenarios -known test/conformance/differential/controllers/known.yaml \
 		-out bin/differential $(if $(ONLY),-only '$(ONLY)') $(if $(ENDS),-ends $(ENDS))
+
+# make differential-scheduler CASES=600 SEED=1: a case is a cluster and the pods that come to it.
+.PHONY: differential-scheduler
+differential-scheduler: ## Compare the decisions of the original kube-scheduler and Leme's (CASES, SEED)
+	@mkdir -p bin/differential/scheduler
+	go -C test/conformance/differential/scheduler test -mod=readonly -count=1 -timeout 60m -v -run TestSchedulersDecideAlike . \
+		-args -out $(CURDIR)/bin/differential/scheduler -cases $(or $(CASES),600) -seed $(or $(SEED),1) | grep -v '^ *--- PASS: .*/seed-\|^=== '
