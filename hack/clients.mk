@@ -15,6 +15,10 @@ envtest: $(BIN)/kube-apiserver runtime ## Run controller-runtime's own tests tha
 testcluster-example: ## Run the tests of a project that uses pkg/testcluster from outside
 	go -C test/testcluster-example test -mod=readonly -count=1 ./...
 
+.PHONY: scheduler-plugin
+scheduler-plugin: ## Run a scheduler plugin that is written against k8s.io/kube-scheduler in Leme's scheduler
+	go -C test/scheduler-plugin test -mod=readonly -count=1 ./...
+
 .PHONY: helm-test
 helm-test: ## Install, upgrade, roll back and delete a chart with Helm v4
 	go -C test/helm test -mod=readonly -count=1 ./...

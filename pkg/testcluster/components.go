@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
 
 	"github.com/leme-k8s/leme/pkg/apiserver"
 	"github.com/leme-k8s/leme/pkg/component"
@@ -176,15 +178,48 @@ func runsServiceAccounts(flags []string) bool {
 	return mentions(flags, "controllers", "*")
 }
 
-func (c *Cluster) startScheduler(ctx context.Context, flags []string) error {
+func (c *Cluster) startScheduler(ctx context.Context, o *options) error {
 	kubeconfig, err := c.componentKubeconfig("kube-scheduler")
 	if err != nil {
 		return err
 	}
-	_, err = c.run(ctx, "kube-scheduler", scheduler.NewOptions(), override([]string{
+	flags := slices.Clone(o.schedulerFlags)
+	for i, f := range flags {
+		if file, ok := strings.CutPrefix(f, "--config="); ok {
+			if file, err = c.connectScheduler(file, kubeconfig); err != nil {
+				return fmt.Errorf("kube-scheduler: --config: %w", err)
+			}
+			flags[i] = "--config=" + file
+		}
+	}
+	_, err = c.run(ctx, "kube-scheduler", scheduler.NewOptions(o.schedulerOptions...), override([]string{
 		"--kubeconfig=" + kubeconfig, "--secure-port=0", "--leader-elect=false",
 	}, flags))
 	return err
+}
+
+// connectScheduler returns a copy of a configuration file that says how this cluster is reached, as the scheduler
+// does not look at --kubeconfig beside a file.
+func (c *Cluster) connectScheduler(file, kubeconfig string) (string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	config := map[string]any{}
+	if err := yaml.Unmarshal(data, &config); err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	connection, ok := config["clientConnection"].(map[string]any)
+	if !ok {
+		connection = map[string]any{}
+		config["clientConnection"] = connection
+	}
+	connection["kubeconfig"] = kubeconfig
+	if data, err = yaml.Marshal(config); err != nil {
+		return "", err
+	}
+	path := filepath.Join(c.dir, "kube-scheduler.yaml")
+	return path, os.WriteFile(path, data, 0o600)
 }
 
 // componentKubeconfig returns the file by which a component reaches the API server under

@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/scheduler"
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
 // An Option says what a cluster has beside an API server, or how that differs.
@@ -19,6 +22,7 @@ type options struct {
 	controllerManagerFlags []string
 	scheduler              bool
 	schedulerFlags         []string
+	schedulerOptions       []scheduler.Option
 
 	crdPaths []string
 	objects  []runtime.Object
@@ -42,12 +46,18 @@ func WithControllerManager(flags ...string) Option {
 }
 
 // WithScheduler runs kube-scheduler as well, with the given flags in addition, such as
-// "--config=…".
+// "--config=…", whose file need not say how the cluster is reached.
 func WithScheduler(flags ...string) Option {
 	return func(o *options) {
 		o.scheduler = true
 		o.schedulerFlags = append(o.schedulerFlags, flags...)
 	}
+}
+
+// WithSchedulerPlugin has the kube-scheduler of [WithScheduler] know a plugin that is not part of Kubernetes,
+// for the profiles of its configuration to name.
+func WithSchedulerPlugin(name string, factory framework.Factory) Option {
+	return func(o *options) { o.schedulerOptions = append(o.schedulerOptions, scheduler.WithPlugin(name, factory)) }
 }
 
 // WithCRDs installs the CustomResourceDefinitions in files, or in the .yaml, .yml and

@@ -146,7 +146,7 @@ func (c *Cluster) start(ctx context.Context, o *options) error {
 		}
 	}
 	if o.scheduler {
-		return c.startScheduler(ctx, o.schedulerFlags)
+		return c.startScheduler(ctx, o)
 	}
 	return nil
 }
