@@ -115,6 +115,7 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 		d.Absent = s
 		d.PreFilterMsg = s.Message()
 		d.Reject(s)
+		d.UnschedulablePlugins = d.UnschedulablePlugins.Union(narrowing)
 		return nil, d, placement{}, nil
 	}
 	all, err := c.snapshot.List()

@@ -131,6 +131,8 @@ func TestCycle(t *testing.T) {
 			"0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeName]."},
 		{"bound meanwhile to a node that is not there", makePod("p", "4", "1Gi", on("gone")), []*v1.Node{big}, nil,
 			"0/1 nodes are available: 1 node(s) didn't satisfy plugin(s) [NodeName]."},
+		{"bound meanwhile to a node that it must not be on", makePod("p", "1", "1Gi", on("small"), named("big")), []*v1.Node{big, small}, nil,
+			"0/2 nodes are available: node(s) didn't satisfy plugin(s) [NodeAffinity NodeName] simultaneously."},
 		{"host port in use", makePod("p", "1", "1Gi", port), []*v1.Node{small, big}, []*v1.Pod{makePod("q", "1", "", port, on("big"))}, "small"},
 		{"host port in use everywhere", makePod("p", "1", "1Gi", port), []*v1.Node{big}, []*v1.Pod{makePod("q", "1", "", port, on("big"))},
 			"0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."},

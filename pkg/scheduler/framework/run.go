@@ -58,7 +58,7 @@ func (f *Framework) RunPreFilter(ctx context.Context, state fwk.CycleState, pod 
 			if len(narrowing) == 1 {
 				msg = fmt.Sprintf("node(s) didn't satisfy plugin %v", sets.List(narrowing)[0])
 			}
-			return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, msg).WithPlugin(p.Name()), narrowing
+			return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, msg), narrowing // it takes all of them
 		}
 	}
 	state.SetSkipFilterPlugins(skip)
