@@ -7,10 +7,13 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	fwk "k8s.io/kube-scheduler/framework"
+	"k8s.io/utils/ptr"
 )
 
 // allScored is the most nodes of which both schedulers look at all.
@@ -121,6 +124,9 @@ type run struct {
 func (r *run) place(ctx context.Context, pod *v1.Pod, node string) error {
 	pod = pod.DeepCopy()
 	pod.Spec.NodeName = node
+	if pod.Status.StartTime == nil { // no two began at once, or it would be left to chance whose eviction harms least
+		pod.Status.StartTime = ptr.To(metav1.NewTime(time.Unix(1_710_000_000+int64(r.stats.Decisions), 0)))
+	}
 	r.pods[pod.Namespace+"/"+pod.Name] = pod
 	r.judge.withdraw(ctx, pod)
 	r.candidate.withdraw(pod)
