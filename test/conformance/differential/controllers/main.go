@@ -58,7 +58,7 @@ func main() {
 	flag.StringVar(&o.ends, "ends", "", "`directory` for what is compared: a file for each scenario and side")
 	flag.IntVar(&o.parallel, "parallel", 32, "`number` of scenarios at a time")
 	flag.DurationVar(&o.quiet, "quiet", 2*time.Second, "`time` without a change after which a scenario goes on")
-	flag.DurationVar(&o.patience, "patience", 10*time.Second, "`time` without a change after which a difference is one, and not the lag of a busy machine")
+	flag.DurationVar(&o.patience, "patience", 20*time.Second, "`time` without a change after which a difference is one, and neither the lag of a busy machine nor what the original does every 15 seconds")
 	flag.DurationVar(&o.timeout, "timeout", 45*time.Minute, "`time` after which the run is ended")
 	flag.Parse()
 	klog.SetLogger(logr.Discard()) // watches complain when a server ends
