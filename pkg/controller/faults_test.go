@@ -253,17 +253,5 @@ func (c *troubled) gone(name string) {
 // slowly is like eventually, for what waits for back-offs that many errors have made long.
 func (c *troubled) slowly(what string, ok func(ctx context.Context) (bool, string)) {
 	c.Helper()
-	for deadline := time.Now().Add(5 * time.Minute); ; {
-		holds, why := ok(c.Context())
-		if holds {
-			return
-		}
-		if time.Now().After(deadline) {
-			c.Fatalf("waited in vain for %s: %s", what, why)
-		}
-		select {
-		case <-c.Context().Done():
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
+	componenttest.EventuallyWithin(c, 5*time.Minute, what, func() (bool, string) { return ok(c.Context()) })
 }

@@ -12,6 +12,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/leme-k8s/leme/pkg/testcluster"
@@ -118,13 +119,11 @@ func wantOn(t *testing.T, client kubernetes.Interface, name, node string) {
 
 func eventually(t *testing.T, ok func(context.Context) error) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		err := ok(t.Context())
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
+	var last error
+	if err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		last = ok(ctx)
+		return last == nil, nil
+	}); err != nil {
+		t.Fatalf("%v: %v", err, last)
 	}
 }

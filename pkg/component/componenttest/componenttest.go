@@ -18,6 +18,12 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 // EventuallyTold is Eventually for what can also describe how far it is.
 func EventuallyTold(t testing.TB, what string, holds func() (bool, string)) {
 	t.Helper()
+	EventuallyWithin(t, patience, what, holds)
+}
+
+// EventuallyWithin is EventuallyTold for what takes longer.
+func EventuallyWithin(t testing.TB, patience time.Duration, what string, holds func() (bool, string)) {
+	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		ok, state := holds()
 		if ok {
