@@ -25,50 +25,56 @@ func configOf(t *testing.T, client *fake.Clientset, id string) leaderelection.Le
 
 // Who stands by leads within two seconds of a clean stop, and not before the other's work is over.
 func TestHandover(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		client := fake.NewClientset()
-		first, stopFirst := context.WithCancel(t.Context())
-		second, stopSecond := context.WithCancel(t.Context())
-		working := make(chan string, 2)
-		ended := make(chan error, 2)
-		var firstOver, secondBegan time.Time
-		go func() {
-			ended <- Run(first, configOf(t, client, "first"), func(ctx context.Context) error {
-				working <- "first"
-				<-ctx.Done()
-				time.Sleep(3 * time.Second) // what it began is brought to its end
-				firstOver = time.Now()
-				return nil
-			})
-		}()
-		if who := <-working; who != "first" {
-			t.Fatalf("%s leads", who)
-		}
-		go func() {
-			ended <- Run(second, configOf(t, client, "second"), func(ctx context.Context) error {
-				secondBegan = time.Now()
-				working <- "second"
-				<-ctx.Done()
-				return nil
-			})
-		}()
-		time.Sleep(time.Minute)
-		if len(working) > 0 {
-			t.Fatal("both lead")
-		}
-		stopFirst()
-		if err := <-ended; err != nil {
-			t.Errorf("a clean stop: %v", err)
-		}
-		<-working
-		if d := secondBegan.Sub(firstOver); d < 0 || d > 2*time.Second {
-			t.Errorf("the second leads %v after the first", d)
-		}
-		stopSecond()
-		if err := <-ended; err != nil {
-			t.Errorf("a clean stop: %v", err)
-		}
-	})
+	// By luck, whoever tries again only now and then may do so in time: not at each of these moments.
+	for i := range 20 {
+		synctest.Test(t, func(t *testing.T) { handOver(t, time.Minute+time.Duration(i)*200*time.Millisecond) })
+	}
+}
+
+// handOver stops the first of two after some time.
+func handOver(t *testing.T, after time.Duration) {
+	client := fake.NewClientset()
+	first, stopFirst := context.WithCancel(t.Context())
+	second, stopSecond := context.WithCancel(t.Context())
+	working := make(chan string, 2)
+	ended := make(chan error, 2)
+	var firstOver, secondBegan time.Time
+	go func() {
+		ended <- Run(first, configOf(t, client, "first"), func(ctx context.Context) error {
+			working <- "first"
+			<-ctx.Done()
+			time.Sleep(3 * time.Second) // what it began is brought to its end
+			firstOver = time.Now()
+			return nil
+		})
+	}()
+	if who := <-working; who != "first" {
+		t.Fatalf("%s leads", who)
+	}
+	go func() {
+		ended <- Run(second, configOf(t, client, "second"), func(ctx context.Context) error {
+			secondBegan = time.Now()
+			working <- "second"
+			<-ctx.Done()
+			return nil
+		})
+	}()
+	time.Sleep(after)
+	if len(working) > 0 {
+		t.Fatal("both lead")
+	}
+	stopFirst()
+	if err := <-ended; err != nil {
+		t.Errorf("a clean stop: %v", err)
+	}
+	<-working
+	if d := secondBegan.Sub(firstOver); d < 0 || d > 2*time.Second {
+		t.Errorf("the second leads %v after the first", d)
+	}
+	stopSecond()
+	if err := <-ended; err != nil {
+		t.Errorf("a clean stop: %v", err)
+	}
 }
 
 // Who dies without a word is followed when its lease has run out.
