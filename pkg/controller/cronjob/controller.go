@@ -159,8 +159,10 @@ func (c *Controller) act(ctx context.Context, cj *batchv1.CronJob, p *plan) erro
 
 func (c *Controller) delete(ctx context.Context, cj *batchv1.CronJob, p *plan, j *batchv1.Job) error {
 	err := c.client.Delete(ctx, j, client.Preconditions{UID: &j.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		c.events.Eventf(cj, corev1.EventTypeWarning, "FailedDelete", "Deleted job: %v", err)
+	if client.IgnoreNotFound(err) != nil {
+		if !apierrors.IsConflict(err) {
+			c.events.Eventf(cj, corev1.EventTypeWarning, "FailedDelete", "Deleted job: %v", err)
+		}
 		return fmt.Errorf("deleting Job %s: %w", j.Name, err)
 	}
 	p.drop(j)

@@ -269,7 +269,7 @@ func (c *Controller) collision(ctx context.Context, s *state, want *appsv1.Repli
 func (c *Controller) cleanUp(ctx context.Context, s *state) error {
 	for _, rs := range s.obsolete() {
 		err := c.client.Delete(ctx, rs, client.Preconditions{UID: &rs.UID, ResourceVersion: &rs.ResourceVersion}, client.PropagationPolicy(metav1.DeletePropagationBackground))
-		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("deleting old ReplicaSet %s: %w", rs.Name, err)
 		}
 	}

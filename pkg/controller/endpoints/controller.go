@@ -131,7 +131,7 @@ func (c *Controller) remove(ctx context.Context, req reconcile.Request) error {
 	if err := c.client.Get(ctx, req.NamespacedName, e); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	if err := c.client.Delete(ctx, e, client.Preconditions{UID: &e.UID}); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+	if err := c.client.Delete(ctx, e, client.Preconditions{UID: &e.UID}); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting Endpoints: %w", err)
 	}
 	return nil

@@ -203,7 +203,7 @@ func (c *Controller) free(ctx context.Context, p *corev1.Pod) error {
 		return err
 	}
 	err = c.client.Patch(ctx, p, client.RawPatch(types.StrategicMergePatchType, data))
-	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("taking the finalizer off pod %s: %w", p.Name, err)
 	}
 	return nil

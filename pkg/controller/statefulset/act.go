@@ -70,11 +70,7 @@ func (c *Controller) do(ctx context.Context, in *input, s step) error {
 }
 
 func (c *Controller) delete(ctx context.Context, p *corev1.Pod) error {
-	err := c.client.Delete(ctx, p, client.Preconditions{UID: &p.UID})
-	if apierrors.IsConflict(err) { // it is another already
-		return nil
-	}
-	return client.IgnoreNotFound(err)
+	return client.IgnoreNotFound(c.client.Delete(ctx, p, client.Preconditions{UID: &p.UID}))
 }
 
 // named is what events call what is done.

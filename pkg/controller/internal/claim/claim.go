@@ -153,7 +153,7 @@ func (o Owner) patch(ctx context.Context, obj client.Object, meta map[string]any
 		return false, err
 	}
 	err = o.Client.Patch(ctx, obj, client.RawPatch(types.StrategicMergePatchType, data))
-	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsConflict(err) {
+	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) {
 		return false, nil
 	}
 	if err != nil {

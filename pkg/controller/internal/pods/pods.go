@@ -117,13 +117,16 @@ func (c Control) Create(ctx context.Context, owner client.Object, p *corev1.Pod)
 	return fmt.Errorf("creating a pod: %w", err)
 }
 
-// Delete deletes a pod of owner. A pod that is gone already is no error.
+// Delete deletes a pod of owner. A pod that is gone already is no error; another one of its name is a conflict, of which
+// no event tells.
 func (c Control) Delete(ctx context.Context, owner client.Object, p *corev1.Pod) error {
 	err := c.Client.Delete(ctx, p, client.Preconditions{UID: &p.UID})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+	switch {
+	case apierrors.IsNotFound(err):
 		return nil
-	}
-	if err != nil {
+	case apierrors.IsConflict(err):
+		return fmt.Errorf("deleting pod %s: %w", p.Name, err)
+	case err != nil:
 		c.Events.Eventf(owner, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
 		return fmt.Errorf("deleting pod %s: %w", p.Name, err)
 	}

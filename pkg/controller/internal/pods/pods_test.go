@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -10,9 +11,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -134,5 +140,31 @@ func TestSlowStart(t *testing.T) {
 		if int(calls.Load()) != c.calls || done != c.done || (err != nil) != (c.failFrom < c.n) {
 			t.Errorf("%+v: %d calls, %d done, %v", c, calls.Load(), done, err)
 		}
+	}
+}
+
+// Who deletes a pod and hears of a conflict must look again: only an absent pod is as good as a deleted one.
+func TestDelete(t *testing.T) {
+	owner := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "owner"}}
+	for name, tc := range map[string]struct {
+		answer error
+		want   func(error) bool
+		events int
+	}{
+		"deleted":  {nil, func(err error) bool { return err == nil }, 1},
+		"gone":     {apierrors.NewNotFound(corev1.Resource("pods"), "p"), func(err error) bool { return err == nil }, 0},
+		"conflict": {apierrors.NewConflict(corev1.Resource("pods"), "p", errors.New("another uid")), apierrors.IsConflict, 0},
+		"failed":   {apierrors.NewInternalError(errors.New("no")), apierrors.IsInternalError, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			events := record.NewFakeRecorder(2)
+			c := interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
+				Delete: func(context.Context, client.WithWatch, client.Object, ...client.DeleteOption) error { return tc.answer },
+			})
+			err := Control{Client: c, Events: events}.Delete(t.Context(), owner, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}})
+			if !tc.want(err) || len(events.Events) != tc.events {
+				t.Errorf("error %v, %d events", err, len(events.Events))
+			}
+		})
 	}
 }
