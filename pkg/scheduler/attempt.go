@@ -172,8 +172,7 @@ func (a *attempt) undo(ctx context.Context, placed *v1.Pod, s *fwk.Status) {
 	a.fw.RunReservePluginsUnreserve(ctx, a.state, placed, placed.Spec.NodeName)
 	if s.IsRejected() {
 		d := framework.NewDiagnosis()
-		d.ByNode[placed.Spec.NodeName] = s
-		d.Reject(s)
+		d.Refuse(placed.Spec.NodeName, s)
 		a.queued.UnschedulablePlugins, a.queued.PendingPlugins = d.UnschedulablePlugins, d.PendingPlugins
 		s = fwk.NewStatus(s.Code(), (&framework.FitError{Pod: a.pod, NumAllNodes: 1, Diagnosis: d}).Error())
 	}

@@ -25,8 +25,13 @@ type cycle struct {
 	// in large clusters, where not all of them are looked at.
 	start int
 	// memo is what pods that were alike found out before; nil for none.
-	memo     *framework.Memo
-	findings *framework.Findings
+	memo *framework.Memo
+}
+
+// fitting are nodes that fit, each with what is known of it, nil for nothing.
+type fitting struct {
+	nodes []fwk.NodeInfo
+	found []*framework.Finding
 }
 
 // placement is the outcome of a cycle that found a node.
@@ -35,8 +40,8 @@ type placement struct {
 	evaluated int // nodes looked at
 	feasible  int // nodes that fit
 	diagnosis *framework.Diagnosis
-	scores    []fwk.NodePluginScores
-	next      int // where the next cycle begins
+	scores    []fwk.NodePluginScores // good until the next cycle
+	next      int                    // where the next cycle begins
 }
 
 // In small clusters all nodes are scored, in large ones 5 % or more.
@@ -50,12 +55,16 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 	if c.snapshot.Len() == 0 {
 		return placement{}, &framework.FitError{Pod: pod, Diagnosis: framework.NewDiagnosis()}
 	}
-	feasible, diagnosis, p, err := c.filter(ctx, state, pod)
+	fit, diagnosis, p, err := c.filter(ctx, state, pod)
 	if err != nil {
 		return p, err
 	}
-	if feasible, err = c.askExtenders(ctx, pod, feasible, diagnosis); err != nil {
-		return p, err
+	feasible, found := fit.nodes, fit.found
+	if len(c.fw.Extenders()) > 0 {
+		if feasible, err = c.askExtenders(ctx, pod, feasible, diagnosis); err != nil {
+			return p, err
+		}
+		found = make([]*framework.Finding, len(feasible))
 	}
 	p.feasible, p.diagnosis = len(feasible), diagnosis
 	switch {
@@ -68,7 +77,11 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 	if s := c.fw.RunPreScorePlugins(ctx, state, pod, feasible); !s.IsSuccess() {
 		return p, s.AsError()
 	}
-	scores, s := c.fw.RunScorePluginsShared(ctx, state, pod, feasible, c.findings)
+	memo := c.memo
+	if memo == nil {
+		memo = framework.NewMemo()
+	}
+	scores, s := c.fw.RunScorePluginsShared(ctx, state, pod, feasible, found, memo)
 	if !s.IsSuccess() {
 		return p, s.AsError()
 	}
@@ -105,106 +118,113 @@ func seedOf(pod *v1.Pod, attempt int) uint64 {
 
 // filter returns nodes that fit, enough of them and not necessarily all, and says why
 // others do not.
-func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) ([]fwk.NodeInfo, *framework.Diagnosis, placement, error) {
+func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (fitting, *framework.Diagnosis, placement, error) {
 	d := framework.NewDiagnosis()
 	allowed, s, narrowing := c.fw.RunPreFilter(ctx, state, pod)
 	if !s.IsSuccess() {
 		if !s.IsRejected() {
-			return nil, d, placement{}, s.AsError()
+			return fitting{}, d, placement{}, s.AsError()
 		}
 		d.Absent = s
 		d.PreFilterMsg = s.Message()
 		d.Reject(s)
 		d.UnschedulablePlugins = d.UnschedulablePlugins.Union(narrowing)
-		return nil, d, placement{}, nil
+		return fitting{}, d, placement{}, nil
 	}
 	all, err := c.snapshot.List()
 	if err != nil {
-		return nil, d, placement{}, err
-	}
-	if c.memo != nil {
-		c.findings = c.memo.For(c.fw.SharedSignature(ctx, pod), len(all))
+		return fitting{}, d, placement{}, err
 	}
 
 	// A pod that others have made room for is tried there first.
 	if name := pod.Status.NominatedNodeName; name != "" {
 		if node, err := c.snapshot.Get(name); err == nil && (allowed.AllNodes() || allowed.NodeNames.Has(name)) {
 			if c.fw.RunFilterPluginsWithNominatedPods(ctx, state, pod, node).IsSuccess() {
-				return []fwk.NodeInfo{node}, d, placement{evaluated: 1, next: c.start}, nil
+				return fitting{nodes: []fwk.NodeInfo{node}}, d, placement{evaluated: 1, next: c.start}, nil
 			}
 		}
 	}
 
-	nodes := all
+	search := search{cycle: c, all: all, count: len(all)}
+	if c.memo != nil {
+		search.findings = c.memo.For(c.fw.SharedSignature(ctx, pod), len(all))
+	}
 	if !allowed.AllNodes() {
-		nodes = nil
-		for _, n := range all {
+		for i, n := range all {
 			if allowed.NodeNames.Has(n.Node().Name) {
-				nodes = append(nodes, n)
+				search.allowed = append(search.allowed, i)
 			}
 		}
+		search.count = len(search.allowed)
 		d.Absent = fwk.NewStatus(fwk.UnschedulableAndUnresolvable, fmt.Sprintf("node(s) didn't satisfy plugin(s) %v", sets.List(narrowing)))
 		d.UnschedulablePlugins = d.UnschedulablePlugins.Union(narrowing)
 	}
-	return c.search(ctx, state, pod, nodes, d)
+	fit, p, err := search.run(ctx, state, pod, d)
+	return fit, d, p, err
 }
 
-// search filters nodes in runs, each run in parallel, until enough fit. The result is
-// the same however the runs are spread over processors.
-func (c *cycle) search(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo, d *framework.Diagnosis) ([]fwk.NodeInfo, *framework.Diagnosis, placement, error) {
-	var (
-		p        placement
-		want     = feasibleNodesToFind(c.percentage, len(nodes))
-		feasible = make([]fwk.NodeInfo, 0, min(want, len(nodes)))
-		statuses = make([]*fwk.Status, len(nodes))
-		rejected int
-		filters  = c.fw.FiltersOf(state)
-		at       = func(i int) fwk.NodeInfo { return nodes[(c.start+i)%len(nodes)] }
-	)
-	if len(nodes) == 0 {
-		return nil, d, p, nil
+// A search goes through nodes of the snapshot.
+type search struct {
+	*cycle
+	all      []fwk.NodeInfo
+	allowed  []int // positions in all; nil for every one
+	count    int   // of the nodes that are allowed
+	findings *framework.Findings
+}
+
+// at returns the position in the snapshot of the i-th node to look at.
+func (s *search) at(i int) int {
+	if i = (s.start + i) % s.count; s.allowed != nil {
+		return s.allowed[i]
 	}
-	for p.evaluated < len(nodes) && len(feasible) < want {
+	return i
+}
+
+// run filters nodes in runs, each run in parallel, until enough fit. The result is
+// the same however the runs are spread over processors.
+func (s *search) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, d *framework.Diagnosis) (fitting, placement, error) {
+	var (
+		p       placement
+		fit     fitting
+		want    = feasibleNodesToFind(s.percentage, s.count)
+		filters = s.fw.FiltersOf(state)
+	)
+	for p.evaluated < s.count && len(fit.nodes) < want {
 		first := p.evaluated
-		run := min(max(want-len(feasible), 256), len(nodes)-first)
-		found := make([]*framework.Finding, run)
-		for i := range found {
-			found[i] = c.findings.About(at(first + i))
+		run := min(max(want-len(fit.nodes), 256), s.count-first)
+		nodes, found := make([]fwk.NodeInfo, run), make([]*framework.Finding, run)
+		for i := range nodes {
+			at := s.at(first + i)
+			nodes[i], found[i] = s.all[at], s.findings.About(at, s.all[at])
 		}
-		c.fw.Parallelizer().Until(ctx, run, func(i int) {
-			statuses[first+i] = filters.Run(ctx, state, pod, at(first+i), found[i])
-		}, "Filter")
+		statuses := make([]*fwk.Status, run)
+		filter := func(i int) { statuses[i] = filters.Run(ctx, state, pod, nodes[i], found[i]) }
+		if filters.Known(found) {
+			for i := range nodes {
+				filter(i)
+			}
+		} else {
+			s.fw.Parallelizer().Until(ctx, run, filter, "Filter")
+		}
 		if err := ctx.Err(); err != nil {
-			return nil, d, p, err
+			return fit, p, err
 		}
-		for i := first; i < first+run && len(feasible) < want; i++ {
+		for i := 0; i < run && len(fit.nodes) < want; i++ {
 			p.evaluated++
-			switch s := statuses[i]; {
-			case s.IsSuccess():
-				feasible = append(feasible, at(i))
-			case s.IsRejected():
-				rejected++
+			switch said := statuses[i]; {
+			case said.IsSuccess():
+				fit.nodes, fit.found = append(fit.nodes, nodes[i]), append(fit.found, found[i])
+			case said.IsRejected():
+				d.Refuse(found[i].NameOf(nodes[i]), said)
 			default:
-				return nil, d, p, s.AsError()
+				return fit, p, said.AsError()
 			}
 		}
 	}
-	if rejected > 0 {
-		d.ByNode = make(map[string]*fwk.Status, rejected)
+	if s.count > 0 {
+		p.next = (s.start + p.evaluated) % s.count
 	}
-	var last *fwk.Status
-	for i, s := range statuses[:p.evaluated] {
-		if s.IsSuccess() {
-			continue
-		}
-		d.ByNode[at(i).Node().Name] = s
-		if s != last { // plugins use one status for many nodes
-			d.Reject(s)
-		}
-		last = s
-	}
-	p.next = (c.start + p.evaluated) % len(nodes)
-	return feasible, d, p, nil
+	return fit, p, nil
 }
 
 // feasibleNodesToFind is how many nodes that fit are enough, of n.

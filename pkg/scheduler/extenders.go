@@ -31,11 +31,13 @@ func (c *cycle) askExtenders(ctx context.Context, pod *v1.Pod, nodes []fwk.NodeI
 			}
 			return nil, err
 		}
-		for name, reason := range failed {
-			d.ByNode[name] = fwk.NewStatus(fwk.Unschedulable, reason)
-		}
-		for name, reason := range unresolvable {
-			d.ByNode[name] = fwk.NewStatus(fwk.UnschedulableAndUnresolvable, reason)
+		for _, n := range nodes {
+			name := n.Node().Name
+			if reason, ok := unresolvable[name]; ok {
+				d.Refuse(name, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, reason))
+			} else if reason, ok := failed[name]; ok {
+				d.Refuse(name, fwk.NewStatus(fwk.Unschedulable, reason))
+			}
 		}
 		if len(left) < len(nodes) {
 			d.UnschedulablePlugins.Insert(extender.Plugin)

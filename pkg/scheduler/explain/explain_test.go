@@ -43,9 +43,9 @@ func TestBookIsBounded(t *testing.T) {
 func TestRefusalsAndScores(t *testing.T) {
 	d := framework.NewDiagnosis()
 	for i := range 7 {
-		d.ByNode[fmt.Sprint("n", i)] = fwk.NewStatus(fwk.Unschedulable, "Insufficient cpu", "Too many pods").WithPlugin("NodeResourcesFit")
+		d.Refuse(fmt.Sprint("n", i), fwk.NewStatus(fwk.Unschedulable, "Insufficient cpu", "Too many pods").WithPlugin("NodeResourcesFit"))
 	}
-	d.ByNode["t"] = fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "tainted").WithPlugin("TaintToleration")
+	d.Refuse("t", fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "tainted").WithPlugin("TaintToleration"))
 	got := d.Refusals(0, 8)
 	if len(got) != 3 || got[0].Count != 7 || len(got[0].Nodes) != 5 || !got[0].Evictable || got[2].Evictable || got[2].Nodes[0] != "t" {
 		t.Errorf("refusals are %v", got)

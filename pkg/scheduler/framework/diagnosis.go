@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -14,8 +15,11 @@ import (
 
 // A Diagnosis says why a pod fits on no node.
 type Diagnosis struct {
-	// ByNode has the status of the nodes that were looked at and refused.
-	ByNode map[string]*fwk.Status
+	// refused are the nodes that were looked at and refused, each once, and byName the
+	// same, made when it is asked for: most pods find a node, and nobody asks.
+	refused []refused
+	mu      sync.Mutex
+	byName  map[string]*fwk.Status
 	// Absent is the status of the nodes that were not looked at.
 	Absent *fwk.Status
 
@@ -25,16 +29,29 @@ type Diagnosis struct {
 	PostFilterMsg        string
 }
 
+type refused struct {
+	node   string
+	status *fwk.Status
+}
+
 var _ fwk.NodeToStatusReader = &Diagnosis{}
 
 // NewDiagnosis returns a diagnosis that says nothing yet.
 func NewDiagnosis() *Diagnosis {
 	return &Diagnosis{
-		ByNode:               map[string]*fwk.Status{},
 		Absent:               fwk.NewStatus(fwk.UnschedulableAndUnresolvable),
 		UnschedulablePlugins: sets.New[string](),
 		PendingPlugins:       sets.New[string](),
 	}
+}
+
+// Refuse notes what was said of a node that was refused, and by whom.
+func (d *Diagnosis) Refuse(node string, s *fwk.Status) {
+	d.byName = nil
+	if last := len(d.refused) - 1; last < 0 || d.refused[last].status != s { // plugins use one status for many nodes
+		d.Reject(s)
+	}
+	d.refused = append(d.refused, refused{node, s})
 }
 
 // Reject notes which plugin said no.
@@ -50,7 +67,15 @@ func (d *Diagnosis) Reject(s *fwk.Status) {
 
 // Get returns what was said of a node.
 func (d *Diagnosis) Get(node string) *fwk.Status {
-	if s, ok := d.ByNode[node]; ok {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.byName == nil {
+		d.byName = make(map[string]*fwk.Status, len(d.refused))
+		for _, r := range d.refused {
+			d.byName[r.node] = r.status
+		}
+	}
+	if s, ok := d.byName[node]; ok {
 		return s
 	}
 	return d.Absent
@@ -111,12 +136,8 @@ func (d *Diagnosis) Refusals(absent, most int) []Refusal {
 			}
 		}
 	}
-	seen := 0
-	for node, s := range d.ByNode {
-		if seen++; seen > most {
-			break
-		}
-		add(s, 1, node)
+	for _, r := range d.refused[:min(len(d.refused), most)] {
+		add(r.status, 1, r.node)
 	}
 	if absent > 0 {
 		add(d.Absent, absent, "")
@@ -144,7 +165,7 @@ type FitError struct {
 // Refusals sums up why nodes were refused.
 func (e *FitError) Refusals() []Refusal {
 	if e.refusals == nil {
-		e.refusals = e.Diagnosis.Refusals(e.NumAllNodes-len(e.Diagnosis.ByNode), math.MaxInt)
+		e.refusals = e.Diagnosis.Refusals(e.NumAllNodes-len(e.Diagnosis.refused), math.MaxInt)
 	}
 	return e.refusals
 }

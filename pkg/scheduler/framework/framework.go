@@ -101,6 +101,7 @@ type Framework struct {
 type weighted struct {
 	fwk.ScorePlugin
 	weight int64
+	shared bool // its scores are, by pods that are alike
 }
 
 var _ fwk.Handle = &Framework{}
@@ -144,7 +145,7 @@ func New(ctx context.Context, spec Spec, registry Registry, deps Deps) (*Framewo
 		if total += w; total > math.MaxInt64/fwk.MaxNodeScore {
 			return nil, fmt.Errorf("the weight of plugin %q makes the total score overflow", p.Name())
 		}
-		f.score = append(f.score, weighted{p, w})
+		f.score = append(f.score, weighted{ScorePlugin: p, weight: w})
 	}
 	switch len(sorters) {
 	case 1:

@@ -93,20 +93,24 @@ func runFilters(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk
 // promised to others as well: it must fit with those of at least its priority there, and
 // without them, since they may end up elsewhere.
 func (f *Framework) RunFilterPluginsWithNominatedPods(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo) *fwk.Status {
-	promised := f.promised(pod, node)
-	if len(promised) > 0 {
-		withState, withNode := state.Clone(), node.Snapshot()
-		for _, p := range promised {
-			withNode.AddPodInfo(p)
-			if s := f.RunPreFilterExtensionAddPod(ctx, withState, pod, p, withNode); !s.IsSuccess() {
-				return s
-			}
-		}
-		if s := f.RunFilterPlugins(ctx, withState, pod, withNode); !s.IsSuccess() {
+	if promised := f.promised(pod, node); len(promised) > 0 {
+		if s := f.filterWithPromised(ctx, state, pod, node, promised); !s.IsSuccess() {
 			return s
 		}
 	}
 	return f.RunFilterPlugins(ctx, state, pod, node)
+}
+
+// filterWithPromised asks whether pod fits on a node beside those that it is promised to.
+func (f *Framework) filterWithPromised(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, promised []fwk.PodInfo) *fwk.Status {
+	withState, withNode := state.Clone(), node.Snapshot()
+	for _, p := range promised {
+		withNode.AddPodInfo(p)
+		if s := f.RunPreFilterExtensionAddPod(ctx, withState, pod, p, withNode); !s.IsSuccess() {
+			return s
+		}
+	}
+	return f.RunFilterPlugins(ctx, withState, pod, withNode)
 }
 
 // RunPreFilterExtensionAddPod tells plugins that a pod is thought to be on a node.
@@ -180,55 +184,54 @@ func (f *Framework) RunPreScorePlugins(ctx context.Context, state fwk.CycleState
 // RunScorePlugins scores each node by each plugin, brings the scores of a plugin to
 // 0…100 and adds them up by weight.
 func (f *Framework) RunScorePlugins(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo) ([]fwk.NodePluginScores, *fwk.Status) {
-	return f.RunScorePluginsShared(ctx, state, pod, nodes, nil)
+	return f.RunScorePluginsShared(ctx, state, pod, nodes, make([]*Finding, len(nodes)), NewMemo())
 }
 
-// RunScorePluginsShared is RunScorePlugins, with what is known of the nodes.
-func (f *Framework) RunScorePluginsShared(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo, findings *Findings) ([]fwk.NodePluginScores, *fwk.Status) {
+// RunScorePluginsShared is RunScorePlugins, with what is known of each of the nodes: nil
+// for nothing. What it returns lies in the memo, and is good until the next call.
+func (f *Framework) RunScorePluginsShared(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo, found []*Finding, memo *Memo) ([]fwk.NodePluginScores, *fwk.Status) {
 	var (
 		plugins []weighted
 		at      []int // in f.score
-		found   = make([]*Finding, len(nodes))
+		shared  = true
 	)
 	for i, p := range f.score {
 		if !state.GetSkipScorePlugins().Has(p.Name()) {
 			plugins = append(plugins, p)
 			at = append(at, i)
+			shared = shared && p.shared
 		}
 	}
-	for n := range nodes {
-		found[n] = findings.About(nodes[n])
-	}
-	scores := make([]fwk.NodeScoreList, len(plugins))
-	for i := range scores {
-		scores[i] = make(fwk.NodeScoreList, len(nodes))
-	}
+	scores, out := memo.room.scores(len(nodes), len(plugins))
 	var first firstStatus
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f.Parallelizer().Until(ctx, len(nodes), func(n int) {
-		name := nodes[n].Node().Name
-		for i, p := range plugins {
+	score := func(n int) {
+		name := found[n].NameOf(nodes[n])
+		out[n].Name = name
+		for i := range plugins {
 			score, s := f.scoreOf(ctx, state, pod, nodes[n], at[i], found[n])
 			if !s.IsSuccess() {
-				first.set(failed("Score", p.Name(), s))
+				first.set(failed("Score", plugins[i].Name(), s))
 				cancel()
 				return
 			}
 			scores[i][n] = fwk.NodeScore{Name: name, Score: score}
 		}
-	}, "Score")
+	}
+	if shared && fewWithout(found, func(f *Finding) bool { return f.scores != nil }) {
+		for n := range nodes {
+			score(n)
+		}
+	} else {
+		f.Parallelizer().Until(ctx, len(nodes), score, "Score")
+	}
 	if s := first.get(); s != nil {
 		return nil, s
 	}
 
-	out := make([]fwk.NodePluginScores, len(nodes))
-	each := make([]fwk.PluginScore, len(nodes)*len(plugins))
-	for n := range out {
-		out[n] = fwk.NodePluginScores{Name: nodes[n].Node().Name, Scores: each[:len(plugins):len(plugins)]}
-		each = each[len(plugins):]
-	}
 	for i, p := range plugins {
+		name := p.Name()
 		if e := p.ScoreExtensions(); e != nil {
 			if s := e.NormalizeScore(ctx, state, pod, scores[i]); !s.IsSuccess() {
 				return nil, failed("NormalizeScore", p.Name(), s)
@@ -238,9 +241,9 @@ func (f *Framework) RunScorePluginsShared(ctx context.Context, state fwk.CycleSt
 			score := scores[i][n].Score
 			if score < fwk.MinNodeScore || score > fwk.MaxNodeScore {
 				return nil, fwk.AsStatus(fmt.Errorf("plugin %q returns the score %d for node %s, which is not between %d and %d",
-					p.Name(), score, out[n].Name, fwk.MinNodeScore, fwk.MaxNodeScore)).WithPlugin(p.Name())
+					name, score, out[n].Name, fwk.MinNodeScore, fwk.MaxNodeScore)).WithPlugin(name)
 			}
-			out[n].Scores[i] = fwk.PluginScore{Name: p.Name(), Score: score * p.weight}
+			out[n].Scores[i] = fwk.PluginScore{Name: name, Score: score * p.weight}
 			out[n].TotalScore += score * p.weight
 		}
 	}

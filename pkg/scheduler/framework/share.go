@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"math"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
@@ -25,21 +26,28 @@ const maxSignatures = 64
 type Memo struct {
 	nodes    int
 	findings map[string]*Findings
+	room     room
 }
 
 // NewMemo returns an empty memo.
 func NewMemo() *Memo { return &Memo{findings: map[string]*Findings{}} }
 
-// Findings are what is known of nodes with respect to pods of one signature. Nil is for
-// a pod that shares nothing.
-type Findings struct{ byNode map[string]*Finding }
+// Findings are what is known of nodes with respect to pods of one signature, by their
+// position in the snapshot. Nil is for a pod that shares nothing.
+type Findings struct{ at []Finding }
 
 // Finding is what the plugins ByNode said of one state of a node.
 type Finding struct {
 	node     fwk.NodeInfo
+	name     string
 	filtered bool
 	status   *fwk.Status
 	scores   []int64 // by position of the plugin
+
+	// promised are the pods that the node was promised to when withPromised was said of
+	// the node with them on it.
+	promised     []fwk.PodInfo
+	withPromised *fwk.Status
 }
 
 // unknown is the score of a plugin that has not been asked.
@@ -55,23 +63,21 @@ func (m *Memo) For(signature fwk.PodSignature, nodes int) *Findings {
 	}
 	f, ok := m.findings[string(signature)]
 	if !ok {
-		f = &Findings{byNode: make(map[string]*Finding, nodes)}
+		f = &Findings{at: make([]Finding, nodes)}
 		m.findings[string(signature)] = f
 	}
 	return f
 }
 
-// About returns what is known of a node as it is: a node that changed since is another
-// object in the snapshot.
-func (f *Findings) About(node fwk.NodeInfo) *Finding {
+// About returns what is known of the node at a position in the snapshot, as it is: a
+// node that changed since is another object.
+func (f *Findings) About(at int, node fwk.NodeInfo) *Finding {
 	if f == nil {
 		return nil
 	}
-	name := node.Node().Name
-	found, ok := f.byNode[name]
-	if !ok || found.node != node {
-		found = &Finding{node: node}
-		f.byNode[name] = found
+	found := &f.at[at]
+	if found.node != node {
+		*found = Finding{node: node, name: node.Node().Name}
 	}
 	return found
 }
@@ -113,8 +119,8 @@ func (f *Framework) share() {
 	for f.sharedFilters < len(f.filter) && add(f.filter[f.sharedFilters]) {
 		f.sharedFilters++
 	}
-	for _, p := range f.score {
-		add(p.ScorePlugin)
+	for i := range f.score {
+		f.score[i].shared = add(f.score[i].ScorePlugin)
 	}
 }
 
@@ -123,6 +129,7 @@ type Filters struct {
 	framework *Framework
 	shared    []fwk.FilterPlugin
 	own       []fwk.FilterPlugin
+	promises  bool // nodes are promised to pods
 }
 
 // FiltersOf returns the filters of a cycle, for many nodes.
@@ -136,14 +143,42 @@ func (f *Framework) FiltersOf(state fwk.CycleState) *Filters {
 		}
 		return out
 	}
-	return &Filters{f, wanted(f.filter[:f.sharedFilters]), wanted(f.filter[f.sharedFilters:])}
+	return &Filters{f, wanted(f.filter[:f.sharedFilters]), wanted(f.filter[f.sharedFilters:]), f.Nominator().Promises()}
 }
 
-// Run is RunFilterPluginsWithNominatedPods, with what is known of the node. A node that
-// is promised to other pods is looked at anew.
+// Known says that Run has next to nothing to do for these nodes.
+func (l *Filters) Known(nodes []*Finding) bool {
+	return len(l.own) == 0 && !l.promises && fewWithout(nodes, func(f *Finding) bool { return f.filtered })
+}
+
+// fewWithout reports whether something is known of all nodes but a few, for which it
+// does not pay to start goroutines.
+func fewWithout(nodes []*Finding, known func(*Finding) bool) bool {
+	const few = 64
+	without := 0
+	for _, f := range nodes {
+		if f == nil || !known(f) {
+			without++
+		}
+		if without > few {
+			return false
+		}
+	}
+	return true
+}
+
+// Run is RunFilterPluginsWithNominatedPods, with what is known of the node.
 func (l *Filters) Run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, found *Finding) *fwk.Status {
-	if f := l.framework; found == nil || len(f.promised(pod, node)) > 0 {
+	f := l.framework
+	if found == nil {
 		return f.RunFilterPluginsWithNominatedPods(ctx, state, pod, node)
+	}
+	if l.promises {
+		if promised := f.promised(pod, node); len(promised) > 0 {
+			if s := l.withPromised(ctx, state, pod, node, promised, found); !s.IsSuccess() {
+				return s
+			}
+		}
 	}
 	if !found.filtered {
 		s := runFilters(ctx, state, pod, node, l.shared, nil)
@@ -158,10 +193,23 @@ func (l *Filters) Run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, no
 	return runFilters(ctx, state, pod, node, l.own, nil)
 }
 
+// withPromised asks whether the pod fits beside those that the node is promised to. That
+// a plugin ByNode says no holds as long as node and promises are the same.
+func (l *Filters) withPromised(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, promised []fwk.PodInfo, found *Finding) *fwk.Status {
+	if found.withPromised != nil && slices.Equal(found.promised, promised) {
+		return found.withPromised
+	}
+	s := l.framework.filterWithPromised(ctx, state, pod, node, promised)
+	if s.IsRejected() && slices.ContainsFunc(l.shared, func(p fwk.FilterPlugin) bool { return p.Name() == s.Plugin() }) {
+		found.promised, found.withPromised = promised, s
+	}
+	return s
+}
+
 // scoreOf asks a plugin for a node's score, or looks it up.
 func (f *Framework) scoreOf(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, i int, found *Finding) (int64, *fwk.Status) {
-	p := f.score[i]
-	if _, shared := f.byNode[p.Name()]; found == nil || !shared {
+	p := &f.score[i]
+	if found == nil || !p.shared {
 		return p.Score(ctx, state, pod, node)
 	}
 	if found.scores == nil {
@@ -189,4 +237,37 @@ func (f *Framework) promised(pod *v1.Pod, node fwk.NodeInfo) []fwk.PodInfo {
 		}
 	}
 	return out
+}
+
+// NameOf returns the node's name from where it is nearest.
+func (f *Finding) NameOf(node fwk.NodeInfo) string {
+	if f != nil {
+		return f.name
+	}
+	return node.Node().Name
+}
+
+// room is memory for scores that one cycle after the other uses.
+type room struct {
+	byPlugin []fwk.NodeScore
+	byNode   []fwk.PluginScore
+	nodes    []fwk.NodePluginScores
+}
+
+// scores returns lists for the scores of nodes, by plugin and by node.
+func (r *room) scores(nodes, plugins int) ([]fwk.NodeScoreList, []fwk.NodePluginScores) {
+	if size := nodes * plugins; len(r.byPlugin) < size {
+		r.byPlugin, r.byNode = make([]fwk.NodeScore, size), make([]fwk.PluginScore, size)
+	}
+	if len(r.nodes) < nodes {
+		r.nodes = make([]fwk.NodePluginScores, nodes)
+	}
+	lists, out := make([]fwk.NodeScoreList, plugins), r.nodes[:nodes]
+	for i := range lists {
+		lists[i] = r.byPlugin[i*nodes : (i+1)*nodes : (i+1)*nodes]
+	}
+	for n := range out {
+		out[n] = fwk.NodePluginScores{Scores: r.byNode[n*plugins : (n+1)*plugins : (n+1)*plugins]}
+	}
+	return lists, out
 }

@@ -77,6 +77,13 @@ func (n *nominator) NominatedPodsForNode(node string) []fwk.PodInfo {
 	return slices.Clone(n.byNode[node])
 }
 
+// Promises reports whether any node is promised to a pod.
+func (n *nominator) Promises() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return len(n.byNode) > 0
+}
+
 // TakePromisesOf copies the promises that another queue knows of.
 func (n *nominator) TakePromisesOf(other *Queue) {
 	other.nominator.mu.RLock()

@@ -227,7 +227,7 @@ func (p *Plugin) candidates(ctx context.Context, state fwk.CycleState, pod *v1.P
 					unkind++
 				}
 			case s.IsRejected():
-				refused.ByNode[at(i).Node().Name] = s
+				refused.Refuse(at(i).Node().Name, s)
 			default:
 				failed = s
 			}
