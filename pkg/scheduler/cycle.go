@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
+	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
@@ -145,7 +147,7 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 		}
 	}
 
-	search := search{cycle: c, all: all, count: len(all)}
+	search := search{cycle: c, all: all, count: len(all), start: c.start, want: feasibleNodesToFind(c.percentage, len(all))}
 	if c.memo != nil {
 		search.findings = c.memo.For(c.fw.SharedSignature(ctx, pod), len(all))
 	}
@@ -156,8 +158,15 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 			}
 		}
 		search.count = len(search.allowed)
+		search.want = feasibleNodesToFind(c.percentage, search.count)
 		d.Absent = fwk.NewStatus(fwk.UnschedulableAndUnresolvable, fmt.Sprintf("node(s) didn't satisfy plugin(s) %v", sets.List(narrowing)))
 		d.UnschedulablePlugins = d.UnschedulablePlugins.Union(narrowing)
+	}
+	if near := search.narrowed(c.fw.Narrow(state)); near != nil {
+		d := framework.NewDiagnosis()
+		if fit, p, err := near.run(ctx, state, pod, d); err != nil || len(fit.nodes) > 0 {
+			return fit, d, p, err
+		}
 	}
 	fit, p, err := search.run(ctx, state, pod, d)
 	return fit, d, p, err
@@ -167,9 +176,59 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 type search struct {
 	*cycle
 	all      []fwk.NodeInfo
-	allowed  []int // positions in all; nil for every one
+	allowed  []int // positions in all, in order; nil for every one
 	count    int   // of the nodes that are allowed
+	start    int   // among them
+	want     int   // nodes that fit are enough
 	findings *framework.Findings
+
+	// passed is set where all nodes are meant, and those that are not allowed are passed
+	// over: a filter would refuse each of them with this status.
+	passed *fwk.Status
+}
+
+// narrowed returns the same search without the nodes beyond some domains, which
+// comes to the same if any node fits; nil if it is not worth while.
+func (s *search) narrowed(to *framework.Domains) *search {
+	if to == nil || s.allowed != nil {
+		return nil
+	}
+	at := s.snapshot.Labelled(to.Key)
+	near := *s
+	for _, value := range to.Values {
+		near.allowed = append(near.allowed, at[value]...)
+		if len(near.allowed) > len(s.all)/2 {
+			return nil
+		}
+	}
+	if len(near.allowed) == 0 {
+		return nil
+	}
+	slices.Sort(near.allowed)
+	near.count = len(near.allowed)
+	near.start, _ = slices.BinarySearch(near.allowed, s.cycle.start)
+	near.passed = to.Others
+	return &near
+}
+
+// passOver counts the nodes that were passed over as looked at, and says of some of
+// them, for those who ask, why they were.
+func (s *search) passOver(p *placement, enough bool, d *framework.Diagnosis) {
+	looked := p.evaluated
+	p.evaluated = len(s.all)
+	if enough {
+		p.evaluated = (s.at(looked-1)-s.cycle.start+len(s.all))%len(s.all) + 1
+	}
+	p.next = (s.cycle.start + p.evaluated) % len(s.all)
+	for i, next, said := 0, 0, 0; i < p.evaluated && said < explain.MaxRefusals; i++ {
+		at := (s.cycle.start + i) % len(s.all)
+		if next < looked && s.at(next) == at {
+			next++
+			continue
+		}
+		d.Refuse(s.all[at].Node().Name, s.passed)
+		said++
+	}
 }
 
 // at returns the position in the snapshot of the i-th node to look at.
@@ -186,12 +245,11 @@ func (s *search) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, d *
 	var (
 		p       placement
 		fit     fitting
-		want    = feasibleNodesToFind(s.percentage, s.count)
 		filters = s.fw.FiltersOf(state)
 	)
-	for p.evaluated < s.count && len(fit.nodes) < want {
+	for p.evaluated < s.count && len(fit.nodes) < s.want {
 		first := p.evaluated
-		run := min(max(want-len(fit.nodes), 256), s.count-first)
+		run := min(max(s.want-len(fit.nodes), 256), s.count-first)
 		nodes, found := make([]fwk.NodeInfo, run), make([]*framework.Finding, run)
 		for i := range nodes {
 			at := s.at(first + i)
@@ -209,7 +267,7 @@ func (s *search) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, d *
 		if err := ctx.Err(); err != nil {
 			return fit, p, err
 		}
-		for i := 0; i < run && len(fit.nodes) < want; i++ {
+		for i := 0; i < run && len(fit.nodes) < s.want; i++ {
 			p.evaluated++
 			switch said := statuses[i]; {
 			case said.IsSuccess():
@@ -221,7 +279,11 @@ func (s *search) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, d *
 			}
 		}
 	}
-	if s.count > 0 {
+	switch {
+	case s.count == 0:
+	case s.passed != nil:
+		s.passOver(&p, len(fit.nodes) >= s.want, d)
+	default:
 		p.next = (s.start + p.evaluated) % s.count
 	}
 	return fit, p, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -88,5 +89,64 @@ func TestSharingChangesNothing(t *testing.T) {
 		if placed == 0 {
 			t.Error("no pod was placed")
 		}
+	}
+}
+
+// A search that passes over the domains without friends of a pod finds the same nodes,
+// and ends at the same one.
+func TestNarrowingChangesNothing(t *testing.T) {
+	c, snapshot := cache.New(), cache.NewSnapshot()
+	var q *queue.Queue
+	fw, err := framework.New(t.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+		Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 4,
+		Informers: informers.NewSharedInformerFactory(nil, 0),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q = queue.New(queue.Config{Less: fw.Less})
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 400 {
+		c.SetNode(makeNode(fmt.Sprint("n", i), fmt.Sprint(1+r.IntN(3)), "8Gi", zone(fmt.Sprint("z", r.IntN(5)))))
+	}
+	narrowed := 0
+	for i := range 300 {
+		if r.IntN(10) == 0 { // a node changes zone
+			c.SetNode(makeNode(fmt.Sprint("n", r.IntN(400)), "3", "8Gi", zone(fmt.Sprint("z", r.IntN(5)))))
+		}
+		name := fmt.Sprint("a", r.IntN(4))
+		pod := makePod(fmt.Sprint("p", i), "1", "1Gi", app(name), near(term(zoneKey, name)))
+		c.UpdateSnapshot(snapshot)
+		all, err := snapshot.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := framework.NewCycleState(false)
+		if _, s, _ := fw.RunPreFilter(t.Context(), state, pod); !s.IsSuccess() {
+			t.Fatal(s.AsError())
+		}
+		start := r.IntN(len(all))
+		whole := search{cycle: &cycle{fw: fw, snapshot: snapshot, start: start}, all: all, count: len(all), start: start, want: 1 + r.IntN(60)}
+		want, p, err := whole.run(t.Context(), state, pod, framework.NewDiagnosis())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if part := whole.narrowed(fw.Narrow(state)); part != nil {
+			got, q, err := part.run(t.Context(), state, pod, framework.NewDiagnosis())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got.nodes, want.nodes) || q.evaluated != p.evaluated || q.next != p.next {
+				t.Fatalf("pod %d: %d nodes of %d, then %d; want %d of %d, then %d", i, len(got.nodes), q.evaluated, q.next, len(want.nodes), p.evaluated, p.next)
+			}
+			narrowed++
+		}
+		if len(want.nodes) > 0 {
+			pod.Spec.NodeName = want.nodes[0].Node().Name
+			c.SetPod(pod)
+		}
+	}
+	if narrowed == 0 {
+		t.Error("no search was narrowed")
 	}
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	v1 "k8s.io/api/core/v1"
 	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
@@ -19,7 +20,13 @@ type Snapshot struct {
 	list   []fwk.NodeInfo
 	lists  lists
 	index  *topology.Index
+	// labelled has the positions in list of the nodes by the values of a label, in order,
+	// made when first asked for.
+	labelled map[string]map[string][]int
 }
+
+// maxLabels bounds the memory that labelled takes.
+const maxLabels = 16
 
 type entry struct {
 	info *NodeInfo
@@ -59,6 +66,9 @@ func NewSnapshotOf(nodes []*v1.Node, pods []*v1.Pod) *Snapshot {
 func (s *Snapshot) set(name string, n *NodeInfo) {
 	if e, ok := s.byName[name]; ok {
 		s.index.Update(e.info, n)
+		if e.info.node != n.node && !maps.Equal(e.info.node.Labels, n.node.Labels) {
+			s.labelled = nil
+		}
 		e.info = n
 		s.list[e.pos] = n
 		return
@@ -76,6 +86,7 @@ func (s *Snapshot) delete(name string) {
 }
 
 func (s *Snapshot) order(names []string) {
+	s.labelled = nil
 	s.list = make([]fwk.NodeInfo, len(names))
 	for i, name := range names {
 		e := s.byName[name]
@@ -102,6 +113,24 @@ func (s *Snapshot) part() *lists {
 		}
 	}
 	return l
+}
+
+// Labelled returns where in the list the nodes are that have each value of a label.
+func (s *Snapshot) Labelled(key string) map[string][]int {
+	if at, ok := s.labelled[key]; ok {
+		return at
+	}
+	if s.labelled == nil || len(s.labelled) >= maxLabels {
+		s.labelled = map[string]map[string][]int{}
+	}
+	at := map[string][]int{}
+	for i, n := range s.list {
+		if value, ok := n.Node().Labels[key]; ok {
+			at[value] = append(at[value], i)
+		}
+	}
+	s.labelled[key] = at
+	return at
 }
 
 // Topology returns what is counted over nodes and pods.

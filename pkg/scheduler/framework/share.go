@@ -18,6 +18,33 @@ type ByNode interface {
 	ByNode()
 }
 
+// Narrowing is a plugin that may know, once its PreFilter has run, that the pod fits only
+// on nodes with some values of one label. The others need not be looked at unless to say
+// why the pod fits nowhere.
+type Narrowing interface {
+	fwk.FilterPlugin
+	Narrow(state fwk.CycleState) *Domains
+}
+
+// Domains are the nodes with one of some values of a label, and what the plugin says of all others.
+type Domains struct {
+	Key    string
+	Values []string
+	Others *fwk.Status
+}
+
+// Narrow returns the domains to which a filter confines a pod, nil if none does.
+func (f *Framework) Narrow(state fwk.CycleState) *Domains {
+	for _, p := range f.filter {
+		if n, ok := p.(Narrowing); ok && !state.GetSkipFilterPlugins().Has(p.Name()) {
+			if d := n.Narrow(state); d != nil {
+				return d
+			}
+		}
+	}
+	return nil
+}
+
 // maxSignatures bounds the memory that findings take.
 const maxSignatures = 64
 

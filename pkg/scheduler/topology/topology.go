@@ -187,6 +187,16 @@ type Counter struct {
 // Of returns the number of pods in a domain.
 func (c *Counter) Of(domain string) int { return c.counts[domain] }
 
+// Having returns how many domains have any of the pods.
+func (c *Counter) Having() int { return len(c.counts) }
+
+// Each calls visit for every domain that has any of the pods.
+func (c *Counter) Each(visit func(domain string)) {
+	for domain := range c.counts {
+		visit(domain)
+	}
+}
+
 // Total returns the number of pods in all domains.
 func (c *Counter) Total() int { return c.total }
 

@@ -19,6 +19,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/topology"
 )
 
@@ -54,6 +55,7 @@ var (
 	_ fwk.ScoreExtensions     = &Plugin{}
 	_ fwk.EnqueueExtensions   = &Plugin{}
 	_ fwk.SignPlugin          = &Plugin{}
+	_ framework.Narrowing     = &Plugin{}
 )
 
 // New makes the plugin from InterPodAffinityArgs.
@@ -264,6 +266,32 @@ func (p *Plugin) Filter(_ context.Context, state fwk.CycleState, _ *v1.Pod, node
 		return p.unwelcome
 	}
 	return nil
+}
+
+// Narrow returns the domains of the pod's friends that are the fewest by their number. The first
+// pod of a group may be anywhere.
+func (p *Plugin) Narrow(state fwk.CycleState) *framework.Domains {
+	r, err := read(state)
+	if err != nil || len(r.affinity) == 0 {
+		return nil
+	}
+	fewest, anywhere := &r.affinity[0], false
+	for i := range r.affinity {
+		t := &r.affinity[i]
+		if len(t.changes) > 0 {
+			return nil
+		}
+		anywhere = anywhere || t.counter.Total() > 0
+		if t.counter.Having() < fewest.counter.Having() {
+			fewest = t
+		}
+	}
+	if !anywhere {
+		return nil
+	}
+	d := &framework.Domains{Key: fewest.key, Others: p.noFriends}
+	fewest.counter.Each(func(domain string) { d.Values = append(d.Values, domain) })
+	return d
 }
 
 func (r *required) nearFriends(node map[string]string) bool {
