@@ -2,6 +2,7 @@ package cache
 
 import (
 	"maps"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -117,6 +118,9 @@ func podResource(pod *v1.Pod) fwk.PodResource {
 		InPlacePodLevelResourcesVerticalScalingEnabled: true,
 	}
 	requests := resourcehelper.PodRequests(pod, opts)
+	if saysAll(pod) {
+		return fwk.PodResource{Resource: NewResource(requests), Non0CPU: max(requests.Cpu().MilliValue(), 0), Non0Mem: max(requests.Memory().Value(), 0)}
+	}
 	opts.NonMissingContainerRequests = leastRequests(pod, requests)
 	nonZero := resourcehelper.PodRequests(pod, opts)
 	return fwk.PodResource{
@@ -124,6 +128,18 @@ func podResource(pod *v1.Pod) fwk.PodResource {
 		Non0CPU:  max(nonZero.Cpu().MilliValue(), 0),
 		Non0Mem:  max(nonZero.Memory().Value(), 0),
 	}
+}
+
+// saysAll reports whether each container of a pod that no kubelet has seen asks for
+// processor and memory, so that there is nothing to assume.
+func saysAll(pod *v1.Pod) bool {
+	silent := func(c v1.Container) bool {
+		_, cpu := c.Resources.Requests[v1.ResourceCPU]
+		_, memory := c.Resources.Requests[v1.ResourceMemory]
+		return !cpu || !memory
+	}
+	return len(pod.Status.ContainerStatuses)+len(pod.Status.InitContainerStatuses) == 0 &&
+		!slices.ContainsFunc(pod.Spec.Containers, silent) && !slices.ContainsFunc(pod.Spec.InitContainers, silent)
 }
 
 // leastRequests are what a container counts for that does not say what it asks for. Where the pod

@@ -201,7 +201,7 @@ func (l *Filters) Run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, no
 		return f.RunFilterPluginsWithNominatedPods(ctx, state, pod, node)
 	}
 	if l.promises {
-		if promised := f.promised(pod, node); len(promised) > 0 {
+		if promised := f.promised(pod, found.name); len(promised) > 0 {
 			if s := l.withPromised(ctx, state, pod, node, promised, found); !s.IsSuccess() {
 				return s
 			}
@@ -256,9 +256,9 @@ func (f *Framework) scoreOf(ctx context.Context, state fwk.CycleState, pod *v1.P
 }
 
 // promised are the pods of at least the priority of pod that have been promised a node.
-func (f *Framework) promised(pod *v1.Pod, node fwk.NodeInfo) []fwk.PodInfo {
+func (f *Framework) promised(pod *v1.Pod, node string) []fwk.PodInfo {
 	var out []fwk.PodInfo
-	for _, p := range f.NominatedPodsForNode(node.Node().Name) {
+	for _, p := range f.NominatedPodsForNode(node) {
 		if p.GetPod().UID != pod.UID && corev1helpers.PodPriority(p.GetPod()) >= corev1helpers.PodPriority(pod) {
 			out = append(out, p)
 		}

@@ -1,7 +1,6 @@
 package framework
 
 import (
-	"maps"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -107,10 +106,8 @@ func (s *CycleState) Clone() fwk.CycleState {
 	for k, v := range s.data {
 		c.data[k] = v.Clone()
 	}
-	c.skipFilter = maps.Clone(s.skipFilter)
-	c.skipScore = maps.Clone(s.skipScore)
-	c.skipPreBind = maps.Clone(s.skipPreBind)
-	c.parallelPreBind = maps.Clone(s.parallelPreBind)
+	// These sets are replaced, never changed.
+	c.skipFilter, c.skipScore, c.skipPreBind, c.parallelPreBind = s.skipFilter, s.skipScore, s.skipPreBind, s.parallelPreBind
 	return c
 }
 
