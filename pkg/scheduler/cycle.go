@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
@@ -96,18 +97,26 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 
 // best returns the node with the highest score. Among equals the seed chooses.
 func best(scores []fwk.NodePluginScores, seed uint64) string {
-	top := []string{}
-	highest := int64(-1)
+	highest, equals := int64(math.MinInt64), uint64(0)
 	for i := range scores {
 		switch s := scores[i].TotalScore; {
 		case s > highest:
-			highest = s
-			top = append(top[:0], scores[i].Name)
+			highest, equals = s, 1
 		case s == highest:
-			top = append(top, scores[i].Name)
+			equals++
 		}
 	}
-	return top[seed%uint64(len(top))]
+	chosen := seed % equals
+	for i := range scores {
+		if scores[i].TotalScore != highest {
+			continue
+		}
+		if chosen == 0 {
+			return scores[i].Name
+		}
+		chosen--
+	}
+	return "" // there are none
 }
 
 // seedOf makes a seed that differs for each attempt at each pod, and is the same
@@ -244,21 +253,26 @@ func (s *search) at(i int) int {
 func (s *search) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, d *framework.Diagnosis) (fitting, placement, error) {
 	var (
 		p       placement
-		fit     fitting
+		enough  = min(s.want, s.count)
+		fit     = fitting{make([]fwk.NodeInfo, 0, enough), make([]*framework.Finding, 0, enough)}
 		filters = s.fw.FiltersOf(state)
+
+		// One run's, none of which is longer than the first.
+		longest  = min(max(s.want, 256), s.count)
+		nodes    = make([]fwk.NodeInfo, longest)
+		found    = make([]*framework.Finding, longest)
+		statuses = make([]*fwk.Status, longest)
 	)
 	for p.evaluated < s.count && len(fit.nodes) < s.want {
 		first := p.evaluated
 		run := min(max(s.want-len(fit.nodes), 256), s.count-first)
-		nodes, found := make([]fwk.NodeInfo, run), make([]*framework.Finding, run)
-		for i := range nodes {
+		for i := range run {
 			at := s.at(first + i)
 			nodes[i], found[i] = s.all[at], s.findings.About(at, s.all[at])
 		}
-		statuses := make([]*fwk.Status, run)
 		filter := func(i int) { statuses[i] = filters.Run(ctx, state, pod, nodes[i], found[i]) }
-		if filters.Known(found) {
-			for i := range nodes {
+		if filters.Known(found[:run]) {
+			for i := range run {
 				filter(i)
 			}
 		} else {
