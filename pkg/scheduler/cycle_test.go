@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
+	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
@@ -215,6 +216,32 @@ func TestFeasibleNodesToFind(t *testing.T) {
 	}{{0, 10, 10}, {0, 100, 100}, {0, 1000, 420}, {0, 5000, 500}, {0, 20000, 1000}, {30, 1000, 300}, {1, 1000, 100}, {100, 1000, 1000}} {
 		if got := feasibleNodesToFind(tc.percentage, tc.nodes); got != tc.want {
 			t.Errorf("%d %% of %d nodes: %d, want %d", tc.percentage, tc.nodes, got, tc.want)
+		}
+	}
+}
+
+// Among the nodes with the highest score the seed chooses, however low that is: an
+// extender's opinion can be negative.
+func TestBest(t *testing.T) {
+	scores := func(totals ...int64) (out []fwk.NodePluginScores) {
+		for i, total := range totals {
+			out = append(out, fwk.NodePluginScores{Name: fmt.Sprint("n", i), TotalScore: total})
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		scores []fwk.NodePluginScores
+		seed   uint64
+		want   string
+	}{
+		{scores(1, 3, 2), 7, "n1"},
+		{scores(3, 1, 3, 3), 0, "n0"},
+		{scores(3, 1, 3, 3), 4, "n2"},
+		{scores(3, 1, 3, 3), 5, "n3"},
+		{scores(-30, -20), 1, "n1"},
+	} {
+		if got := best(tc.scores, tc.seed); got != tc.want {
+			t.Errorf("%v, seed %d: %s, want %s", tc.scores, tc.seed, got, tc.want)
 		}
 	}
 }
