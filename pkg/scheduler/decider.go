@@ -34,7 +34,7 @@ type Decider struct {
 type Decision struct {
 	// Node is where the pod goes.
 	Node string
-	// Scores are those of the nodes to choose from, if there were several.
+	// Scores are those of the nodes to choose from, if there were several; good until the next decision.
 	Scores []fwk.NodePluginScores
 	// Fit says why the pod goes nowhere, in the words that its status gets.
 	Fit *framework.FitError
