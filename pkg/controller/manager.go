@@ -31,6 +31,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
+	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
 )
@@ -141,7 +142,8 @@ func (m *Manager) register(ctx context.Context, mgr manager.Manager, events *eve
 	if err != nil {
 		return fmt.Errorf("--controllers: %w", err)
 	}
-	d := &dependencies{Manager: m, mgr: mgr, events: events, metrics: registry, pods: replicaset.NewMetrics(registry), indexed: map[string]bool{}}
+	d := &dependencies{Manager: m, mgr: mgr, events: events, metrics: registry, pods: replicaset.NewMetrics(registry), indexed: map[string]bool{},
+		progress: ownwrites.NewProgress(mgr.GetCache())}
 	d.identities, err = m.identities()
 	if err != nil {
 		return err
@@ -240,9 +242,14 @@ func (d *dependencies) access(identity, source string) (*access, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts.Cache = &client.CacheOptions{Reader: d.mgr.GetCache(), EnableReadYourWritesConsistency: &ownWrites}
 	opts.Log = d.mgr.GetLogger()
+	opts.Cache = &client.CacheOptions{Reader: d.mgr.GetCache()}
 	cached, err := client.New(cfg, opts)
+	if err != nil {
+		return nil, err
+	}
+	opts.Cache = &client.CacheOptions{Reader: d.mgr.GetCache(), EnableReadYourWritesConsistency: &ownWrites}
+	consistent, err := client.New(cfg, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +260,7 @@ func (d *dependencies) access(identity, source string) (*access, error) {
 		return nil, err
 	}
 	return &access{
-		Client: cached, Live: live, Config: cfg, Clientset: cs,
+		Client: ownwrites.NewClient(consistent, cached, d.progress), Live: live, Config: cfg, Clientset: cs,
 		Events: d.events.recorder(source),
 	}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 )
 
@@ -54,6 +55,7 @@ type dependencies struct {
 	metrics    metrics.KubeRegistry // of this manager alone
 	pods       *replicaset.Metrics  // that two controllers share
 	indexed    map[string]bool
+	progress   *ownwrites.Progress
 }
 
 // errLeftOut is why a controller does not run here.

@@ -29,6 +29,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
 
@@ -59,7 +60,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	return builder.ControllerManagedBy(mgr).Named("cronjob-controller").WithOptions(o).
 		Watches(&batchv1.CronJob{}, c.changed()).
 		Watches(&batchv1.Job{}, owner).
-		Complete(conflict.Ignored(c))
+		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
 
 // changed wakes the controller for a CronJob. A schedule that has just been written holds from now on: a time

@@ -28,6 +28,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/claim"
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
+	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 	"github.com/leme-k8s/leme/pkg/controller/internal/revision"
 )
@@ -61,7 +62,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		Watches(&appsv1.ControllerRevision{}, claim.OwnedBy(kind)).
 		Watches(&corev1.Pod{}, claim.Adopters(c.client, &appsv1.DaemonSetList{}, selector), builder.WithPredicates(claim.Orphans())).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(c.all), builder.WithPredicates(nodeMatters)).
-		Complete(conflict.Ignored(c))
+		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
 
 // nodeMatters passes the changes of nodes that can move a DaemonSet's pods; nodes

@@ -30,6 +30,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/internal/claim"
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
 
@@ -59,7 +60,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		Watches(&appsv1.ReplicaSet{}, claim.Adopters(c.client, &appsv1.DeploymentList{}, selector), builder.WithPredicates(claim.Orphans())).
 		// The end of a pod lets a Recreate rollout go on.
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.recreatedBy), builder.WithPredicates(podEnds)).
-		Complete(conflict.Ignored(c))
+		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
 
 // podEnds passes the pods that have just ended.

@@ -33,6 +33,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/claim"
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
+	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
 
@@ -63,7 +64,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		Watches(&corev1.Pod{}, claim.OwnedBy(kind)).
 		Watches(&corev1.Pod{}, claim.Adopters(c.client, &batchv1.JobList{}, selector), builder.WithPredicates(claim.Orphans())).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(leftBy), builder.WithPredicates(claim.Orphans())).
-		Complete(conflict.Ignored(c))
+		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
 
 // leftBy returns the Job that has left a pod behind with its finalizer.

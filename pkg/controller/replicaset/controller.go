@@ -28,6 +28,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/internal/claim"
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
 
@@ -69,7 +70,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		For(c.kind.new()).
 		Watches(&corev1.Pod{}, claim.OwnedBy(c.kind.gvk)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(claim.Orphans())).
-		Complete(conflict.Ignored(c))
+		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
 
 // wouldAdopt returns the sets that select a pod that has no controller.

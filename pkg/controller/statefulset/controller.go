@@ -28,6 +28,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/controller/internal/claim"
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
+	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 	"github.com/leme-k8s/leme/pkg/controller/internal/revision"
 )
@@ -61,7 +62,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		Watches(&appsv1.ControllerRevision{}, claim.OwnedBy(kind)).
 		Watches(&corev1.Pod{}, claim.Adopters(c.client, &appsv1.StatefulSetList{}, selector), builder.WithPredicates(claim.Orphans())).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(c.mounts)).
-		Complete(conflict.Ignored(c))
+		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
 
 // mounts returns the sets that have a use for a claim.

@@ -19,6 +19,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 )
 
 // A Registrar is a controller that adds itself to a manager.
@@ -77,12 +78,16 @@ func Run(t *testing.T, cfg *rest.Config, s Setup) (live client.Client, stop func
 	if err != nil {
 		t.Fatal(err)
 	}
-	cached, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper, Cache: &client.CacheOptions{
-		Reader: mgr.GetCache(), EnableReadYourWritesConsistency: ptr.To(true),
-	}})
-	if err != nil {
-		t.Fatal(err)
+	reading := func(consistent bool) client.Client {
+		c, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper, Cache: &client.CacheOptions{
+			Reader: mgr.GetCache(), EnableReadYourWritesConsistency: &consistent,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
 	}
+	cached := ownwrites.NewClient(reading(true), reading(false), ownwrites.NewProgress(mgr.GetCache()))
 	for _, r := range s.Assemble(cached, live) {
 		if err := r.Register(mgr, controller.Options{MaxConcurrentReconciles: 3}); err != nil {
 			t.Fatal(err)
