@@ -51,11 +51,11 @@ func New(mapper meta.RESTMapper, disco discovery.DiscoveryInterface, md metadata
 		Subsystem: "garbagecollector_controller", Name: "resources_sync_error_total", Help: "Number of times that not all resources were known", StabilityLevel: metrics.ALPHA,
 	})
 	registry.MustRegister(failed)
-	g := newGraph()
+	g, absent := newGraph(), lru.New(500)
 	return &Controller{
-		mapper: mapper, metadata: md, events: events, graph: g, absent: lru.New(500),
+		mapper: mapper, metadata: md, events: events, graph: g, absent: absent,
 		monitors: &monitors{
-			graph: g, discovery: disco, metadata: md, failed: failed, changed: make(chan struct{}, 1), reset: func() { meta.MaybeResetRESTMapper(mapper) },
+			graph: g, absent: absent, discovery: disco, metadata: md, failed: failed, changed: make(chan struct{}, 1), reset: func() { meta.MaybeResetRESTMapper(mapper) },
 			running: map[schema.GroupVersionResource]*monitor{},
 		},
 	}

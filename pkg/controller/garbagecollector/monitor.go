@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/lru"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/metawatch"
 )
@@ -52,6 +53,7 @@ type monitors struct {
 	reset     func()
 	changed   chan struct{}
 	failed    *metrics.Counter // times that not all resources were known
+	absent    *lru.Cache       // of owners that are known not to exist
 
 	mu      sync.Mutex
 	running map[schema.GroupVersionResource]*monitor
@@ -215,7 +217,11 @@ func (m *monitor) Delete(o any) error {
 		return err
 	}
 	m.known.Delete(acc.GetUID())
-	m.tell(m.graph.remove(acc.GetUID()))
+	look := m.graph.remove(acc.GetUID())
+	if len(look) > 0 { // before they are looked at, so that nobody asks for their owner
+		m.absent.Add(fromMetadata(m.kind, acc).identity, nil)
+	}
+	m.tell(look)
 	return nil
 }
 
