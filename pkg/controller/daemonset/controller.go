@@ -58,9 +58,8 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	selector := func(o client.Object) *metav1.LabelSelector { return o.(*appsv1.DaemonSet).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named("daemonset-controller").WithOptions(o).
 		For(&appsv1.DaemonSet{}).
-		Watches(&corev1.Pod{}, claim.OwnedBy(kind)).
+		Watches(&corev1.Pod{}, claim.OwnedOrWanted(kind, c.client, &appsv1.DaemonSetList{}, selector)).
 		Watches(&appsv1.ControllerRevision{}, claim.OwnedBy(kind)).
-		Watches(&corev1.Pod{}, claim.Adopters(c.client, &appsv1.DaemonSetList{}, selector), builder.WithPredicates(claim.Orphans())).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(c.all), builder.WithPredicates(nodeMatters)).
 		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }

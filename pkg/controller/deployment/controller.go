@@ -56,8 +56,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	selector := func(o client.Object) *metav1.LabelSelector { return o.(*appsv1.Deployment).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named("deployment-controller").WithOptions(o).
 		For(&appsv1.Deployment{}).
-		Watches(&appsv1.ReplicaSet{}, claim.OwnedBy(kind)).
-		Watches(&appsv1.ReplicaSet{}, claim.Adopters(c.client, &appsv1.DeploymentList{}, selector), builder.WithPredicates(claim.Orphans())).
+		Watches(&appsv1.ReplicaSet{}, claim.OwnedOrWanted(kind, c.client, &appsv1.DeploymentList{}, selector)).
 		// The end of a pod lets a Recreate rollout go on.
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.recreatedBy), builder.WithPredicates(podEnds)).
 		Complete(conflict.Ignored(ownwrites.Remembered(c)))

@@ -61,8 +61,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	selector := func(o client.Object) *metav1.LabelSelector { return o.(*batchv1.Job).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named("job-controller").WithOptions(o).
 		For(&batchv1.Job{}).
-		Watches(&corev1.Pod{}, claim.OwnedBy(kind)).
-		Watches(&corev1.Pod{}, claim.Adopters(c.client, &batchv1.JobList{}, selector), builder.WithPredicates(claim.Orphans())).
+		Watches(&corev1.Pod{}, claim.OwnedOrWanted(kind, c.client, &batchv1.JobList{}, selector)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(leftBy), builder.WithPredicates(claim.Orphans())).
 		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }

@@ -15,13 +15,11 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -66,29 +64,11 @@ func NewReplication(c client.Client, live client.Reader, events record.EventReco
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
+	selector := func(o client.Object) *metav1.LabelSelector { return c.kind.view(o).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named(c.kind.controller).WithOptions(o).
 		For(c.kind.new()).
-		Watches(&corev1.Pod{}, claim.OwnedBy(c.kind.gvk)).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.wouldAdopt), builder.WithPredicates(claim.Orphans())).
+		Watches(&corev1.Pod{}, claim.OwnedOrWanted(c.kind.gvk, c.client, c.kind.list, selector)).
 		Complete(conflict.Ignored(ownwrites.Remembered(c)))
-}
-
-// wouldAdopt returns the sets that select a pod that has no controller.
-func (c *Controller) wouldAdopt(ctx context.Context, pod client.Object) []reconcile.Request {
-	if len(pod.GetLabels()) == 0 {
-		return nil
-	}
-	var reqs []reconcile.Request
-	sets, err := c.kind.list(ctx, c.client, client.InNamespace(pod.GetNamespace()), client.DisableReadYourWritesConsistency)
-	if err != nil {
-		klog.FromContext(ctx).Error(err, "Finding who adopts a pod", "pod", klog.KObj(pod))
-	}
-	for i := range sets {
-		if sel, err := metav1.LabelSelectorAsSelector(sets[i].Spec.Selector); err == nil && !sel.Empty() && sel.Matches(labels.Set(pod.GetLabels())) {
-			reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&sets[i])})
-		}
-	}
-	return reqs
 }
 
 // Reconcile brings one set to its number of pods and writes its status.

@@ -20,7 +20,7 @@ type kind struct {
 	new        func() client.Object
 	// view returns obj as a ReplicaSet, which must not be changed.
 	view        func(obj client.Object) *appsv1.ReplicaSet
-	list        func(context.Context, client.Reader, ...client.ListOption) ([]appsv1.ReplicaSet, error)
+	list        client.ObjectList // an empty one
 	status      func(set *appsv1.ReplicaSet, active []*corev1.Pod, terminating *int32, scaleErr error, now time.Time) (appsv1.ReplicaSetStatus, time.Duration)
 	writeStatus func(context.Context, client.Client, client.Object, appsv1.ReplicaSetStatus) error
 }
@@ -30,11 +30,7 @@ var replicaSet = kind{
 	gvk:        appsv1.SchemeGroupVersion.WithKind("ReplicaSet"),
 	new:        func() client.Object { return &appsv1.ReplicaSet{} },
 	view:       func(obj client.Object) *appsv1.ReplicaSet { return obj.(*appsv1.ReplicaSet) },
-	list: func(ctx context.Context, r client.Reader, opts ...client.ListOption) ([]appsv1.ReplicaSet, error) {
-		var l appsv1.ReplicaSetList
-		err := r.List(ctx, &l, opts...)
-		return l.Items, err
-	},
+	list:       &appsv1.ReplicaSetList{},
 	status: func(set *appsv1.ReplicaSet, active []*corev1.Pod, terminating *int32, scaleErr error, now time.Time) (appsv1.ReplicaSetStatus, time.Duration) {
 		s, next := status(set, active, scaleErr, now)
 		s.TerminatingReplicas = terminating
@@ -55,15 +51,7 @@ var replicationController = kind{
 	gvk:        corev1.SchemeGroupVersion.WithKind("ReplicationController"),
 	new:        func() client.Object { return &corev1.ReplicationController{} },
 	view:       func(obj client.Object) *appsv1.ReplicaSet { return asReplicaSet(obj.(*corev1.ReplicationController)) },
-	list: func(ctx context.Context, r client.Reader, opts ...client.ListOption) ([]appsv1.ReplicaSet, error) {
-		var l corev1.ReplicationControllerList
-		err := r.List(ctx, &l, opts...)
-		sets := make([]appsv1.ReplicaSet, len(l.Items))
-		for i := range l.Items {
-			sets[i] = *asReplicaSet(&l.Items[i])
-		}
-		return sets, err
-	},
+	list:       &corev1.ReplicationControllerList{},
 	status: func(set *appsv1.ReplicaSet, active []*corev1.Pod, _ *int32, scaleErr error, now time.Time) (appsv1.ReplicaSetStatus, time.Duration) {
 		return status(set, active, scaleErr, now)
 	},

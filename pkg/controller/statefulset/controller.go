@@ -58,9 +58,8 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	selector := func(o client.Object) *metav1.LabelSelector { return o.(*appsv1.StatefulSet).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named("statefulset-controller").WithOptions(o).
 		For(&appsv1.StatefulSet{}).
-		Watches(&corev1.Pod{}, claim.OwnedBy(kind)).
+		Watches(&corev1.Pod{}, claim.OwnedOrWanted(kind, c.client, &appsv1.StatefulSetList{}, selector)).
 		Watches(&appsv1.ControllerRevision{}, claim.OwnedBy(kind)).
-		Watches(&corev1.Pod{}, claim.Adopters(c.client, &appsv1.StatefulSetList{}, selector), builder.WithPredicates(claim.Orphans())).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(c.mounts)).
 		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
