@@ -242,13 +242,8 @@ func (d *dependencies) access(identity, source string) (*access, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts.Log = d.mgr.GetLogger()
-	opts.Cache = &client.CacheOptions{Reader: d.mgr.GetCache()}
-	cached, err := client.New(cfg, opts)
-	if err != nil {
-		return nil, err
-	}
 	opts.Cache = &client.CacheOptions{Reader: d.mgr.GetCache(), EnableReadYourWritesConsistency: &ownWrites}
+	opts.Log = d.mgr.GetLogger()
 	consistent, err := client.New(cfg, opts)
 	if err != nil {
 		return nil, err
@@ -260,7 +255,7 @@ func (d *dependencies) access(identity, source string) (*access, error) {
 		return nil, err
 	}
 	return &access{
-		Client: ownwrites.NewClient(consistent, cached, d.progress), Live: live, Config: cfg, Clientset: cs,
+		Client: ownwrites.NewClient(consistent, live, d.progress), Live: live, Config: cfg, Clientset: cs,
 		Events: d.events.recorder(source),
 	}, nil
 }

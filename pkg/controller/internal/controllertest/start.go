@@ -78,16 +78,13 @@ func Run(t *testing.T, cfg *rest.Config, s Setup) (live client.Client, stop func
 	if err != nil {
 		t.Fatal(err)
 	}
-	reading := func(consistent bool) client.Client {
-		c, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper, Cache: &client.CacheOptions{
-			Reader: mgr.GetCache(), EnableReadYourWritesConsistency: &consistent,
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
+	consistent, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper, Cache: &client.CacheOptions{
+		Reader: mgr.GetCache(), EnableReadYourWritesConsistency: ptr.To(true),
+	}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	cached := ownwrites.NewClient(reading(true), reading(false), ownwrites.NewProgress(mgr.GetCache()))
+	cached := ownwrites.NewClient(consistent, live, ownwrites.NewProgress(mgr.GetCache()))
 	for _, r := range s.Assemble(cached, live) {
 		if err := r.Register(mgr, controller.Options{MaxConcurrentReconciles: 3}); err != nil {
 			t.Fatal(err)

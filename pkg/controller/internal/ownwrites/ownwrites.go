@@ -24,15 +24,15 @@ import (
 
 // Progress knows how far a cache is with each kind of objects. All controllers that read from the cache share it.
 type Progress struct {
-	informers cache.Informers
+	cache cache.Cache
 
 	mu    sync.Mutex
 	kinds map[reflect.Type]*kind
 }
 
-// NewProgress follows the informers of a cache, of the kinds that are written.
-func NewProgress(informers cache.Informers) *Progress {
-	return &Progress{informers: informers, kinds: map[reflect.Type]*kind{}}
+// NewProgress follows a cache, with the kinds that are written.
+func NewProgress(c cache.Cache) *Progress {
+	return &Progress{cache: c, kinds: map[reflect.Type]*kind{}}
 }
 
 // kind is how far the cache is with the objects of one kind.
@@ -53,7 +53,7 @@ func (p *Progress) of(ctx context.Context, obj client.Object) (*kind, error) {
 	if k := p.kinds[t]; k != nil {
 		return k, nil
 	}
-	informer, err := p.informers.GetInformer(ctx, obj)
+	informer, err := p.cache.GetInformer(ctx, obj)
 	if err != nil {
 		return nil, fmt.Errorf("following %T: %w", obj, err)
 	}
@@ -193,13 +193,13 @@ func Remembered(r reconcile.Reconciler) reconcile.Reconciler {
 // it is the Client that it is made from.
 type Client struct {
 	client.Client
-	cached   client.Client
+	live     client.Client // for what is written and remembered
 	progress *Progress
 }
 
-// NewClient returns such a client. cached reads from the cache as it is.
-func NewClient(elsewhere, cached client.Client, p *Progress) *Client {
-	return &Client{Client: elsewhere, cached: cached, progress: p}
+// NewClient returns such a client. live has no cache; what is read comes from that of p.
+func NewClient(elsewhere, live client.Client, p *Progress) *Client {
+	return &Client{Client: elsewhere, live: live, progress: p}
 }
 
 // Get implements client.Reader.
@@ -209,11 +209,11 @@ func (c *Client) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 		return c.Client.Get(ctx, key, obj, opts...)
 	}
 	if !(&client.GetOptions{}).ApplyOptions(opts).DisableReadYourWritesConsistency {
-		if err := j.await(ctx, c.cached); err != nil {
+		if err := j.await(ctx, c.progress.cache); err != nil {
 			return err
 		}
 	}
-	return c.cached.Get(ctx, key, obj, opts...)
+	return c.progress.cache.Get(ctx, key, obj, opts...)
 }
 
 // List implements client.Reader.
@@ -223,11 +223,11 @@ func (c *Client) List(ctx context.Context, list client.ObjectList, opts ...clien
 		return c.Client.List(ctx, list, opts...)
 	}
 	if !(&client.ListOptions{}).ApplyOptions(opts).DisableReadYourWritesConsistency {
-		if err := j.await(ctx, c.cached); err != nil {
+		if err := j.await(ctx, c.progress.cache); err != nil {
 			return err
 		}
 	}
-	return c.cached.List(ctx, list, opts...)
+	return c.progress.cache.List(ctx, list, opts...)
 }
 
 // write does what results in a new version of obj.
@@ -248,17 +248,17 @@ func (c *Client) write(ctx context.Context, obj client.Object, elsewhere, do fun
 
 // Create implements client.Writer.
 func (c *Client) Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error {
-	return c.write(ctx, obj, func() error { return c.Client.Create(ctx, obj, opts...) }, func() error { return c.cached.Create(ctx, obj, opts...) })
+	return c.write(ctx, obj, func() error { return c.Client.Create(ctx, obj, opts...) }, func() error { return c.live.Create(ctx, obj, opts...) })
 }
 
 // Update implements client.Writer.
 func (c *Client) Update(ctx context.Context, obj client.Object, opts ...client.UpdateOption) error {
-	return c.write(ctx, obj, func() error { return c.Client.Update(ctx, obj, opts...) }, func() error { return c.cached.Update(ctx, obj, opts...) })
+	return c.write(ctx, obj, func() error { return c.Client.Update(ctx, obj, opts...) }, func() error { return c.live.Update(ctx, obj, opts...) })
 }
 
 // Patch implements client.Writer.
 func (c *Client) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
-	return c.write(ctx, obj, func() error { return c.Client.Patch(ctx, obj, patch, opts...) }, func() error { return c.cached.Patch(ctx, obj, patch, opts...) })
+	return c.write(ctx, obj, func() error { return c.Client.Patch(ctx, obj, patch, opts...) }, func() error { return c.live.Patch(ctx, obj, patch, opts...) })
 }
 
 // Delete implements client.Writer.
@@ -271,7 +271,7 @@ func (c *Client) Delete(ctx context.Context, obj client.Object, opts ...client.D
 	if err != nil {
 		return err
 	}
-	if err := c.cached.Delete(ctx, obj, opts...); err != nil {
+	if err := c.live.Delete(ctx, obj, opts...); err != nil {
 		return err
 	}
 	empty := reflect.New(reflect.TypeOf(obj).Elem()).Interface().(client.Object)
@@ -300,25 +300,25 @@ func (c *Client) Status() client.SubResourceWriter { return c.SubResource("statu
 
 // SubResource implements client.SubResourceClientConstructor.
 func (c *Client) SubResource(name string) client.SubResourceClient {
-	return &subResource{SubResourceClient: c.Client.SubResource(name), cached: c.cached.SubResource(name), client: c}
+	return &subResource{SubResourceClient: c.Client.SubResource(name), live: c.live.SubResource(name), client: c}
 }
 
 type subResource struct {
 	client.SubResourceClient
-	cached client.SubResourceClient
+	live   client.SubResourceClient
 	client *Client
 }
 
 // Update implements client.SubResourceWriter.
 func (s *subResource) Update(ctx context.Context, obj client.Object, opts ...client.SubResourceUpdateOption) error {
 	return s.client.write(ctx, obj,
-		func() error { return s.SubResourceClient.Update(ctx, obj, opts...) }, func() error { return s.cached.Update(ctx, obj, opts...) })
+		func() error { return s.SubResourceClient.Update(ctx, obj, opts...) }, func() error { return s.live.Update(ctx, obj, opts...) })
 }
 
 // Patch implements client.SubResourceWriter.
 func (s *subResource) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
 	return s.client.write(ctx, obj,
-		func() error { return s.SubResourceClient.Patch(ctx, obj, patch, opts...) }, func() error { return s.cached.Patch(ctx, obj, patch, opts...) })
+		func() error { return s.SubResourceClient.Patch(ctx, obj, patch, opts...) }, func() error { return s.live.Patch(ctx, obj, patch, opts...) })
 }
 
 // Apply implements client.SubResourceWriter.

@@ -20,7 +20,7 @@ import (
 // lagging is an API server and a cache of its pods that is told of changes when the test says so.
 type lagging struct {
 	client.Client
-	cache.Informers
+	cache.Cache
 	cache.Informer
 	handler toolscache.ResourceEventHandler
 	pods    map[client.ObjectKey]*corev1.Pod // in the cache
