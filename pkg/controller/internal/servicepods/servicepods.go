@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// Services lists services the way the endpointslice library asks for them.
+// Services lists services the way the endpointslice library asks for them. They are as in the cache: none who asks writes any.
 type Services struct{ client.Reader }
 
 var _ corelisters.ServiceLister = Services{}
@@ -43,14 +43,15 @@ type namespaced struct {
 // List implements corelisters.ServiceNamespaceLister.
 func (n namespaced) List(sel labels.Selector) ([]*corev1.Service, error) {
 	var list corev1.ServiceList
-	err := n.Reader.List(context.Background(), &list, client.InNamespace(n.namespace), client.MatchingLabelsSelector{Selector: sel}, client.UnsafeDisableDeepCopy)
+	err := n.Reader.List(context.Background(), &list, client.InNamespace(n.namespace), client.MatchingLabelsSelector{Selector: sel},
+		client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency)
 	return pointers(list.Items), err
 }
 
 // Get implements corelisters.ServiceNamespaceLister.
 func (n namespaced) Get(name string) (*corev1.Service, error) {
 	svc := &corev1.Service{}
-	return svc, n.Reader.Get(context.Background(), client.ObjectKey{Namespace: n.namespace, Name: name}, svc)
+	return svc, n.Reader.Get(context.Background(), client.ObjectKey{Namespace: n.namespace, Name: name}, svc, client.DisableReadYourWritesConsistency)
 }
 
 // Nodes lists nodes the way the endpointslice library asks for them.
