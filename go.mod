@@ -50,6 +50,7 @@ require (
 require (
 	github.com/stretchr/testify v1.11.1 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
+	k8s.io/externaljwt v0.37.2 // indirect
 )
 
 require (

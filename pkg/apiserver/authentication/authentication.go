@@ -57,7 +57,7 @@ type Authentication struct {
 	// RequestHeader describes the trusted front proxy; nil without
 	// --requestheader-client-ca-file.
 	RequestHeader *authenticatorfactory.RequestHeaderConfig
-	// Issuer signs ServiceAccount tokens; nil without --service-account-signing-key-file.
+	// Issuer signs ServiceAccount tokens.
 	Issuer *serviceaccount.Issuer
 	// TokenOptions say how long these tokens live.
 	TokenOptions serviceaccount.TokenOptions
@@ -65,7 +65,7 @@ type Authentication struct {
 	Watch func(context.Context)
 
 	issuer, keySetURI string
-	keys              serviceaccount.Keys
+	keys              serviceaccount.KeySource
 }
 
 // New assembles the chain. OpenID Connect providers are fetched until ctx ends;
@@ -87,11 +87,9 @@ func (o *Options) New(ctx context.Context, d Dependencies) (*Authentication, err
 	if a.RequestHeader, err = o.RequestHeader.ToAuthenticationRequestHeaderConfig(); err != nil {
 		return nil, fmt.Errorf("--requestheader-client-ca-file: %w", err)
 	}
-	if a.keys, err = serviceaccount.LoadKeys(o.ServiceAccount.KeyFiles...); err != nil {
-		return nil, fmt.Errorf("--service-account-key-file: %w", err)
-	}
-	if a.Issuer, err = serviceaccount.LoadIssuer(a.issuer, o.ServiceAccount.SigningKeyFile); err != nil {
-		return nil, fmt.Errorf("--service-account-signing-key-file: %w", err)
+	watchKeys, err := o.ServiceAccount.applyKeys(ctx, a)
+	if err != nil {
+		return nil, err
 	}
 	file, err := o.read()
 	if err != nil {
@@ -107,9 +105,13 @@ func (o *Options) New(ctx context.Context, d Dependencies) (*Authentication, err
 	if err := p.use(ctx, config); err != nil {
 		return nil, err
 	}
-	a.Watch = func(context.Context) {}
+	a.Watch = watchKeys
 	if o.ConfigFile != "" && o.OIDC.IssuerURL == "" {
-		a.Watch = o.watch(p, file, compiler, d.APIServerID)
+		watchFile := o.watch(p, file, compiler, d.APIServerID)
+		a.Watch = func(ctx context.Context) {
+			go watchKeys(ctx)
+			watchFile(ctx)
+		}
 	}
 	tokens, err := o.tokens(a, p, d)
 	if err != nil {
@@ -117,6 +119,32 @@ func (o *Options) New(ctx context.Context, d Dependencies) (*Authentication, err
 	}
 	a.Authenticator = a.chain(tokens, config.Anonymous)
 	return a, nil
+}
+
+// applyKeys lets a sign and check tokens of ServiceAccounts. The returned function puts new keys to use until its context ends.
+func (o *ServiceAccountOptions) applyKeys(ctx context.Context, a *Authentication) (watch func(context.Context), err error) {
+	if o.SigningEndpoint == "" {
+		if a.keys, err = serviceaccount.LoadKeys(o.KeyFiles...); err != nil {
+			return nil, fmt.Errorf("--service-account-key-file: %w", err)
+		}
+		if a.Issuer, err = serviceaccount.LoadIssuer(a.issuer, o.SigningKeyFile); err != nil {
+			return nil, fmt.Errorf("--service-account-signing-key-file: %w", err)
+		}
+		return func(context.Context) {}, nil
+	}
+	external, err := serviceaccount.NewExternal(ctx, o.SigningEndpoint)
+	if err != nil {
+		return nil, fmt.Errorf("--service-account-signing-endpoint: %w", err)
+	}
+	switch t := &a.TokenOptions; {
+	case t.MaxExpiration == 0:
+		t.MaxExpiration = external.MaxExpiration
+	case t.MaxExpiration > external.MaxExpiration:
+		return nil, fmt.Errorf("--service-account-max-token-expiration: %v is more than the %v for which the tokens of --service-account-signing-endpoint can live", t.MaxExpiration, external.MaxExpiration)
+	}
+	a.TokenOptions.MaxExtension = external.MaxExpiration
+	a.keys, a.Issuer = external, external.Issuer(a.issuer)
+	return external.Watch, nil
 }
 
 // tokens returns the authenticators of bearer tokens in the order in which they are asked.

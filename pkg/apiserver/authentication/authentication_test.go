@@ -183,6 +183,7 @@ func TestBadFlags(t *testing.T) {
 		"no tokens":                 {[]string{"--token-auth-file=/none"}, "--token-auth-file"},
 		"issuer twice":              {[]string{"--service-account-issuer=https://kubernetes.default.svc"}, "given twice"},
 		"signing key":               {[]string{"--service-account-signing-key-file=/none"}, "--service-account-signing-key-file"},
+		"signing key and endpoint":  {[]string{"--service-account-signing-endpoint=/none"}, "--service-account-signing-endpoint and --service-account-signing-key-file exclude each other"},
 		"maximum too small":         {[]string{"--service-account-max-token-expiration=10m"}, "--service-account-max-token-expiration"},
 		"webhook":                   {[]string{"--authentication-token-webhook-config-file=/none"}, "--authentication-token-webhook-config-file"},
 		"OIDC without client":       {[]string{"--oidc-issuer-url=https://example.com"}, "--oidc-client-id"},

@@ -63,6 +63,9 @@ type ServiceAccountOptions struct {
 	KeyFiles []string
 	// SigningKeyFile holds the key that new tokens are signed with.
 	SigningKeyFile string
+	// SigningEndpoint is the Unix socket of a process that signs new tokens, and knows the keys that tokens are checked
+	// with, in place of SigningKeyFile and KeyFiles.
+	SigningEndpoint string
 	// KeySetURI is where the discovery document says that the public keys are.
 	KeySetURI string
 	// Lookup demands that the Secret of a legacy token still exists.
@@ -114,6 +117,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&sa.Issuers, "service-account-issuer", sa.Issuers, "Issuer of ServiceAccount tokens. If given several times, all are accepted and the first is written into new tokens")
 	fs.StringArrayVar(&sa.KeyFiles, "service-account-key-file", sa.KeyFiles, "PEM file of RSA or ECDSA keys that ServiceAccount tokens are checked with; may be given several times")
 	fs.StringVar(&sa.SigningKeyFile, "service-account-signing-key-file", sa.SigningKeyFile, "PEM file of the private key that ServiceAccount tokens are signed with")
+	fs.StringVar(&sa.SigningEndpoint, "service-account-signing-endpoint", sa.SigningEndpoint, "Unix socket of a process that signs ServiceAccount tokens and knows the keys that they are checked with, in place of --service-account-signing-key-file and --service-account-key-file")
 	fs.StringVar(&sa.KeySetURI, "service-account-jwks-uri", sa.KeySetURI, "Where the OpenID discovery document says that the key set is. By default on this server")
 	fs.BoolVar(&sa.Lookup, "service-account-lookup", sa.Lookup, "Accept a ServiceAccount token in a Secret only while the Secret exists")
 	fs.DurationVar(&sa.MaxExpiration, "service-account-max-token-expiration", sa.MaxExpiration, "Longest life of a new ServiceAccount token")
@@ -157,10 +161,15 @@ func (o *Options) Validate() error {
 		}
 		seen.Insert(issuer)
 	}
-	if sa.SigningKeyFile == "" {
+	switch external := sa.SigningEndpoint != ""; {
+	case external && sa.SigningKeyFile != "":
+		errs = append(errs, errors.New("--service-account-signing-endpoint and --service-account-signing-key-file exclude each other"))
+	case external && len(sa.KeyFiles) > 0:
+		errs = append(errs, errors.New("--service-account-signing-endpoint and --service-account-key-file exclude each other"))
+	case !external && sa.SigningKeyFile == "":
 		errs = append(errs, errors.New("--service-account-signing-key-file is required"))
 	}
-	if len(sa.KeyFiles) == 0 {
+	if sa.SigningEndpoint == "" && len(sa.KeyFiles) == 0 {
 		errs = append(errs, errors.New("--service-account-key-file is required"))
 	}
 	if sa.MaxExpiration != 0 {

@@ -21,13 +21,13 @@ import (
 // NewAuthenticator returns the authenticator of bound tokens that one of the
 // issuers has signed for at least one of the audiences. Tokens of other issuers
 // are left to other authenticators.
-func NewAuthenticator(issuers []string, keys Keys, audiences authenticator.Audiences, objects Getter) authenticator.Token {
+func NewAuthenticator(issuers []string, keys KeySource, audiences authenticator.Audiences, objects Getter) authenticator.Token {
 	b := &bound{objects: objects, now: time.Now}
 	return newVerifier(issuers, keys, audiences, b.user)
 }
 
 // newVerifier checks signature, issuer and audience, and leaves the claims to user.
-func newVerifier(issuers []string, keys Keys, audiences authenticator.Audiences, user userFunc) authenticator.Token {
+func newVerifier(issuers []string, keys KeySource, audiences authenticator.Audiences, user userFunc) authenticator.Token {
 	return authenticator.TokenFunc(func(ctx context.Context, data string) (*authenticator.Response, bool, error) {
 		token, err := jwt.ParseSigned(data)
 		if err != nil {
@@ -38,7 +38,7 @@ func newVerifier(issuers []string, keys Keys, audiences authenticator.Audiences,
 			return nil, false, nil // somebody else's
 		}
 
-		public, verified, err := verify(token, keys)
+		public, verified, err := verify(ctx, token, keys)
 		if err != nil {
 			return nil, false, err
 		}
@@ -68,12 +68,12 @@ func newVerifier(issuers []string, keys Keys, audiences authenticator.Audiences,
 // verified. decode reads further claims from it.
 type userFunc func(ctx context.Context, data string, public jwt.Claims, decode func(any) error) (*apiserverserviceaccount.ServiceAccountInfo, error)
 
-func verify(token *jwt.JSONWebToken, keys Keys) (public jwt.Claims, decode func(any) error, err error) {
+func verify(ctx context.Context, token *jwt.JSONWebToken, keys KeySource) (public jwt.Claims, decode func(any) error, err error) {
 	var id string
 	if len(token.Headers) > 0 {
 		id = token.Headers[0].KeyID
 	}
-	candidates := keys.candidates(id)
+	candidates := keys.Candidates(ctx, id)
 	if len(candidates) == 0 {
 		return jwt.Claims{}, nil, errors.New("invalid signature, no keys found")
 	}

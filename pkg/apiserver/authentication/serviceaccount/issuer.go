@@ -1,10 +1,10 @@
 package serviceaccount
 
 import (
+	"context"
 	"crypto"
 	"fmt"
 
-	jose "gopkg.in/go-jose/go-jose.v2"
 	"gopkg.in/go-jose/go-jose.v2/jwt"
 
 	"k8s.io/client-go/util/keyutil"
@@ -14,8 +14,9 @@ import (
 
 // An Issuer signs tokens in the name of one issuer URL.
 type Issuer struct {
-	name   string
-	signer jose.Signer
+	name string
+	// sign makes a token of claims.
+	sign func(context.Context, claims) (string, error)
 }
 
 // LoadIssuer returns the issuer that signs with the private key in the file.
@@ -38,11 +39,13 @@ func NewIssuer(name string, key crypto.Signer) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Issuer{name: name, signer: signer}, nil
+	return &Issuer{name: name, sign: func(_ context.Context, c claims) (string, error) {
+		return jwt.Signed(signer).Claims(c.Claims).Claims(c.private).CompactSerialize()
+	}}, nil
 }
 
-// sign adds the issuer to the claims and returns them as a signed token.
-func (i *Issuer) sign(c claims) (string, error) {
+// issue adds the issuer to the claims and returns them as a signed token.
+func (i *Issuer) issue(ctx context.Context, c claims) (string, error) {
 	c.Issuer = i.name
-	return jwt.Signed(i.signer).Claims(c.Claims).Claims(c.private).CompactSerialize()
+	return i.sign(ctx, c)
 }

@@ -1,8 +1,11 @@
 package serviceaccount
 
 import (
+	"context"
 	"crypto"
 	"fmt"
+	"slices"
+	"time"
 
 	"k8s.io/client-go/util/keyutil"
 
@@ -13,9 +16,23 @@ import (
 type PublicKey struct {
 	ID  string
 	Key crypto.PublicKey
+	// Unpublished keys check tokens of old and are not in the key set.
+	Unpublished bool
 }
 
-// Keys are the public keys that tokens are checked with.
+// A KeySource knows the public keys that tokens are checked with.
+type KeySource interface {
+	// Candidates are the keys that may have signed a token with the given key ID,
+	// which old tokens do not carry.
+	Candidates(ctx context.Context, id string) Keys
+	// Published are the keys for others, and how long these may keep them.
+	Published() (Keys, time.Duration)
+}
+
+// keySetAge is how long others may keep keys that do not change.
+const keySetAge = time.Hour
+
+// Keys are public keys that do not change.
 type Keys []PublicKey
 
 // LoadKeys reads every PEM-encoded public or private key of the files and keeps
@@ -42,9 +59,8 @@ func LoadKeys(files ...string) (Keys, error) {
 	return keys, nil
 }
 
-// candidates are the keys that may have signed a token with the given key ID,
-// which old tokens do not carry.
-func (k Keys) candidates(id string) Keys {
+// Candidates implements KeySource.
+func (k Keys) Candidates(_ context.Context, id string) Keys {
 	if id == "" {
 		return k
 	}
@@ -54,4 +70,9 @@ func (k Keys) candidates(id string) Keys {
 		}
 	}
 	return nil
+}
+
+// Published implements KeySource.
+func (k Keys) Published() (Keys, time.Duration) {
+	return slices.DeleteFunc(slices.Clone(k), func(key PublicKey) bool { return key.Unpublished }), keySetAge
 }

@@ -41,7 +41,7 @@ type legacyClaims struct {
 // NewLegacyAuthenticator returns the authenticator of tokens that live in
 // Secrets. With lookup, the Secret must still hold the token, and its last use is
 // written into a label.
-func NewLegacyAuthenticator(keys Keys, audiences authenticator.Audiences, lookup bool, objects Getter, secrets corev1client.SecretsGetter) authenticator.Token {
+func NewLegacyAuthenticator(keys KeySource, audiences authenticator.Audiences, lookup bool, objects Getter, secrets corev1client.SecretsGetter) authenticator.Token {
 	l := &legacy{lookup: lookup, objects: objects, secrets: secrets, now: time.Now}
 	return newVerifier([]string{legacyIssuer}, keys, audiences, l.user)
 }

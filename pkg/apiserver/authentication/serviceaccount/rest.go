@@ -32,6 +32,7 @@ type TokenREST struct {
 	audiences authenticator.Audiences
 	max       time.Duration
 	extend    bool
+	extension time.Duration
 	objects   Storage
 	now       func() time.Time
 }
@@ -53,12 +54,18 @@ type TokenOptions struct {
 	// Extend gives the tokens of injected volumes a year, and reports those that
 	// are used beyond the hour they were asked for.
 	Extend bool
+	// MaxExtension is how long such tokens live if it is less than that; 0 is a year.
+	MaxExtension time.Duration
 }
 
 // NewTokenREST returns the subresource. audiences are the API server's own: the
 // default of a token that asks for none.
 func NewTokenREST(issuer *Issuer, audiences authenticator.Audiences, o TokenOptions, objects Storage) *TokenREST {
-	return &TokenREST{issuer: issuer, audiences: audiences, max: o.MaxExpiration, extend: o.Extend, objects: objects, now: time.Now}
+	extension := extendedExpiration
+	if o.MaxExtension > 0 {
+		extension = min(extension, o.MaxExtension)
+	}
+	return &TokenREST{issuer: issuer, audiences: audiences, max: o.MaxExpiration, extend: o.Extend, extension: extension, objects: objects, now: time.Now}
 }
 
 // New returns an empty TokenRequest.
@@ -131,10 +138,10 @@ func (r *TokenREST) Create(ctx context.Context, name string, obj runtime.Object,
 	asked := time.Duration(*req.Spec.ExpirationSeconds) * time.Second
 	validity, warnAfter := asked, time.Duration(0)
 	if r.extend && *req.Spec.ExpirationSeconds == kubeletExpirationSeconds && b.pod != nil && r.ours(req.Spec.Audiences) {
-		validity, warnAfter = extendedExpiration, asked
+		validity, warnAfter = r.extension, asked
 	}
 	c := newClaims(sa, b, req.Spec.Audiences, now, validity, warnAfter)
-	token, err := r.issuer.sign(c)
+	token, err := r.issuer.issue(ctx, c)
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("failed to sign token: %w", err))
 	}

@@ -107,7 +107,7 @@ func newKeys(t *testing.T) keyPair {
 
 func sign(t *testing.T, i *Issuer, c claims) string {
 	t.Helper()
-	token, err := i.sign(c)
+	token, err := i.issue(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,11 +247,11 @@ func TestLegacyTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer, err := NewIssuer(legacyIssuer, private)
+	signer, err := signing.NewSigner(private)
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := jwt.Signed(issuer.signer).Claims(jwt.Claims{Issuer: legacyIssuer, Subject: "system:serviceaccount:ns:bot"}).
+	token, err := jwt.Signed(signer).Claims(jwt.Claims{Issuer: legacyIssuer, Subject: "system:serviceaccount:ns:bot"}).
 		Claims(legacyClaims{ServiceAccountName: "bot", ServiceAccountUID: "bot-uid", SecretName: "secret", Namespace: "ns"}).CompactSerialize()
 	if err != nil {
 		t.Fatal(err)
