@@ -47,6 +47,7 @@ go tool -modfile=hack/tools/go.mod openapi-gen \
   k8s.io/api/resource/v1beta2 \
   k8s.io/api/scheduling/v1 \
   k8s.io/api/scheduling/v1alpha3 \
+  k8s.io/api/scheduling/v1beta1 \
   k8s.io/api/storage/v1 \
   k8s.io/api/storagemigration/v1 \
   k8s.io/api/storagemigration/v1beta1 \

@@ -29,6 +29,7 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/leme-k8s/leme/pkg/api/openapi"
+	"github.com/leme-k8s/leme/pkg/api/scheduling"
 	"github.com/leme-k8s/leme/pkg/api/scheme"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission"
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
@@ -67,6 +68,9 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 	s, err := scheme.New()
 	if err != nil {
 		return nil, err
+	}
+	if o.features[scheduling.PreemptionPolicyFeature] {
+		scheduling.AddPreemptionDefaults(s)
 	}
 	codecs := scheme.NewCodecs(s)
 	c := &config{Config: server.NewConfig(codecs), scheme: s}
@@ -134,7 +138,7 @@ func (o *Options) applyAuth(ctx context.Context, c *config) error {
 		return err
 	}
 	c.authz, err = o.Authorization.New(authorization.Dependencies{
-		Informers: c.informers, Serves: c.MergedResourceConfig.ResourceEnabled, Egress: egress, APIServerID: c.APIServerID,
+		Informers: c.informers, Serves: c.MergedResourceConfig.ResourceEnabled, Features: o.features, Egress: egress, APIServerID: c.APIServerID,
 	})
 	if err != nil {
 		return err
@@ -146,7 +150,7 @@ func (o *Options) applyAuth(ctx context.Context, c *config) error {
 	c.loopback.Wrap(tracing.WrapperFor(c.TracerProvider))
 	c.identity = webhook.NewDefaultAuthenticationInfoResolverWrapper(nil, c.EgressSelector, c.loopback, c.TracerProvider)
 	return o.Admission.ApplyTo(c.Config, admission.Dependencies{
-		Client: c.client, Dynamic: c.dynamic, Informers: c.informers, Scheme: c.scheme, Serves: c.MergedResourceConfig.ResourceEnabled,
+		Client: c.client, Dynamic: c.dynamic, Informers: c.informers, Scheme: c.scheme, Serves: c.MergedResourceConfig.ResourceEnabled, Features: o.features,
 		Initializers: []genericadmission.PluginInitializer{webhookinitializer.NewPluginInitializer(c.identity, c.services)},
 	})
 }

@@ -2,6 +2,9 @@ package apiserver
 
 import (
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	apiextensionsfeatures "k8s.io/apiextensions-apiserver/pkg/features"
@@ -42,9 +45,21 @@ var heeded = sets.New(
 	genericfeatures.WebhookRoundTripLoadBalancing,
 )
 
-// gates are the library's, where no others than those heeded can be switched.
+// letIn are feature gates of the original's own that serve more when they are on, each with those that
+// must then be on with it.
+var letIn = map[string][]string{
+	"CompositePodGroup":               {"GenericWorkload", "TopologyAwareWorkloadScheduling"},
+	"DRAWorkloadResourceClaims":       {"GenericWorkload"},
+	"GenericWorkload":                 nil,
+	"PodGroupPreemptionPolicy":        {"GenericWorkload"},
+	"TopologyAwareWorkloadScheduling": {"GenericWorkload"},
+}
+
+// gates are the library's, where no others than those heeded can be switched, and those that let more in.
 type gates struct {
 	featuregate.MutableVersionedFeatureGate
+	// on says of those of letIn whether they are.
+	on map[string]bool
 }
 
 // Set implements pflag.Value.
@@ -56,12 +71,29 @@ func (g gates) Set(value string) error {
 	known := g.GetAll()
 	others := map[string]bool{}
 	for name, on := range given {
-		if f := featuregate.Feature(name); !heeded.Has(f) || known[f].PreRelease == "" {
+		f := featuregate.Feature(name)
+		if _, ok := letIn[name]; ok {
+			g.on[name] = on
+		} else if !heeded.Has(f) || known[f].PreRelease == "" {
 			others[name] = on
-			delete(given, name)
+		} else {
+			continue
+		}
+		delete(given, name)
+	}
+	return errors.Join(component.CheckFeatureGates(others), g.checkDependencies(), g.SetFromMap(given))
+}
+
+// checkDependencies says which gates are on without those that they depend on.
+func (g gates) checkDependencies() error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(letIn)) {
+		off := slices.DeleteFunc(slices.Clone(letIn[name]), func(other string) bool { return g.on[other] })
+		if g.on[name] && len(off) > 0 {
+			errs = append(errs, fmt.Errorf("%s is enabled, but depends on features that are disabled: %v", name, off))
 		}
 	}
-	return errors.Join(component.CheckFeatureGates(others), g.SetFromMap(given))
+	return errors.Join(errs...)
 }
 
 // KnownFeatures implements featuregate.FeatureGate: what --help lists.
@@ -73,5 +105,9 @@ func (g gates) KnownFeatures() []string {
 			all = append(all, line)
 		}
 	}
+	for name := range letIn {
+		all = append(all, name+"=true|false (default=false)")
+	}
+	slices.Sort(all)
 	return all
 }

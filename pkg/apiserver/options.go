@@ -80,6 +80,8 @@ type Options struct {
 	LogsHandler bool
 
 	flags *pflag.FlagSet
+	// features says of those of letIn whether they are on.
+	features map[string]bool
 
 	globals compatibility.ComponentGlobalsRegistry
 	version compatibility.EffectiveVersion
@@ -101,9 +103,13 @@ var (
 
 // NewOptions returns the original's defaults.
 func NewOptions() *Options {
+	features := map[string]bool{}
+	for name := range letIn {
+		features[name] = false
+	}
 	registry := compatibility.NewComponentGlobalsRegistry()
 	version := compatibility.NewEffectiveVersionFromString(component.Version, "1.34", "1.34")
-	if err := registry.Register(compatibility.DefaultKubeComponent, version, gates{utilfeature.DefaultMutableFeatureGate}); err != nil {
+	if err := registry.Register(compatibility.DefaultKubeComponent, version, gates{utilfeature.DefaultMutableFeatureGate, features}); err != nil {
 		panic(err) // the registry is new: nothing can be registered twice
 	}
 	o := &Options{
@@ -132,6 +138,8 @@ func NewOptions() *Options {
 		EndpointReconciler:   "lease",
 
 		AggregatorRejectsRedirects: true,
+
+		features: features,
 
 		globals: registry,
 		version: reportedVersion{version},

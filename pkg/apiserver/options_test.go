@@ -59,7 +59,8 @@ func TestBadFlags(t *testing.T) {
 
 func TestGates(t *testing.T) {
 	library := utilfeature.DefaultMutableFeatureGate.DeepCopy()
-	g := gates{library}
+	on := map[string]bool{}
+	g := gates{library, on}
 	if err := g.Set("WatchList=false,UserNamespacesSupport=true"); err != nil {
 		t.Error(err)
 	}
@@ -68,6 +69,12 @@ func TestGates(t *testing.T) {
 	}
 	if err := g.Set("APIServerIdentity=false,WatchList=true"); err == nil || !strings.Contains(err.Error(), "APIServerIdentity") {
 		t.Errorf("a gate that the library knows and that the server does not heed: %v", err)
+	}
+	if err := g.Set("GenericWorkload=true,TopologyAwareWorkloadScheduling=true"); err != nil || !on["GenericWorkload"] {
+		t.Errorf("a gate that lets more in: %v, %v", err, on)
+	}
+	if err := g.Set("GenericWorkload=false"); err == nil || !strings.Contains(err.Error(), "TopologyAwareWorkloadScheduling is enabled, but depends on features that are disabled: [GenericWorkload]") {
+		t.Errorf("a gate without which another cannot be on: %v", err)
 	}
 	if err := g.Set("WatchList=perhaps"); err == nil {
 		t.Error("no error for a value that is none")

@@ -139,7 +139,7 @@ func (s *Server) awaitHooks() {
 
 // install gives the server every resource that --runtime-config leaves enabled.
 func (o *Options) install(c *config, s *server.GenericAPIServer) error {
-	options := generic.Options{Scheme: c.scheme, RESTOptions: c.RESTOptionsGetter, AllowPrivileged: o.AllowPrivileged}
+	options := generic.Options{Scheme: c.scheme, RESTOptions: c.RESTOptionsGetter, AllowPrivileged: o.AllowPrivileged, Features: o.features}
 	rc, err := o.registryConfig(c, options)
 	if err != nil {
 		return err

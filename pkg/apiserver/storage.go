@@ -15,6 +15,9 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	resourcev1alpha3 "k8s.io/api/resource/v1alpha3"
 	resourcev1beta2 "k8s.io/api/resource/v1beta2"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	migrationv1 "k8s.io/api/storagemigration/v1"
 	migrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -50,6 +53,9 @@ var storedAs = map[schema.GroupResource]schema.GroupVersion{
 	migrationv1.Resource("storageversionmigrations"):  migrationv1beta1.SchemeGroupVersion,
 	resourcev1.Resource("devicetaintrules"):           resourcev1beta2.SchemeGroupVersion,
 	resourcev1.Resource("resourcepoolstatusrequests"): resourcev1alpha3.SchemeGroupVersion,
+	schedulingv1.Resource("workloads"):                schedulingv1beta1.SchemeGroupVersion,
+	schedulingv1.Resource("podgroups"):                schedulingv1beta1.SchemeGroupVersion,
+	schedulingv1.Resource("compositepodgroups"):       schedulingv1alpha3.SchemeGroupVersion,
 }
 
 // applyStorage tells c where and how objects are stored, and returns the same for objects

@@ -23,7 +23,7 @@ import (
 // object that is created in one version is there in the others, and stored in the one in
 // which the original stores it.
 func TestVersions(t *testing.T) {
-	c := testcluster.Start(t, testcluster.WithAPIServerFlags("--runtime-config=api/all=true"))
+	c := testcluster.Start(t, testcluster.WithAPIServerFlags("--runtime-config=api/all=true", "--feature-gates=GenericWorkload=true,TopologyAwareWorkloadScheduling=true,CompositePodGroup=true"))
 	ctx := context.Background()
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(discovery.NewDiscoveryClientForConfigOrDie(c.Config)))
 	client := dynamic.NewForConfigOrDie(c.Config)
@@ -88,6 +88,18 @@ func TestVersions(t *testing.T) {
 		{
 			`{apiVersion: admissionregistration.k8s.io/v1alpha1, kind: MutatingAdmissionPolicyBinding, metadata: {name: a}, spec: {policyName: a}}`,
 			[]string{"admissionregistration.k8s.io/v1", "admissionregistration.k8s.io/v1beta1"}, "/mutatingadmissionpolicybindings/a", "admissionregistration.k8s.io/v1",
+		},
+		{
+			`{apiVersion: scheduling.k8s.io/v1alpha3, kind: Workload, metadata: {name: a, namespace: default}, spec: {podGroupTemplates: [{name: a, schedulingConstraints: {topology: [{key: example.com/rack}]}, schedulingPolicy: {gang: {minCount: 2}}}]}}`,
+			[]string{"scheduling.k8s.io/v1beta1"}, "/workloads/default/a", "scheduling.k8s.io/v1beta1",
+		},
+		{
+			`{apiVersion: scheduling.k8s.io/v1beta1, kind: PodGroup, metadata: {name: a, namespace: default}, spec: {workloadRef: {workloadName: a, templateName: a}, schedulingPolicy: {basic: {}}}}`,
+			[]string{"scheduling.k8s.io/v1alpha3"}, "/podgroups/default/a", "scheduling.k8s.io/v1beta1",
+		},
+		{
+			`{apiVersion: scheduling.k8s.io/v1alpha3, kind: CompositePodGroup, metadata: {name: a, namespace: default}, spec: {workloadRef: {workloadName: a, templateName: a}, schedulingPolicy: {gang: {minGroupCount: 2}}}}`,
+			nil, "/compositepodgroups/default/a", "scheduling.k8s.io/v1alpha3",
 		},
 	} {
 		t.Run(tc.key, func(t *testing.T) {

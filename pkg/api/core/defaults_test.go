@@ -60,7 +60,7 @@ func TestDefaults(t *testing.T) {
 			case *corev1.Service:
 				SettleService(o, nil)
 			case *corev1.Pod:
-				DropDisabledPodFields(&o.Spec, nil)
+				DropDisabledPodFields(&o.Spec, nil, nil)
 				MergeMatchLabelKeys(o)
 			case *corev1.Node:
 				DropDisabledNodeFields(o, nil)

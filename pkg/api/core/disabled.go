@@ -5,7 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// disabledFields are the fields of pods that belong to features which are off, by
+// disabledFields are the fields of pods that belong to features which are off by default, by
 // feature. Each function clears the fields and tells whether any was set.
 var disabledFields = map[string]func(*corev1.PodSpec) bool{
 	"GenericWorkload":    func(s *corev1.PodSpec) bool { return clearField(&s.SchedulingGroup) },
@@ -56,11 +56,11 @@ var disabledFields = map[string]func(*corev1.PodSpec) bool{
 
 // DropDisabledPodFields clears the fields of a pod, or of a template for pods, that
 // belong to features which are off, unless the stored one uses them already. old
-// is nil on creation.
-func DropDisabledPodFields(spec, old *corev1.PodSpec) {
+// is nil on creation. Features are those that are on beside what is on by default.
+func DropDisabledPodFields(spec, old *corev1.PodSpec, features map[string]bool) {
 	was := old.DeepCopy() // each function clears fields that no other looks at
-	for _, drop := range disabledFields {
-		if was == nil || !drop(was) {
+	for name, drop := range disabledFields {
+		if !features[name] && (was == nil || !drop(was)) {
 			drop(spec)
 		}
 	}

@@ -216,7 +216,7 @@ func kindOf[T any](create func(*T) field.ErrorList, updates map[string]func(o, o
 type updates[T any] = map[string]func(o, old *T) field.ErrorList
 
 var validators = map[string]func(*testing.T, string, map[string]any, map[string]any) field.ErrorList{
-	"Pod": kindOf(ValidatePod, updates[corev1.Pod]{
+	"Pod": kindOf(validateServedPod, updates[corev1.Pod]{
 		"spec": ValidatePodUpdate, "status": ValidatePodStatusUpdate,
 		"ephemeralcontainers": ValidatePodEphemeralContainersUpdate, "resize": ValidatePodResize,
 	}),
@@ -292,4 +292,10 @@ func (s *suite) validate(t *testing.T, c *change) []string {
 		got = append(got, cause.Field+": "+cause.Message)
 	}
 	return got
+}
+
+// validateServedPod validates what the server makes of a new pod.
+func validateServedPod(pod *corev1.Pod) field.ErrorList {
+	DropDisabledPodFields(&pod.Spec, nil, nil)
+	return ValidatePod(pod)
 }

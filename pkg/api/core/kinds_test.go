@@ -105,14 +105,16 @@ func TestDisabledFieldsInUse(t *testing.T) {
 		}}}
 	}
 	for _, c := range []struct {
-		name string
-		old  *corev1.PodSpec
-		kept bool
+		name     string
+		old      *corev1.PodSpec
+		features map[string]bool
+		kept     bool
 	}{
-		{"creation", nil, false}, {"not in use", &corev1.PodSpec{}, false}, {"in use", probe(), true},
+		{"creation", nil, nil, false}, {"not in use", &corev1.PodSpec{}, nil, false}, {"in use", probe(), nil, true},
+		{"on", nil, map[string]bool{"GRPCContainerProbeTLS": true}, true},
 	} {
 		spec := probe()
-		DropDisabledPodFields(spec, c.old)
+		DropDisabledPodFields(spec, c.old, c.features)
 		if kept := spec.Containers[0].LivenessProbe.GRPC.Mode != nil; kept != c.kept {
 			t.Errorf("%s: kept %v, want %v", c.name, kept, c.kept)
 		}

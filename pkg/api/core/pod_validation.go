@@ -1,6 +1,7 @@
 package core
 
 import (
+	"context"
 	"encoding/json"
 	"math"
 	"slices"
@@ -8,10 +9,14 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/operation"
+	"k8s.io/apimachinery/pkg/api/validate"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 const (
@@ -19,6 +24,10 @@ const (
 	maxSearchDomains    = 32
 	maxSearchCharacters = 2048
 	maxHostnameOverride = 64
+
+	maxEvictionResponders = 10
+	// Priorities of responders that are not Kubernetes' own.
+	minEvictionPriority, maxEvictionPriority = 1000, 100_000
 )
 
 var (
@@ -145,6 +154,51 @@ func (r *report) podSpec(spec *corev1.PodSpec, meta *metav1.ObjectMeta, p *field
 	}
 	if spec.PreemptionPolicy != nil {
 		requiredOneOf(r, *spec.PreemptionPolicy, p.Child("preemptionPolicy"), corev1.PreemptLowerPriority, corev1.PreemptNever)
+	}
+	r.schedulingGroup(spec, p.Child("schedulingGroup"))
+	r.evictionResponders(spec.EvictionResponders, p.Child("evictionResponders"))
+}
+
+func (r *report) schedulingGroup(spec *corev1.PodSpec, p *field.Path) {
+	group := spec.SchedulingGroup
+	if group == nil {
+		return
+	}
+	if name, at := group.PodGroupName, p.Child("podGroupName"); name == nil {
+		r.invalid(at, name, "must specify one of: `podGroupName`")
+	} else {
+		r.invalid(at, *name, apivalidation.NameIsDNSSubdomain(*name, false)...)
+	}
+	r.forbidIf(len(spec.EvictionResponders) > 0, p, "may not be set when evictionResponders is set")
+}
+
+// evictionResponders checks who helps when a pod is evicted. Kubernetes' own responders, which have the
+// lower priorities and the reserved domains, are not named in pods.
+func (r *report) evictionResponders(responders []corev1.EvictionResponder, p *field.Path) {
+	if len(responders) > maxEvictionResponders {
+		r.add(field.TooMany(p, len(responders), maxEvictionResponders).WithOrigin("maxItems").MarkCoveredByDeclarative())
+		return
+	}
+	names := duplicates[string]{}
+	for i, responder := range responders {
+		at := p.Index(i)
+		names.check(r, responder.Name, at)
+		if name := at.Child("name"); r.required(responder.Name, name) {
+			r.merge(validate.PrefixedLabelKey(context.Background(), operation.Operation{}, name, &responder.Name, nil))
+			r.merge(rules.NotReserved(responder.Name, name, ".k8s.io", ".kubernetes.io"))
+		}
+		priority := at.Child("priority")
+		if !r.requireIf(responder.Priority == nil, priority, "") {
+			continue
+		}
+		switch n := *responder.Priority; {
+		case n < 0:
+			r.merge(validate.Minimum(context.Background(), operation.Operation{}, priority, &n, nil, 0))
+		case n > maxEvictionPriority:
+			r.merge(validate.Maximum(context.Background(), operation.Operation{}, priority, &n, nil, maxEvictionPriority))
+		case n < minEvictionPriority:
+			r.invalid(priority, n, "priorities 0-999 are reserved for responders with *.k8s.io suffix")
+		}
 	}
 }
 

@@ -123,6 +123,16 @@ func QualifiedName(value string, p *field.Path) field.ErrorList {
 	return metavalidation.ValidateLabelName(value, p)
 }
 
+// NotReserved refuses a name whose domain is that of a suffix, such as ".k8s.io", or below it.
+func NotReserved(name string, p *field.Path, suffixes ...string) field.ErrorList {
+	domain, _, _ := strings.Cut(name, "/")
+	domain = "." + strings.TrimRight(strings.TrimSpace(strings.ToLower(domain)), ".")
+	if slices.ContainsFunc(suffixes, func(s string) bool { return strings.HasSuffix(domain, s) }) {
+		return field.ErrorList{field.Invalid(p, name, fmt.Sprintf("domain names *%s are reserved", strings.Join(suffixes, ", *")))}
+	}
+	return nil
+}
+
 // LowerQualifiedName checks the name of a driver or provisioner: a qualified name
 // in whatever case, but not none.
 func LowerQualifiedName(value string, p *field.Path) field.ErrorList {

@@ -1,6 +1,7 @@
-// Package scheduling knows what is true of the kinds of scheduling.k8s.io/v1
+// Package scheduling knows what is true of the kinds of scheduling.k8s.io
 // wherever they are handled: their defaults ([AddDefaults]), what makes them
-// invalid (the Validate functions), and the classes that every cluster has.
+// invalid (the Validate functions), which fields belong to features that are
+// off, and the classes that every cluster has.
 package scheduling
 
 import (
@@ -54,6 +55,8 @@ func AddDefaults(s *runtime.Scheme) error {
 			c.PreemptionPolicy = ptr.To(corev1.PreemptLowerPriority)
 		}
 	})
+	rules.Default(s, setPodGroup)
+	rules.Default(s, setCompositePodGroup)
 	return nil
 }
 

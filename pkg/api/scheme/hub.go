@@ -9,6 +9,8 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -130,16 +132,34 @@ func certificatesV1beta1Hub(s *runtime.Scheme) error {
 	if err := join(certificatesv1beta1.SchemeGroupVersion, moves{})(s); err != nil {
 		return err
 	}
-	for _, kind := range podCertificates {
-		obj, err := s.New(certificatesv1.SchemeGroupVersion.WithKind(kind))
+	return joinKinds(s, certificatesv1.SchemeGroupVersion, podCertificates...)
+}
+
+// joinKinds converts between some kinds of a version and their hubs, which have the same fields.
+func joinKinds(s *runtime.Scheme, gv schema.GroupVersion, kinds ...string) error {
+	for _, kind := range kinds {
+		obj, err := s.New(gv.WithKind(kind))
 		if err != nil {
 			return err
 		}
-		if err := joinKind(s, internal(certificatesv1.GroupName).WithKind(kind), obj, moves{}); err != nil {
-			return err
+		if err := joinKind(s, internal(gv.Group).WithKind(kind), obj, moves{}); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
 		}
 	}
 	return nil
+}
+
+// schedulingV1beta1Hub leaves Workloads and PodGroups to v1alpha3, with the types of which their rules are published.
+func schedulingV1beta1Hub(s *runtime.Scheme) error {
+	return joinKinds(s, schedulingv1beta1.SchemeGroupVersion, "PriorityClass", "PriorityClassList")
+}
+
+// schedulingV1alpha3Hub makes v1alpha3 the hub of all its kinds.
+func schedulingV1alpha3Hub(s *runtime.Scheme) error {
+	if err := ownHubBut(schedulingv1alpha3.SchemeGroupVersion)(s); err != nil {
+		return err
+	}
+	return joinKinds(s, schedulingv1beta1.SchemeGroupVersion, "Workload", "WorkloadList", "PodGroup", "PodGroupList")
 }
 
 // coreHub adds to core/v1 the options of connecting subresources, which arrive as

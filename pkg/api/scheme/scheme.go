@@ -38,6 +38,8 @@ import (
 	resourcev1beta1 "k8s.io/api/resource/v1beta1"
 	resourcev1beta2 "k8s.io/api/resource/v1beta2"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	storagev1 "k8s.io/api/storage/v1"
 	migrationv1 "k8s.io/api/storagemigration/v1"
 	migrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
@@ -113,6 +115,8 @@ var versions = []version{
 	{resourcev1beta1.SchemeGroupVersion, resourcev1beta1.AddToScheme, nil, nil, join(resourcev1beta1.SchemeGroupVersion, moves{resource.FromV1beta1, resource.ToV1beta1})},
 	{resourcev1alpha3.SchemeGroupVersion, resourcev1alpha3.AddToScheme, nil, nil, join(resourcev1alpha3.SchemeGroupVersion, moves{})},
 	{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme, scheduling.AddDefaults, scheduling.AddFieldLabels, nil},
+	{schedulingv1beta1.SchemeGroupVersion, schedulingv1beta1.AddToScheme, nil, nil, schedulingV1beta1Hub},
+	{schedulingv1alpha3.SchemeGroupVersion, schedulingv1alpha3.AddToScheme, nil, nil, schedulingV1alpha3Hub},
 	{storagev1.SchemeGroupVersion, storagev1.AddToScheme, storage.AddDefaults, storage.AddFieldLabels, nil},
 	{migrationv1.SchemeGroupVersion, migrationv1.AddToScheme, storagemigration.AddDefaults, storagemigration.AddFieldLabels, nil},
 	{migrationv1beta1.SchemeGroupVersion, migrationv1beta1.AddToScheme, nil, nil, join(migrationv1beta1.SchemeGroupVersion, moves{})},
@@ -137,7 +141,6 @@ var unserved = []string{
 	"node.k8s.io/v1alpha1", "node.k8s.io/v1beta1",
 	"policy/v1beta1",
 	"rbac.authorization.k8s.io/v1alpha1", "rbac.authorization.k8s.io/v1beta1",
-	"scheduling.k8s.io/v1alpha3", "scheduling.k8s.io/v1beta1",
 	"storage.k8s.io/v1alpha1", "storage.k8s.io/v1beta1",
 }
 

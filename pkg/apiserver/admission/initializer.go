@@ -20,6 +20,9 @@ func (i ownInitializer) Initialize(p admission.Interface) {
 	if w, ok := p.(served.Wants); ok {
 		w.SetServed(i.d.Serves)
 	}
+	if w, ok := p.(wantsFeatures); ok {
+		w.SetFeatures(i.d.Features)
+	}
 	if w, ok := p.(initializer.WantsExcludedAdmissionResources); ok {
 		w.SetExcludedAdmissionResources(reviews.Resources())
 	}
@@ -30,6 +33,11 @@ func (i ownInitializer) Initialize(p admission.Interface) {
 	if w, ok := p.(initializer.WantsManifestLoaders); ok {
 		w.SetManifestLoaders(manifestLoaders(i.d.Scheme))
 	}
+}
+
+// wantsFeatures is a plugin that does more where features are on.
+type wantsFeatures interface {
+	SetFeatures(map[string]bool)
 }
 
 // withoutQuota are resources that no quota counts: what is not stored, and events.

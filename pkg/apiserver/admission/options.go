@@ -207,6 +207,8 @@ type Dependencies struct {
 	Scheme *runtime.Scheme
 	// Serves says which resources this server has; nil means all.
 	Serves func(schema.GroupVersionResource) bool
+	// Features says of feature gates that are off by default whether they are on.
+	Features map[string]bool
 	// Initializers give plugins what only the server has: the way to webhooks.
 	Initializers []admission.PluginInitializer
 }

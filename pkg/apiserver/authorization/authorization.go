@@ -35,6 +35,8 @@ type Dependencies struct {
 	// Serves says which resources this server has, so that nobody waits for the
 	// others; nil means all.
 	Serves func(schema.GroupVersionResource) bool
+	// Features says of feature gates that are off by default whether they are on.
+	Features map[string]bool
 	// Egress finds the way out to webhooks; may be nil.
 	Egress egressselector.Lookup
 	// APIServerID tells apart the metrics of several servers.
@@ -54,7 +56,8 @@ type Authorization struct {
 	// Watch puts changes of the file of --authorization-config to use until its context ends.
 	Watch func(context.Context)
 
-	settled func() // the authorizers know the bootstrap policy
+	features map[string]bool
+	settled  func() // the authorizers know the bootstrap policy
 }
 
 // New assembles the chain.
@@ -74,7 +77,7 @@ func (o *Options) New(d Dependencies) (*Authorization, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authorization{Watch: func(context.Context) {}}
+	a := &Authorization{Watch: func(context.Context) {}, features: d.Features}
 	b.settled, a.settled = newSettled()
 	if a.RBAC, err = rbac.NewResolver(d.Informers); err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ func patient(a authorizer.Authorizer, settled <-chan struct{}) authorizer.Author
 // Hook brings the bootstrap policy up to date, see [bootstrap.Hook]. From when the
 // authorizers know it, what they do not allow is denied at once.
 func (a *Authorization) Hook(hc server.PostStartHookContext) error {
-	policy, err := bootstrap.Hook(hc)
+	policy, err := bootstrap.Hook(hc, a.features)
 	if hc.Err() != nil {
 		return nil // the server stops, which no error of a hook must turn into a crash
 	}

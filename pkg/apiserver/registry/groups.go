@@ -32,6 +32,8 @@ import (
 	resourcev1beta1 "k8s.io/api/resource/v1beta1"
 	resourcev1beta2 "k8s.io/api/resource/v1beta2"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	storagev1 "k8s.io/api/storage/v1"
 	migrationv1 "k8s.io/api/storagemigration/v1"
 	migrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
@@ -94,7 +96,10 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/resourceclaimtemplate"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/resourcepoolstatusrequest"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/resource/resourceslice"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/scheduling/compositepodgroup"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/scheduling/podgroup"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/scheduling/priorityclass"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/scheduling/workload"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/csidriver"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/csinode"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/storage/csistoragecapacity"
@@ -125,8 +130,10 @@ func Groups(c Config) []Group {
 	migrations := shared(storageversionmigration.Storage)
 	mutatingPolicies := shared(c.parameterized(mutatingadmissionpolicy.Storage))
 	mutatingBindings := shared(c.parameterized(mutatingadmissionpolicybinding.Storage))
+	podGroups := shared(gated("GenericWorkload", podgroup.Storage))
 	podCertificates := shared(c.podCertificates)
 	slices := shared(resourceslice.Storage)
+	workloads := shared(gated("GenericWorkload", workload.Storage))
 	return []Group{
 		{corev1.SchemeGroupVersion, []Resource{
 			func(generic.Options) (generic.Storage, error) {
@@ -264,6 +271,15 @@ func Groups(c Config) []Group {
 		{schedulingv1.SchemeGroupVersion, []Resource{
 			priorityclass.Storage,
 		}},
+		{schedulingv1beta1.SchemeGroupVersion, []Resource{
+			podGroups,
+			workloads,
+		}},
+		{schedulingv1alpha3.SchemeGroupVersion, []Resource{
+			gated("CompositePodGroup", compositepodgroup.Storage),
+			podGroups,
+			workloads,
+		}},
 		{storagev1.SchemeGroupVersion, []Resource{
 			csidriver.Storage,
 			csinode.Storage,
@@ -289,6 +305,16 @@ func shared(r Resource) Resource {
 			storage, err = r(o)
 		}
 		return storage, err
+	}
+}
+
+// gated serves a resource where a feature is on.
+func gated(feature string, r Resource) Resource {
+	return func(o generic.Options) (generic.Storage, error) {
+		if !o.Features[feature] {
+			return generic.Storage{}, nil
+		}
+		return r(o)
 	}
 }
 

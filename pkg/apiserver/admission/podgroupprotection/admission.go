@@ -1,5 +1,5 @@
 // Package podgroupprotection keeps a PodGroup until no pod belongs to it any more, by a
-// finalizer. PodGroups are off by default, and so this has nothing to do.
+// finalizer. There are PodGroups where the feature GenericWorkload is on.
 package podgroupprotection
 
 import (

@@ -1,4 +1,4 @@
-// Package priority writes into each new pod the number that its PriorityClass
+// Package priority writes into each new pod, and group of pods, the number that its PriorityClass
 // stands for, and keeps PriorityClasses from having two defaults.
 package priority
 
@@ -8,12 +8,15 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/client-go/informers"
 	schedulinglisters "k8s.io/client-go/listers/scheduling/v1"
+	"k8s.io/utils/ptr"
 
+	"github.com/leme-k8s/leme/pkg/api/scheduling"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/listing"
 )
 
@@ -23,6 +26,8 @@ const PluginName = "Priority"
 // Plugin resolves PriorityClasses.
 type Plugin struct {
 	listing.Handler[schedulinglisters.PriorityClassLister]
+	// groupsPreempt says that groups of pods have policies of preemption.
+	groupsPreempt bool
 }
 
 var (
@@ -37,11 +42,66 @@ func New() *Plugin {
 	}, admission.Create, admission.Update)}
 }
 
-// Admit sets a pod's priority, class and preemption policy.
+// SetFeatures says which features are on.
+func (p *Plugin) SetFeatures(features map[string]bool) {
+	p.groupsPreempt = features[scheduling.PreemptionPolicyFeature]
+}
+
+// Admit sets the priority, class and preemption policy of a pod or a group of pods.
 func (p *Plugin) Admit(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
-	if a.GetResource().GroupResource() != corev1.Resource("pods") || a.GetSubresource() != "" {
+	if a.GetSubresource() != "" {
 		return nil
 	}
+	switch a.GetResource().GroupResource() {
+	case corev1.Resource("pods"):
+		return p.admitPod(a)
+	case schedulingv1.Resource("podgroups"), schedulingv1.Resource("compositepodgroups"):
+		if a.GetOperation() == admission.Create {
+			return p.admitGroup(a)
+		}
+	}
+	return nil
+}
+
+// admitGroup sets the priority of a PodGroup or CompositePodGroup.
+func (p *Plugin) admitGroup(a admission.Attributes) error {
+	if err := p.Ready(a); err != nil {
+		return err
+	}
+	var (
+		kind   string
+		name   *string
+		value  **int32
+		policy **schedulingv1alpha3.PreemptionPolicy
+	)
+	switch g := a.GetObject().(type) {
+	case *schedulingv1alpha3.PodGroup:
+		kind, name, value, policy = "pod group", &g.Spec.PriorityClassName, &g.Spec.Priority, &g.Spec.PreemptionPolicy
+	case *schedulingv1alpha3.CompositePodGroup:
+		kind, name, value, policy = "composite pod group", &g.Spec.PriorityClassName, &g.Spec.Priority, &g.Spec.PreemptionPolicy
+	default:
+		return apierrors.NewBadRequest(fmt.Sprintf("expected a group of pods but got %T", g))
+	}
+	class, err := p.establish(a, *name)
+	if err != nil {
+		return err
+	}
+	if given := *value; given != nil && *given != class.Value {
+		return admission.NewForbidden(a, fmt.Errorf("priority set in the %s (%d) must match the priority computed (%d) based on the priority class set in the spec", kind, *given, class.Value))
+	}
+	*name, *value = class.Name, &class.Value
+	if !p.groupsPreempt {
+		return nil
+	}
+	preemption := schedulingv1alpha3.PreemptionPolicy(preemptionOf(&class))
+	if given := *policy; given != nil && *given != preemption {
+		return admission.NewForbidden(a, fmt.Errorf("the string value of PreemptionPolicy (%s) must not be provided in %s spec; priority admission controller computed %s from the given PriorityClass name", *given, kind, preemption))
+	}
+	*policy = &preemption
+	return nil
+}
+
+func (p *Plugin) admitPod(a admission.Attributes) error {
 	if err := p.Ready(a); err != nil {
 		return err
 	}
@@ -53,16 +113,11 @@ func (p *Plugin) Admit(_ context.Context, a admission.Attributes, _ admission.Ob
 		return keep(pod, a)
 	}
 
-	class, err := p.class(pod.Spec.PriorityClassName)
-	if apierrors.IsNotFound(err) {
-		return admission.NewForbidden(a, fmt.Errorf("no PriorityClass with name %v was found", pod.Spec.PriorityClassName))
-	} else if err != nil {
-		return fmt.Errorf("failed to get PriorityClass %q: %w", pod.Spec.PriorityClassName, err)
+	class, err := p.establish(a, pod.Spec.PriorityClassName)
+	if err != nil {
+		return err
 	}
-	preemption := corev1.PreemptLowerPriority
-	if class.PreemptionPolicy != nil {
-		preemption = *class.PreemptionPolicy
-	}
+	preemption := preemptionOf(&class)
 	if given := pod.Spec.Priority; given != nil && *given != class.Value {
 		return admission.NewForbidden(a, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; priority admission controller computed %d from the given PriorityClass name", *given, class.Value))
 	}
@@ -71,6 +126,21 @@ func (p *Plugin) Admit(_ context.Context, a admission.Attributes, _ admission.Ob
 	}
 	pod.Spec.PriorityClassName, pod.Spec.Priority, pod.Spec.PreemptionPolicy = class.Name, &class.Value, &preemption
 	return nil
+}
+
+// establish returns the class that an object names, or that it has without a name.
+func (p *Plugin) establish(a admission.Attributes, name string) (schedulingv1.PriorityClass, error) {
+	class, err := p.class(name)
+	if apierrors.IsNotFound(err) {
+		return class, admission.NewForbidden(a, fmt.Errorf("no PriorityClass with name %v was found", name))
+	} else if err != nil {
+		return class, fmt.Errorf("failed to get PriorityClass %q: %w", name, err)
+	}
+	return class, nil
+}
+
+func preemptionOf(class *schedulingv1.PriorityClass) corev1.PreemptionPolicy {
+	return ptr.Deref(class.PreemptionPolicy, corev1.PreemptLowerPriority)
 }
 
 // keep restores what a client that does not know these fields has left out.

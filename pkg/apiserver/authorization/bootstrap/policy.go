@@ -7,7 +7,9 @@ import (
 	"bytes"
 	"embed"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +19,9 @@ import (
 //go:embed policy
 var files embed.FS
 
+// controllerPrefix begins the names of the controllers' roles.
+const controllerPrefix = "system:controller:"
+
 // Policy is the whole of it.
 type Policy struct {
 	ClusterRoles        []*rbacv1.ClusterRole
@@ -25,8 +30,8 @@ type Policy struct {
 	RoleBindings        []*rbacv1.RoleBinding
 }
 
-// Load reads the policy that is built in.
-func Load() (*Policy, error) {
+// Load reads the policy that is built in, with what it is beside where features are on.
+func Load(features map[string]bool) (*Policy, error) {
 	p := &Policy{}
 	for _, name := range []string{"users.yaml", "components.yaml", "node.yaml", "namespaced.yaml"} {
 		if err := p.read(name); err != nil {
@@ -35,6 +40,9 @@ func Load() (*Policy, error) {
 	}
 	if err := p.readControllers("controllers.yaml"); err != nil {
 		return nil, fmt.Errorf("reading the bootstrap policy: controllers.yaml: %w", err)
+	}
+	if err := p.readFeatures("features.yaml", features); err != nil {
+		return nil, fmt.Errorf("reading the bootstrap policy: features.yaml: %w", err)
 	}
 	return p, nil
 }
@@ -100,19 +108,50 @@ func (p *Policy) readControllers(name string) error {
 	if err := yaml.UnmarshalStrict(data, &controllers); err != nil {
 		return err
 	}
-	names := make([]string, 0, len(controllers))
-	for name := range controllers {
-		names = append(names, name)
+	for _, name := range slices.Sorted(maps.Keys(controllers)) {
+		p.addController(name, controllers[name])
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		role := metav1.ObjectMeta{Name: "system:controller:" + name}
-		p.addClusterRole(&rbacv1.ClusterRole{ObjectMeta: role, Rules: controllers[name]})
-		p.addClusterRoleBinding(&rbacv1.ClusterRoleBinding{
-			ObjectMeta: role,
-			RoleRef:    rbacv1.RoleRef{Kind: "ClusterRole", Name: role.Name},
-			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: metav1.NamespaceSystem, Name: name}},
-		})
+	return nil
+}
+
+// addController adds the role of a controller, and its binding to the ServiceAccount.
+func (p *Policy) addController(name string, rules []rbacv1.PolicyRule) {
+	role := metav1.ObjectMeta{Name: controllerPrefix + name}
+	p.addClusterRole(&rbacv1.ClusterRole{ObjectMeta: role, Rules: rules})
+	p.addClusterRoleBinding(&rbacv1.ClusterRoleBinding{
+		ObjectMeta: role,
+		RoleRef:    rbacv1.RoleRef{Kind: "ClusterRole", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: metav1.NamespaceSystem, Name: name}},
+	})
+}
+
+// readFeatures adds rules to roles, and roles of controllers, where the features that the file names are on.
+func (p *Policy) readFeatures(name string, on map[string]bool) error {
+	data, err := files.ReadFile("policy/" + name)
+	if err != nil {
+		return err
+	}
+	features := map[string]map[string][]rbacv1.PolicyRule{}
+	if err := yaml.UnmarshalStrict(data, &features); err != nil {
+		return err
+	}
+	for _, feature := range slices.Sorted(maps.Keys(features)) {
+		if !on[feature] {
+			continue
+		}
+		for _, role := range slices.Sorted(maps.Keys(features[feature])) {
+			rules := features[feature][role]
+			i := slices.IndexFunc(p.ClusterRoles, func(r *rbacv1.ClusterRole) bool { return r.Name == role })
+			controller, ok := strings.CutPrefix(role, controllerPrefix)
+			switch {
+			case i >= 0:
+				p.ClusterRoles[i].Rules = append(p.ClusterRoles[i].Rules, rules...)
+			case ok:
+				p.addController(controller, rules)
+			default:
+				return fmt.Errorf("%s: there is no ClusterRole %s", feature, role)
+			}
+		}
 	}
 	return nil
 }

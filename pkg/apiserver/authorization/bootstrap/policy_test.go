@@ -25,7 +25,7 @@ import (
 // json` and `kubectl get roles,rolebindings -A -o json` print on a new cluster of
 // Kubernetes, one object a line, without what the server adds to every object.
 func TestPolicyIsTheOriginals(t *testing.T) {
-	p, err := Load()
+	p, err := Load(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func writes(c *fake.Clientset) int {
 
 func TestReconcile(t *testing.T) {
 	ctx := t.Context()
-	p, err := Load()
+	p, err := Load(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestReconcile(t *testing.T) {
 
 // Two servers may start at once: what the other one has created meanwhile is fine.
 func TestReconcileRace(t *testing.T) {
-	p, err := Load()
+	p, err := Load(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,5 +200,36 @@ func TestReconcileRace(t *testing.T) {
 	}
 	if !raced {
 		t.Error("the race did not happen")
+	}
+}
+
+func TestFeatures(t *testing.T) {
+	without, err := Load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, err := Load(map[string]bool{"GenericWorkload": true, "CompositePodGroup": true, "DRAWorkloadResourceClaims": true, "EvictionRequestAPI": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := map[string]int{}
+	for _, r := range without.ClusterRoles {
+		was[r.Name] = len(r.Rules)
+	}
+	got := map[string]int{}
+	for _, r := range with.ClusterRoles {
+		if more := len(r.Rules) - was[r.Name]; more > 0 {
+			got[r.Name] = more
+		}
+	}
+	want := map[string]int{
+		"system:aggregate-to-view": 3, "system:aggregate-to-edit": 3, "system:kube-scheduler": 4,
+		"system:controller:resource-claim-controller": 2, "system:controller:podgroup-protection-controller": 2,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rules that features add (-want +got):\n%s", diff)
+	}
+	if more := len(with.ClusterRoleBindings) - len(without.ClusterRoleBindings); more != 1 {
+		t.Errorf("%d bindings more, want that of the controller", more)
 	}
 }

@@ -27,14 +27,14 @@ const HookName = "rbac/bootstrap-roles"
 // writes, each of which waits for etcd's disk.
 const workers = 16
 
-// Hook is the post-start hook that brings the cluster's policy up to date, and
-// returns it. The server is not healthy until it has succeeded once.
-func Hook(hc server.PostStartHookContext) (*Policy, error) {
+// Hook is the post-start hook that brings the cluster's policy up to date with that of
+// the features that are on, and returns it. The server is not healthy until it has succeeded once.
+func Hook(hc server.PostStartHookContext, features map[string]bool) (*Policy, error) {
 	client, err := kubernetes.NewForConfig(hc.LoopbackClientConfig)
 	if err != nil {
 		return nil, fmt.Errorf("making the client for the bootstrap policy: %w", err)
 	}
-	policy, err := Load()
+	policy, err := Load(features)
 	if err != nil {
 		return nil, err
 	}

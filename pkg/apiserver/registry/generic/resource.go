@@ -35,6 +35,8 @@ type Options struct {
 	RESTOptions genericregistry.RESTOptionsGetter
 	// AllowPrivileged lets containers be privileged.
 	AllowPrivileged bool
+	// Features says of feature gates that are off by default whether they are on.
+	Features map[string]bool
 }
 
 // Storage maps the paths of a resource and its subresources ("deployments",

@@ -52,7 +52,7 @@ func (s *Store[T]) Delete(ctx context.Context, name string, validation rest.Vali
 // registry.Store, such as BeginCreate.
 func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
 	gr := schema.GroupResource{Group: r.Group, Resource: r.Name}
-	s := strategy[T]{ObjectTyper: o.Scheme, NameGenerator: names.SimpleNameGenerator, r: &r, allowPrivileged: o.AllowPrivileged}
+	s := strategy[T]{ObjectTyper: o.Scheme, NameGenerator: names.SimpleNameGenerator, r: &r, allowPrivileged: o.AllowPrivileged, features: o.Features}
 	r.HasStatus = r.HasStatus || r.Status != nil
 	reset := r.ResetFields
 	if r.HasStatus {

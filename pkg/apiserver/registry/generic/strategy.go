@@ -23,6 +23,7 @@ type strategy[T Object] struct {
 	names.NameGenerator
 	r               *Resource[T]
 	allowPrivileged bool
+	features        map[string]bool
 }
 
 var _ rest.RESTCreateUpdateStrategy = strategy[Object]{}
@@ -61,7 +62,7 @@ func (s strategy[T]) dropDisabled(obj T, old *T) {
 	if old != nil {
 		was, _ = s.r.PodSpec(*old)
 	}
-	core.DropDisabledPodFields(spec, was)
+	core.DropDisabledPodFields(spec, was, s.features)
 }
 
 func (s strategy[T]) Validate(ctx context.Context, obj runtime.Object) field.ErrorList {

@@ -1,0 +1,73 @@
+// Package compositepodgroup serves scheduling.k8s.io/v1alpha3 CompositePodGroup.
+package compositepodgroup
+
+import (
+	"context"
+
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/leme-k8s/leme/pkg/api/scheduling"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+)
+
+// Storage returns the storage of compositepodgroups and compositepodgroups/status.
+func Storage(o generic.Options) (generic.Storage, error) {
+	s, err := generic.NewStore(groups(o.Features), o)
+	if err != nil {
+		return nil, err
+	}
+	return generic.Storage{
+		"compositepodgroups": s,
+		"compositepodgroups/status": s.Status(generic.Update[*schedulingv1alpha3.CompositePodGroup]{
+			KeepsMetadata: true,
+			Validate: func(_ context.Context, g, old *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
+				return scheduling.ValidateCompositePodGroupStatusUpdate(g, old, o.Features)
+			},
+		}).PartStore, // of which there is no table
+	}, nil
+}
+
+func groups(features map[string]bool) generic.Resource[*schedulingv1alpha3.CompositePodGroup] {
+	return generic.Resource[*schedulingv1alpha3.CompositePodGroup]{
+		GroupVersion: schedulingv1alpha3.SchemeGroupVersion,
+		Name:         "compositepodgroups",
+		Singular:     "compositepodgroup",
+		New:          func() *schedulingv1alpha3.CompositePodGroup { return &schedulingv1alpha3.CompositePodGroup{} },
+		NewList:      func() runtime.Object { return &schedulingv1alpha3.CompositePodGroupList{} },
+
+		HasStatus:              true,
+		RequireResourceVersion: true,
+		PrepareForCreate: func(_ context.Context, g *schedulingv1alpha3.CompositePodGroup) {
+			scheduling.DropDisabledCompositePodGroupFields(&g.Spec, nil, features)
+		},
+		PrepareForUpdate: func(_ context.Context, g, old *schedulingv1alpha3.CompositePodGroup) {
+			scheduling.DropDisabledCompositePodGroupFields(&g.Spec, &old.Spec, features)
+		},
+		Validate: func(_ context.Context, g *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
+			return scheduling.ValidateCompositePodGroup(g, features)
+		},
+		ValidateUpdate: func(_ context.Context, g, old *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
+			return scheduling.ValidateCompositePodGroupUpdate(g, old, features)
+		},
+
+		Columns: []metav1.TableColumnDefinition{
+			generic.NameColumn,
+			generic.Column("Policy", "string", schedulingv1alpha3.CompositePodGroupSpec{}.SwaggerDoc()["schedulingPolicy"]),
+			generic.Column("Workload", "string", "Name of the referenced Workload object"),
+			generic.AgeColumn,
+		},
+		Cells: func(g *schedulingv1alpha3.CompositePodGroup) []any {
+			policy, workload := "Basic", "<none>"
+			if g.Spec.SchedulingPolicy.Gang != nil {
+				policy = "Gang"
+			}
+			if ref := g.Spec.WorkloadRef; ref != nil {
+				workload = ref.WorkloadName
+			}
+			return []any{g.Name, policy, workload, generic.Age(g.CreationTimestamp)}
+		},
+	}
+}
