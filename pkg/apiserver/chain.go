@@ -93,6 +93,7 @@ func newExtensions(c *config, generic *server.RecommendedConfig, next server.Del
 
 // newAggregator returns the first server of the chain.
 func (o *Options) newAggregator(c *config, generic *server.RecommendedConfig, crds *apiextensions.CustomResourceDefinitions, next *server.GenericAPIServer) (*aggregator.APIAggregator, error) {
+	c.peers.wrap(generic)
 	s, err := (&aggregator.Config{
 		GenericConfig: generic,
 		ExtraConfig: aggregator.ExtraConfig{
@@ -100,6 +101,8 @@ func (o *Options) newAggregator(c *config, generic *server.RecommendedConfig, cr
 			ProxyClientKeyFile:        o.ProxyClientKeyFile,
 			ServiceResolver:           c.services,
 			RejectForwardingRedirects: o.AggregatorRejectsRedirects,
+			PeerAdvertiseAddress:      o.Peers.Advertise,
+			PeerProxy:                 c.peers.proxy,
 		},
 	}).Complete().NewWithDelegate(next)
 	if err != nil {
@@ -109,7 +112,11 @@ func (o *Options) newAggregator(c *config, generic *server.RecommendedConfig, cr
 	if err := services.Informer().SetTransform(trim); err != nil {
 		return nil, fmt.Errorf("API aggregation: %w", err)
 	}
-	r, err := aggregation.NewRegistration(c.LoopbackClientConfig, services, crds.Informers.Apiextensions().V1().CustomResourceDefinitions())
+	definitions := crds.Informers.Apiextensions().V1().CustomResourceDefinitions()
+	if err := c.peers.exclude(definitions.Informer(), services.Informer()); err != nil {
+		return nil, err
+	}
+	r, err := aggregation.NewRegistration(c.LoopbackClientConfig, services, definitions)
 	if err != nil {
 		return nil, fmt.Errorf("API aggregation: %w", err)
 	}

@@ -53,6 +53,7 @@ type config struct {
 	authz     *authorization.Authorization
 	nodePorts *service.NodePorts
 	stores    *stores
+	peers     *peers
 	// services are where Services are that the server itself calls, identity is what it
 	// shows to webhooks.
 	services webhook.ServiceResolver
@@ -111,6 +112,9 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 	}
 	if c.stores, err = o.applyStorage(c.Config, s, codecs); err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
+	}
+	if c.peers, err = o.newPeers(c); err != nil {
+		return nil, err
 	}
 	if err := o.applyAuth(ctx, c); err != nil {
 		return nil, err

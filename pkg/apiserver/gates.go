@@ -16,8 +16,8 @@ import (
 	"github.com/leme-k8s/leme/pkg/component"
 )
 
-// heeded are the feature gates that are wholly the libraries' affair, so that they
-// can be switched.
+// heeded are the feature gates that are wholly the libraries' affair, or that the server asks the
+// libraries' gates about, so that they can be switched.
 var heeded = sets.New(
 	apiextensionsfeatures.CRDObservedGenerationTracking,
 	genericfeatures.APIResponseCompression,
@@ -40,6 +40,7 @@ var heeded = sets.New(
 	genericfeatures.StructuredAuthenticationConfigurationEgressSelector,
 	genericfeatures.StructuredAuthenticationConfigurationJWKSMetrics,
 	genericfeatures.UnauthenticatedHTTP2DOSMitigation,
+	genericfeatures.UnknownVersionInteroperabilityProxy,
 	genericfeatures.WatchList,
 	genericfeatures.WatchListCompression,
 	genericfeatures.WebhookRoundTripLoadBalancing,

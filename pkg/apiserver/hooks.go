@@ -39,7 +39,7 @@ func (o *Options) addHooks(c *config, s *server.GenericAPIServer) error {
 	hooks := map[string]server.PostStartHookFunc{
 		rbacbootstrap.HookName:                                  c.authz.Hook,
 		"bootstrap-controller":                                  api.Hook,
-		"start-kube-apiserver-identity-lease-controller":        bootstrap.Identity(c.client, c.APIServerID),
+		"start-kube-apiserver-identity-lease-controller":        bootstrap.Identity(c.client, c.APIServerID, c.peers.address),
 		"start-kube-apiserver-identity-lease-garbage-collector": bootstrap.ExpiredIdentities(c.client),
 		"start-service-ip-repair-controllers": func(hc server.PostStartHookContext) error {
 			go repair.Run(hc.Context)
@@ -63,6 +63,9 @@ func (o *Options) addHooks(c *config, s *server.GenericAPIServer) error {
 		if err := s.AddPostStartHook(name, hook); err != nil {
 			return err
 		}
+	}
+	if err := c.peers.addHooks(c, s); err != nil {
+		return err
 	}
 	return s.AddPreShutdownHook("stop-kubernetes-service-controller", api.Leave)
 }

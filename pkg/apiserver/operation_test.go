@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -47,6 +48,13 @@ func startSecond(t *testing.T, c *testcluster.Cluster, dir string, flags ...stri
 	cert, key, err := component.SelfSigned("localhost", net.IPv4(127, 0, 0, 1))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range flags { // of which the last one counts
+		if given, ok := strings.CutPrefix(f, "--tls-cert-file="); ok {
+			if cert, err = os.ReadFile(given); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	account, err := keyutil.MakeEllipticPrivateKeyPEM()
 	if err != nil {

@@ -76,6 +76,8 @@ type Options struct {
 	AggregatorRouting bool
 	// AggregatorRejectsRedirects keeps redirects of aggregated API servers from clients.
 	AggregatorRejectsRedirects bool
+	// Peers are the cluster's other servers.
+	Peers PeerOptions
 	// LogsHandler serves the files of /var/log.
 	LogsHandler bool
 
@@ -181,6 +183,9 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.AggregatorRouting, "enable-aggregator-routing", o.AggregatorRouting, "Send requests for aggregated APIs to endpoint IPs in place of the cluster IP")
 
 	fs.BoolVar(&o.AggregatorRejectsRedirects, "aggregator-reject-forwarding-redirect", o.AggregatorRejectsRedirects, "Answer clients with an error when an aggregated API server redirects them")
+	fs.StringVar(&o.Peers.CAFile, "peer-ca-file", o.Peers.CAFile, "CA bundle that the certificates of the cluster's other API servers are verified with, to which requests are passed on that this one does not serve. Without it, none are")
+	fs.StringVar(&o.Peers.Advertise.PeerAdvertiseIP, "peer-advertise-ip", o.Peers.Advertise.PeerAdvertiseIP, "IP by which other API servers reach this one. By default the one that is advertised")
+	fs.StringVar(&o.Peers.Advertise.PeerAdvertisePort, "peer-advertise-port", o.Peers.Advertise.PeerAdvertisePort, "Port by which other API servers reach this one. By default the one that is served")
 	fs.BoolVar(&o.LogsHandler, "enable-logs-handler", o.LogsHandler, "Serve the files of /var/log under /logs")
 	utilruntime.Must(fs.MarkDeprecated("enable-logs-handler", "serving logs of the machine is no task of an API server"))
 	for _, f := range accepted {
@@ -218,6 +223,7 @@ func (o *Options) Validate() error {
 	errs = append(errs, o.Egress.Validate()...)
 	errs = append(errs, o.Traces.Validate()...)
 	errs = append(errs, o.Authentication.Validate(), o.Authorization.Validate(), o.Admission.Validate())
+	errs = append(errs, o.Peers.validate(o.ProxyClientCertFile, o.ProxyClientKeyFile)...)
 	if _, err := o.serviceRanges(); err != nil {
 		errs = append(errs, err)
 	}

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"k8s.io/apiserver/pkg/reconcilers"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 
 	"github.com/leme-k8s/leme/pkg/component"
@@ -43,6 +45,7 @@ func TestBadFlags(t *testing.T) {
 		"a gate that is not":             {args: "--feature-gates=UserNamespacesSupport=false", want: "--feature-gates, --emulated-version: cannot set feature gate UserNamespacesSupport to false"},
 		"a gate that nobody knows":       {args: "--feature-gates=NoSuchGate=true", want: "unrecognized feature gate: NoSuchGate"},
 		"an endpoint reconciler of old":  {args: "--endpoint-reconciler-type=master-count", want: "--endpoint-reconciler-type"},
+		"peers without certificate":      {args: "--peer-ca-file=" + certFile, want: "--peer-ca-file needs --proxy-client-cert-file and --proxy-client-key-file"},
 		"node port outside of its range": {args: "--kubernetes-service-node-port=80", want: "--kubernetes-service-node-port"},
 		"a range without addresses":      {args: "--service-cluster-ip-range=10.0.0.0/31", want: "--service-cluster-ip-range"},
 	} {
@@ -122,5 +125,16 @@ func TestFlagsOfInstallers(t *testing.T) {
 	}
 	if o, err := parse("--aggregator-reject-forwarding-redirect=false"); err != nil || o.AggregatorRejectsRedirects {
 		t.Errorf("--aggregator-reject-forwarding-redirect=false: %t, %v", o.AggregatorRejectsRedirects, err)
+	}
+}
+
+func TestPeerAddress(t *testing.T) {
+	for want, a := range map[string]reconcilers.PeerAdvertiseAddress{
+		"[2001:db8::1]:443": {},
+		"192.0.2.1:7443":    {PeerAdvertiseIP: "192.0.2.1", PeerAdvertisePort: "7443"},
+	} {
+		if got := (PeerOptions{Advertise: a}).address(net.ParseIP("2001:db8::1"), "443"); got != want {
+			t.Errorf("%+v: %s, want %s", a, got, want)
+		}
 	}
 }

@@ -23,6 +23,8 @@ const (
 	// identityLabel tells the leases of servers from others.
 	identityLabel = "apiserver.kubernetes.io/identity"
 	identity      = "kube-apiserver"
+	// IdentitySelector selects these leases by their labels.
+	IdentitySelector = identityLabel + "=" + identity
 
 	// identityLife is how long a server that does not renew its lease is thought to live.
 	identityLife = time.Hour
@@ -30,12 +32,16 @@ const (
 	identityRenewal = 10 * time.Minute
 )
 
-// Identity keeps the lease by which others know that this server, called id, is there.
-func Identity(client kubernetes.Interface, id string) server.PostStartHookFunc {
+// Identity keeps the lease by which others know that this server, called id, is there, and where
+// they reach it, unless that is empty.
+func Identity(client kubernetes.Interface, id, address string) server.PostStartHookFunc {
 	return func(hc server.PostStartHookContext) error {
 		c := lease.NewController(clock.RealClock{}, client, id+"_"+string(uuid.NewUUID()), int32(identityLife.Seconds()), nil, identityRenewal,
 			id, metav1.NamespaceSystem, func(l *coordinationv1.Lease) error {
 				metav1.SetMetaDataLabel(&l.ObjectMeta, identityLabel, identity)
+				if address != "" {
+					metav1.SetMetaDataAnnotation(&l.ObjectMeta, corev1.AnnotationPeerAdvertiseAddress, address)
+				}
 				host, err := os.Hostname()
 				metav1.SetMetaDataLabel(&l.ObjectMeta, corev1.LabelHostname, host)
 				return err
@@ -72,7 +78,7 @@ func ExpiredIdentities(client kubernetes.Interface) server.PostStartHookFunc {
 
 func removeExpired(ctx context.Context, client kubernetes.Interface, now time.Time) error {
 	api := client.CoordinationV1().Leases(metav1.NamespaceSystem)
-	all, err := api.List(ctx, metav1.ListOptions{LabelSelector: identityLabel + "=" + identity})
+	all, err := api.List(ctx, metav1.ListOptions{LabelSelector: IdentitySelector})
 	if err != nil {
 		return err
 	}
