@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	genericfeatures "k8s.io/apiserver/pkg/features"
@@ -24,10 +23,7 @@ import (
 )
 
 const (
-	peerLeaseKeys     = "/peerserverleases/"
-	peerLeaseTTL      = 15 * time.Second
-	peerLeaseRenewal  = 10 * time.Second
-	peerLeavePatience = 2 * time.Second
+	peerLeaseRenewal = 10 * time.Second
 	// peerServerName is in the certificate of every API server.
 	peerServerName = "kubernetes.default.svc"
 )
@@ -70,7 +66,7 @@ func (o PeerOptions) address(ip net.IP, port string) string {
 type peers struct {
 	// address of this server, for others; empty without the feature.
 	address string
-	leases  reconcilers.PeerEndpointLeaseReconciler
+	leases  *bootstrap.PeerLeases
 	proxy   peerproxy.Interface // nil: nothing is passed on
 }
 
@@ -85,12 +81,8 @@ func (o *Options) newPeers(c *config) (*peers, error) {
 		return nil, fmt.Errorf("where other servers reach this one: %w", err)
 	}
 	p.address = o.Peers.address(c.PublicAddress, port)
-	storage, err := c.RESTOptionsGetter.GetRESTOptions(corev1.Resource("apiServerPeerIPInfo"), &corev1.Endpoints{})
-	if err != nil {
-		return nil, fmt.Errorf("storage of servers' addresses: %w", err)
-	}
-	if p.leases, err = reconcilers.NewPeerEndpointLeaseReconciler(storage.StorageConfig, peerLeaseKeys, peerLeaseTTL); err != nil {
-		return nil, fmt.Errorf("storage of servers' addresses: %w", err)
+	if p.leases, err = bootstrap.NewPeerLeases(c.RESTOptionsGetter); err != nil {
+		return nil, err
 	}
 	if o.Peers.CAFile == "" {
 		return p, nil
@@ -167,6 +159,7 @@ func (p *peers) addHooks(c *config, s *server.GenericAPIServer) error {
 	if p.leases == nil {
 		return nil
 	}
+	s.RegisterDestroyFunc(p.leases.Destroy)
 	controller := reconcilers.New(c.APIServerID, p.address, p.leases, peerLeaseRenewal, c.client)
 	hooks := map[string]server.PostStartHookFunc{
 		"peer-endpoint-reconciler-controller": func(hc server.PostStartHookContext) error {
@@ -192,15 +185,7 @@ func (p *peers) addHooks(c *config, s *server.GenericAPIServer) error {
 		}
 	}
 	return s.AddPreShutdownHook("peer-endpoint-reconciler-controller", func() error {
-		left := make(chan struct{})
-		go func() {
-			controller.Stop()
-			close(left)
-		}()
-		select {
-		case <-left:
-		case <-time.After(peerLeavePatience): // etcd is gone, and the address with it after its time
-		}
+		controller.Stop()
 		return nil
 	})
 }

@@ -70,7 +70,7 @@ func (o *Options) applyStorage(c *server.Config, scheme *runtime.Scheme, codecs 
 	// Events are written often, read seldom, and expire: caching them does not pay.
 	// Leases of servers and bits of node ports are changed by compare-and-swap alone.
 	sizes, err := genericoptions.WriteWatchCacheSizes(map[schema.GroupResource]int{
-		corev1.Resource("events"): 0, eventsv1.Resource("events"): 0, bootstrap.LeaseResource: 0, service.NodePortResource: 0,
+		corev1.Resource("events"): 0, eventsv1.Resource("events"): 0, bootstrap.LeaseResource: 0, bootstrap.PeerLeaseResource: 0, service.NodePortResource: 0,
 	})
 	if err != nil {
 		return nil, err
