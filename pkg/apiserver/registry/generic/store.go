@@ -39,6 +39,7 @@ func (s *Store[T]) Update(ctx context.Context, name string, info rest.UpdatedObj
 	updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions,
 ) (runtime.Object, bool, error) {
 	stack.Grow()
+	ctx, info = noted(ctx, info)
 	return s.Store.Update(ctx, name, info, createValidation, updateValidation, forceAllowCreate, options)
 }
 
@@ -83,6 +84,7 @@ func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
 	if err := store.CompleteWithOptions(options); err != nil {
 		return nil, fmt.Errorf("storage of %s: %w", gr, err)
 	}
+	store.Storage.Storage = sameObject{store.Storage.Storage}
 	return &Store[T]{Store: store, Resource: &r, versions: versionsOf(o.Scheme, r.New())}, nil
 }
 
