@@ -24,11 +24,13 @@ $(COMPONENTS:%=$(ORIGINALS)/%): test/conformance/go.mod
 
 # make conformance FOCUS=regexp SKIP=regexp PARALLEL=6 NODES=2 WITH='kubelet=/path …' TIMEOUT=45m
 # PASSING=1 runs only what passing.txt lists, ALL=1 also what STATUS.md gives up, RESUME=1 only what
-# has no result yet; UPDATE=1 adds to passing.txt.
+# has no result yet; UPDATE=1 adds to passing.txt. BEYOND=1 runs the suite's other tests instead, those that need no
+# driver, cloud or feature that is off by default; beyond.txt and BEYOND.md are then the lists.
+BEYOND_LABELS := !Conformance && !Slow && !Flaky && Feature: isSubsetOf {SchedulerAsyncPreemption}
 .PHONY: conformance conformance-passing
 conformance: build runtime conformance-images suite ## Run the official conformance suite on a cluster of Leme (root; FOCUS, SKIP, PASSING=1, RESUME=1 …)
 	go -C test/conformance build -mod=readonly -o $(CURDIR)/$(SUITE)/run .
-	$(SUITE)/run -passing-list test/conformance/passing.txt -status test/conformance/STATUS.md \
+	$(SUITE)/run $(if $(BEYOND),-labels '$(BEYOND_LABELS)') -passing-list test/conformance/$(if $(BEYOND),beyond,passing).txt -status test/conformance/$(if $(BEYOND),BEYOND,STATUS).md \
 		$(if $(FOCUS),-focus '$(FOCUS)') $(if $(SKIP),-skip '$(SKIP)') $(if $(PARALLEL),-parallel $(PARALLEL)) \
 		$(if $(NODES),-nodes $(NODES)) $(if $(WITH),-with '$(WITH)') $(if $(TIMEOUT),-timeout $(TIMEOUT)) \
 		$(if $(PASSING),-passing) $(if $(ALL),-all) $(if $(RESUME),-resume) $(if $(UPDATE),-update)

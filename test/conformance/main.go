@@ -40,6 +40,7 @@ func parseFlags() (options, error) {
 	var o options
 	var with string
 	flag.StringVar(&o.suite.dir, "suite", "bin/conformance", "`directory` of e2e.test, ginkgo and kubectl")
+	flag.StringVar(&o.suite.labels, "labels", "Conformance", "Ginkgo's label `filter` of the tests that count")
 	flag.IntVar(&o.suite.workers, "parallel", 6, "`number` of workers for the parallel part")
 	flag.StringVar(&o.cluster.leme, "leme", "bin/leme", "the leme `binary`")
 	flag.StringVar(&o.cluster.images, "images", "bin/images", "`directory` of image archives")

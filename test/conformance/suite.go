@@ -23,6 +23,7 @@ import (
 // A suite is the official test suite, built as it is.
 type suite struct {
 	dir     string
+	labels  string // of Ginkgo: which tests it is about
 	workers int
 }
 
@@ -45,7 +46,7 @@ func (s suite) check() error {
 	return nil
 }
 
-// specs lists the conformance tests.
+// specs lists the tests.
 func (s suite) specs(ctx context.Context) ([]spec, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -57,7 +58,7 @@ func (s suite) specs(ctx context.Context) ([]spec, error) {
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, "specs.json")
 	cmd := exec.CommandContext(ctx, s.test(), "--provider=skeleton",
-		"--ginkgo.dry-run", "--ginkgo.label-filter=Conformance", "--ginkgo.silence-skips", "--ginkgo.json-report="+out)
+		"--ginkgo.dry-run", "--ginkgo.label-filter="+s.labels, "--ginkgo.silence-skips", "--ginkgo.json-report="+out)
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("listing the suite's tests: %w\n%s", err, output)
 	}

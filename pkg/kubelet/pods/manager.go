@@ -213,6 +213,7 @@ func (m *Manager) unset(pod *v1.Pod) {
 	if w != nil {
 		w.update(pod)
 		w.remove()
+		m.Status.Forget(pod.UID)
 	}
 }
 

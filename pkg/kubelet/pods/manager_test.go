@@ -249,3 +249,37 @@ func TestReplacedAtOnce(t *testing.T) {
 		t.Errorf("while its successor was made, the container was said to be %+v", s)
 	}
 }
+
+// A pod that was deleted by force is ended without a word to the API, which has it no more and may have another of its name.
+func TestNothingIsToldOfAPodThatIsGone(t *testing.T) {
+	cri, images := critest.NewFakeRuntimeService(), critest.NewFakeImageService()
+	images.SetFakeImages([]string{"image"})
+	pod := sizedPod("a", 0)
+	client, _ := versioned(pod)
+	m, _ := fakeManager(t, t.TempDir(), cri, images, client)
+	ctx, _ := start(t, m)
+	m.set(ctx, pod)
+	componenttest.Eventually(t, "it is ready", func() bool {
+		p, err := client.CoreV1().Pods("n").Get(ctx, "a", metav1.GetOptions{})
+		return err == nil && len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].Ready
+	})
+	gone, err := client.CoreV1().Pods("n").Get(ctx, "a", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.CoreV1().Pods("n").Delete(ctx, "a", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	client.ClearActions()
+	m.unset(gone)
+	componenttest.Eventually(t, "nothing is left of it", func() bool {
+		cri.Lock()
+		defer cri.Unlock()
+		return len(cri.Containers)+len(cri.Sandboxes) == 0
+	})
+	for _, a := range client.Actions() {
+		if a.GetVerb() == "patch" || a.GetVerb() == "delete" {
+			t.Errorf("%s %s", a.GetVerb(), a.GetSubresource())
+		}
+	}
+}

@@ -280,8 +280,9 @@ func (w *worker) report(ctx context.Context, pod *v1.Pod, end *End, conditions [
 	s := status.Generate(in)
 	w.mu.Lock()
 	w.status = s
+	gone := w.removed && !runtime.IsStatic(pod) // a mirror may be there for longer than its file
 	w.mu.Unlock()
-	if api != nil {
+	if api != nil && !gone {
 		w.m.Status.Set(w.m.ctx(ctx), api, s, w.cleaned && api.DeletionTimestamp != nil)
 	}
 }

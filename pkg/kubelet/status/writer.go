@@ -30,7 +30,8 @@ type Writer struct {
 type entry struct {
 	pod     *v1.Pod // as the API has it, as far as is known
 	want    v1.PodStatus
-	deleted bool // the pod has ended: delete it from the API after the last status
+	end     bool // the pod has ended: delete it from the API after the last status
+	deleted bool // that has been done
 	gone    bool // the API knows it no more
 	dirty   bool
 	writing bool
@@ -54,16 +55,16 @@ func (w *Writer) Set(ctx context.Context, pod *v1.Pod, status v1.PodStatus, end 
 	if !e.writing && newer(pod, e.pod) {
 		e.pod = pod
 	}
-	end = end && !e.gone
+	end = end && !e.deleted
 	has := &e.pod.Status
 	if e.writing {
 		has = &e.want // it will, or the write is tried again
 	}
-	if !equality.Semantic.DeepEqual(*has, status) || e.dirty || end && !e.deleted {
+	if !equality.Semantic.DeepEqual(*has, status) || e.dirty || end && !e.end {
 		e.want, e.dirty = status, true
-		e.deleted = e.deleted || end
+		e.end = e.end || end
 	}
-	if e.dirty && !e.writing {
+	if e.dirty && !e.writing && !e.gone {
 		e.writing = true
 		go w.write(ctx, e)
 	}
@@ -77,10 +78,13 @@ func newer(a, b *v1.Pod) bool {
 	return a.ResourceVersion >= b.ResourceVersion
 }
 
-// Forget drops a pod that the API has no more.
+// Forget drops a pod that the API has no more. What could not be written yet is not tried again.
 func (w *Writer) Forget(uid types.UID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if e := w.pods[uid]; e != nil {
+		e.gone = true
+	}
 	delete(w.pods, uid)
 }
 
@@ -90,12 +94,12 @@ func (w *Writer) write(ctx context.Context, e *entry) {
 	logger := klog.FromContext(ctx)
 	for wait := least; ; {
 		w.mu.Lock()
-		if !e.dirty || ctx.Err() != nil {
+		if !e.dirty || e.gone || ctx.Err() != nil {
 			e.writing = false
 			w.mu.Unlock()
 			return
 		}
-		pod, want, end := e.pod, *e.want.DeepCopy(), e.deleted
+		pod, want, end := e.pod, *e.want.DeepCopy(), e.end
 		e.dirty = false
 		w.mu.Unlock()
 
@@ -110,16 +114,13 @@ func (w *Writer) write(ctx context.Context, e *entry) {
 		if updated != nil && newer(updated, e.pod) {
 			e.pod = updated
 		}
-		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			// The object is gone or another of the same name is there: nothing to tell.
-			e.gone = true
-			err = nil
-		}
-		if err == nil && end {
-			e.gone = true
-		}
-		if err != nil {
+		switch {
+		case apierrors.IsNotFound(err):
+			e.gone, err = true, nil
+		case err != nil: // a pod that has been replaced by another of its name is forgotten soon
 			e.dirty = true
+		case end:
+			e.end, e.deleted = false, true
 		}
 		w.mu.Unlock()
 		if err != nil && ctx.Err() == nil {

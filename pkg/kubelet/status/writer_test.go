@@ -8,6 +8,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
@@ -97,8 +98,36 @@ func TestWriter(t *testing.T) {
 			patches: 1, deletes: 1, deleted: true,
 		},
 		"a pod that the API knows no more is left": {
-			do:      func(ctx context.Context, w *Writer) { w.Set(ctx, pod(), running("10.0.0.5"), false) },
+			do: func(ctx context.Context, w *Writer) {
+				w.Set(ctx, pod(), running("10.0.0.5"), false)
+				synctest.Wait()
+				w.Set(ctx, pod(), v1.PodStatus{Phase: v1.PodFailed}, false)
+			},
 			patches: 1, noObject: true, deleted: true,
+		},
+		"what is refused is not tried again for a pod that is gone": {
+			fail: func(verb string, _ int) error {
+				if verb == "patch" {
+					return refused
+				}
+				return nil
+			},
+			do: func(ctx context.Context, w *Writer) {
+				w.Set(ctx, pod(), running("10.0.0.5"), false)
+				synctest.Wait()
+				w.Forget(pod().UID)
+			},
+			patches: 1,
+		},
+		"a conflict is tried again": {
+			fail: func(verb string, n int) error {
+				if verb == "patch" && n == 1 {
+					return apierrors.NewConflict(v1.Resource("pods"), "pod", refused)
+				}
+				return nil
+			},
+			do:      func(ctx context.Context, w *Writer) { w.Set(ctx, pod(), running("10.0.0.5"), false) },
+			patches: 2, phase: v1.PodRunning, ip: "10.0.0.5",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
