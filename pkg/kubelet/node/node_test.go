@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
@@ -126,6 +128,38 @@ func TestWatchesWithItsOwnClient(t *testing.T) {
 		}
 		return false, nil
 	})
+}
+
+// Whoever gives the node an extended resource writes its capacity; the node says that all of it is allocatable, until
+// the capacity is gone.
+func TestExtendedResourcesAreAllocatable(t *testing.T) {
+	client := fake.NewClientset()
+	start(t, client, client)
+	given := func(ctx context.Context) (*v1.Node, bool, error) {
+		n, err := client.CoreV1().Nodes().Get(ctx, "n", metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil, false, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		q, ok := n.Status.Allocatable["example.com/given"]
+		return n, ok && q.Value() == 5, nil
+	}
+	eventually(t, "the node is ready", func(ctx context.Context) (bool, error) {
+		n, _, err := given(ctx)
+		return n != nil && isReady(&n.Status), err
+	})
+	patch := func(version, capacity string) { // this API does not count versions itself
+		t.Helper()
+		if _, err := client.CoreV1().Nodes().Patch(t.Context(), "n", types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"status":{"capacity":{"example.com/given":%s}}}`, version, capacity), metav1.PatchOptions{}, "status"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patch("2", `"5"`)
+	eventually(t, "it is allocatable", func(ctx context.Context) (bool, error) { _, ok, err := given(ctx); return ok, err })
+	patch("3", "null")
+	eventually(t, "it is allocatable no more", func(ctx context.Context) (bool, error) { _, ok, err := given(ctx); return !ok, err })
 }
 
 func TestKeepExtended(t *testing.T) {

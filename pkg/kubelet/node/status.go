@@ -22,7 +22,7 @@ func (m *Manager) status(ctx context.Context, node *v1.Node, now time.Time) (v1.
 	}
 	capacity, allocatable := m.Machine.Capacity(), m.Machine.Allocatable()
 	keepExtended(capacity, s.Capacity)
-	keepExtended(allocatable, s.Allocatable)
+	keepExtended(allocatable, capacity)
 	s.Capacity, s.Allocatable = capacity, allocatable
 	if !m.External || len(s.Addresses) == 0 {
 		s.Addresses = m.Addresses()
@@ -55,7 +55,8 @@ func (m *Manager) status(ctx context.Context, node *v1.Node, now time.Time) (v1.
 	return s, len(trouble) == 0
 }
 
-// keepExtended keeps the extended resources that somebody else has given the node.
+// keepExtended adds the extended resources that somebody else has given the node. What the node has of them is all
+// allocatable: nobody reserves any.
 func keepExtended(own, was v1.ResourceList) {
 	for name, q := range was {
 		if _, ok := own[name]; !ok && strings.Contains(string(name), "/") {
