@@ -173,6 +173,12 @@ func (p *Proxy) sync(ctx context.Context, changed changes) error {
 		p.node = p.nodeNow()
 		p.health.setEligible(p.sources.eligible())
 	}
+	if changed.cidrs {
+		networks := p.sources.serviceCIDRs()
+		for _, f := range p.families {
+			f.state.Set("ServiceCIDRs", nft.ServiceCIDRs(f.Family, networks))
+		}
+	}
 	for name := range changed.services {
 		svc, slicesOfService, err := p.sources.service(name)
 		if err != nil && !apierrors.IsNotFound(err) {

@@ -9,6 +9,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -31,16 +32,17 @@ const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
 type changes struct {
 	services map[types.NamespacedName]bool
 	node     bool
+	cidrs    bool
 }
 
-// sources watches Services, EndpointSlices and the proxy's own node, and collects which
-// Services changed until somebody asks.
+// sources watches Services, EndpointSlices, ServiceCIDRs and the proxy's own node, and collects what changed until
+// somebody asks.
 type sources struct {
 	nodeName string
 	changed  func()
 
-	services, slices, nodes cache.SharedIndexInformer
-	factories               []informers.SharedInformerFactory
+	services, slices, cidrs, nodes cache.SharedIndexInformer
+	factories                      []informers.SharedInformerFactory
 
 	mu      sync.Mutex
 	pending changes
@@ -66,6 +68,7 @@ func newSources(client kubernetes.Interface, nodeName string, changed func()) *s
 	s.factories = []informers.SharedInformerFactory{f, own}
 	s.services = f.Core().V1().Services().Informer()
 	s.slices = f.Discovery().V1().EndpointSlices().Informer()
+	s.cidrs = f.Networking().V1().ServiceCIDRs().Informer()
 	s.nodes = own.Core().V1().Nodes().Informer()
 	return s
 }
@@ -100,6 +103,10 @@ func (s *sources) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	cidrs, err := s.cidrs.AddEventHandler(notify(func(any) { s.markCIDRs() }))
+	if err != nil {
+		return err
+	}
 	nodes, err := s.nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { s.markNode() },
 		UpdateFunc: func(old, obj any) {
@@ -115,8 +122,8 @@ func (s *sources) start(ctx context.Context) error {
 	for _, f := range s.factories {
 		f.Start(ctx.Done())
 	}
-	if !cache.WaitForCacheSync(ctx.Done(), services.HasSynced, slices.HasSynced, nodes.HasSynced) {
-		return errors.New("stopped while waiting for Services, EndpointSlices and the node")
+	if !cache.WaitForCacheSync(ctx.Done(), services.HasSynced, slices.HasSynced, cidrs.HasSynced, nodes.HasSynced) {
+		return errors.New("stopped while waiting for Services, EndpointSlices, ServiceCIDRs and the node")
 	}
 	return nil
 }
@@ -177,6 +184,13 @@ func (s *sources) markNode() {
 	s.ring()
 }
 
+func (s *sources) markCIDRs() {
+	s.mu.Lock()
+	s.pending.cidrs = true
+	s.mu.Unlock()
+	s.ring()
+}
+
 // again puts changes back that could not be written.
 func (s *sources) again(c changes) {
 	s.mu.Lock()
@@ -184,6 +198,7 @@ func (s *sources) again(c changes) {
 		s.pending.services[name] = true
 	}
 	s.pending.node = s.pending.node || c.node
+	s.pending.cidrs = s.pending.cidrs || c.cidrs
 	s.mu.Unlock()
 	s.ring()
 }
@@ -231,6 +246,19 @@ func (s *sources) service(name types.NamespacedName) (*v1.Service, []*discoveryv
 		}
 	}
 	return svc, list, nil
+}
+
+// serviceCIDRs are the networks that cluster IPs come from.
+func (s *sources) serviceCIDRs() []netip.Prefix {
+	var out []netip.Prefix
+	for _, obj := range s.cidrs.GetStore().List() {
+		for _, cidr := range obj.(*networkingv1.ServiceCIDR).Spec.CIDRs {
+			if p, err := netip.ParsePrefix(cidr); err == nil { // else it is not what the API lets in
+				out = append(out, p)
+			}
+		}
+	}
+	return out
 }
 
 // node returns the proxy's own node, nil while it is not registered.

@@ -15,6 +15,7 @@ package nft
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -166,4 +167,17 @@ func (f *Frontend) Element() Element { return Element{"services", strings.Join(f
 // EndpointKey is an endpoint as the value of an element.
 func EndpointKey(e netip.AddrPort) string {
 	return e.Addr().String() + sep + strconv.Itoa(int(e.Port()))
+}
+
+// ServiceCIDRs are the elements that say from where cluster IPs of a family come. Networks within others add nothing: the
+// kernel refuses what overlaps.
+func ServiceCIDRs(family Family, networks []netip.Prefix) Elements {
+	out := Elements{}
+	for _, n := range networks {
+		within := func(o netip.Prefix) bool { return o.Bits() < n.Bits() && o.Overlaps(n) }
+		if family.Has(n.Addr()) && !slices.ContainsFunc(networks, within) {
+			out.add("service-cidrs", nil, n.Masked().String())
+		}
+	}
+	return out
 }

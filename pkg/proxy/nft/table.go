@@ -104,7 +104,7 @@ func (t *Table) element(e Element, value string) *knftables.Element {
 
 func isSet(container string) bool {
 	switch container {
-	case "cluster-ips", "hairpin", "restricted", "allowed":
+	case "cluster-ips", "service-cidrs", "hairpin", "restricted", "allowed":
 		return true
 	}
 	return strings.HasPrefix(container, "affine-")
@@ -135,6 +135,10 @@ func (t *Table) skeleton(tx *knftables.Transaction) {
 		tx.Add(&knftables.Map{Name: name, Type: t.typeOf(frontend) + " : verdict", Comment: &comment})
 	}
 	tx.Add(&knftables.Set{Name: "cluster-ips", Type: t.typeOf(ip + " daddr")})
+	tx.Add(&knftables.Set{
+		Name: "service-cidrs", Type: t.typeOf(ip + " daddr"), Flags: []knftables.SetFlag{knftables.IntervalFlag},
+		Comment: knftables.PtrTo("where cluster IPs come from"),
+	})
 	tx.Add(&knftables.Set{Name: "hairpin", Type: t.typeOf(ip + " saddr . " + ip + " daddr"), Comment: knftables.PtrTo("endpoints that may reach themselves")})
 	tx.Add(&knftables.Set{Name: "restricted", Type: t.typeOf(frontend), Comment: knftables.PtrTo("addresses and ports with loadBalancerSourceRanges")})
 	tx.Add(&knftables.Set{Name: "allowed", Type: t.typeOf(frontend + " . " + ip + " saddr"), Flags: []knftables.SetFlag{knftables.IntervalFlag}})
@@ -183,14 +187,17 @@ func (t *Table) skeleton(tx *knftables.Transaction) {
 
 	// What has no endpoints is refused at once, not left to time out.
 	closed := []string{"ct state new " + frontend + " vmap @closed"}
-	unknown := ip + " daddr @cluster-ips ct state new goto reject-it" // a port that the Service does not have
+	unknown := []string{
+		ip + " daddr @cluster-ips ct state new goto reject-it", // a port that the Service does not have
+		ip + " daddr @service-cidrs ct state new goto drop-it", // no Service has the address, and nothing outside of the cluster is meant
+	}
 	base("filter-prerouting", knftables.FilterType, knftables.PreroutingHook, knftables.DNATPriority+"-10",
 		"ct state new "+frontend+" @restricted "+frontend+" . "+ip+" saddr != @allowed drop")
 	base("filter-output-restricted", knftables.FilterType, knftables.OutputHook, knftables.DNATPriority+"-10",
 		"ct state new "+frontend+" @restricted "+frontend+" . "+ip+" saddr != @allowed drop")
 	base("filter-input", knftables.FilterType, knftables.InputHook, knftables.FilterPriority, closed...)
-	base("filter-forward", knftables.FilterType, knftables.ForwardHook, knftables.FilterPriority, append(closed, unknown)...)
-	base("filter-output", knftables.FilterType, knftables.OutputHook, knftables.FilterPriority, append(closed, unknown)...)
+	base("filter-forward", knftables.FilterType, knftables.ForwardHook, knftables.FilterPriority, append(closed, unknown...)...)
+	base("filter-output", knftables.FilterType, knftables.OutputHook, knftables.FilterPriority, append(closed, unknown...)...)
 
 	// Which endpoint a client was given is known only here, after the choice was made.
 	base("affinity-record", knftables.FilterType, knftables.PostroutingHook, knftables.SNATPriority+"-1")

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 const clusterIP = "10.96.0.10"
@@ -170,4 +172,25 @@ func TestApplyStartsOver(t *testing.T) {
 	})
 	l.apply("default/web", at(clusterIP, 80, one))
 	l.want("pod2", clusterIP+":80", "pod1", "10.244.0.3")
+}
+
+// What asks for a cluster IP that no Service has must not leave the cluster, where somebody else may have the address.
+func TestNoServiceHasTheAddress(t *testing.T) {
+	l := newLab(t, 1)
+	web := l.serve("pod1", 8080)
+	l.serve("client", 80) // what leaves the node comes to it
+	l.hosts["client"].do(func() {
+		lo, err := netlink.LinkByName("lo")
+		must(t, err)
+		address(t, lo, "10.96.0.77/32")
+	})
+	l.apply("ns/web", at(clusterIP, 80, web))
+	l.want("node", "10.96.0.77:80", "client", nodeIP)
+	l.want("pod1", "10.96.0.77:80", "client", l.hosts["pod1"].ip)
+	networks := []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("10.96.0.0/24"), netip.MustParsePrefix("fd00::/112")}
+	l.state.Set("ServiceCIDRs", ServiceCIDRs(IPv4, networks))
+	l.sync()
+	l.want("node", "10.96.0.77:80", "timeout", "")
+	l.want("pod1", "10.96.0.77:80", "timeout", "")
+	l.want("node", "10.96.0.10:80", "pod1", "10.244.0.1")
 }
