@@ -16,9 +16,13 @@ import (
 	"github.com/leme-k8s/leme/pkg/kubelet/status"
 )
 
-// act carries out a plan as far as it gets. Failures are remembered as what containers wait for.
-func (w *worker) act(ctx context.Context, pod *v1.Pod, state *runtime.State, plan Plan) {
-	w.stop(ctx, pod, state, plan.Stop)
+// startPatience is how long the start of a container may take.
+const startPatience = 2 * time.Minute
+
+// act carries out a plan as far as it gets. Failures are remembered as what containers wait for. It calls tell when
+// there may be something to tell while containers take their time to stop.
+func (w *worker) act(ctx context.Context, pod *v1.Pod, state *runtime.State, plan Plan, tell func()) {
+	w.stop(ctx, pod, state, plan.Stop, tell)
 	for _, id := range plan.StopSandboxes {
 		if err := w.m.Runtime.StopSandbox(ctx, id); err != nil {
 			w.troubled(ctx, pod, "FailedKillPod", "error killing pod", err)
@@ -216,11 +220,14 @@ func (w *worker) startOne(ctx context.Context, pod *v1.Pod, state *runtime.State
 	if err != nil {
 		return err
 	}
+	// A start that is given up half-way looks like a container that has failed. What is asked to go meanwhile is stopped after.
+	firm, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
+	defer cancel()
 	w.m.Recorder.Event(ref, v1.EventTypeNormal, "Created", "Container created")
 	if err := w.m.Actuated.SetContainer(pod.UID, c.Name, allocation.Effective(pod, c)); err != nil {
 		return err
 	}
-	if err := w.m.Runtime.Start(ctx, pod, c, id, count); err != nil {
+	if err := w.m.Runtime.Start(firm, pod, c, id, count); err != nil {
 		return err
 	}
 	w.m.Recorder.Event(ref, v1.EventTypeNormal, "Started", "Container started")
@@ -233,7 +240,9 @@ func (w *worker) startOne(ctx context.Context, pod *v1.Pod, state *runtime.State
 		}
 		klog.FromContext(ctx).Info("PostStart hook failed", "pod", klog.KObj(pod), "container", c.Name, "err", err)
 		w.m.Recorder.Event(ref, v1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
-		w.stopOne(ctx, pod, &runtime.Container{ID: id, Name: c.Name}, Stop{ID: id, Name: c.Name, Message: "FailedPostStartHook", Grace: Grace(pod)})
+		if err := w.stopOne(ctx, pod, &runtime.Container{ID: id, Name: c.Name}, Stop{ID: id, Name: c.Name, Message: "FailedPostStartHook", Grace: Grace(pod)}); err != nil {
+			w.troubled(ctx, pod, "FailedKillPod", "error killing pod", err)
+		}
 		w.restart[id] = policy(pod, c) != v1.RestartPolicyNever || s.Kind == runtime.Sidecar
 		return runtime.NewError(runtime.ReasonPostStart, fmt.Errorf("PostStartHook failed: %w", err))
 	}
@@ -252,15 +261,17 @@ func (w *worker) imageVolume(ctx context.Context, pod *v1.Pod, config *runtimeap
 	return "", fmt.Errorf("volume %q is not of an image", name)
 }
 
-// stop ends containers at the same time, but each after those it has to wait for.
-func (w *worker) stop(ctx context.Context, pod *v1.Pod, state *runtime.State, stops []Stop) {
+// stop ends containers at the same time, but each after those it has to wait for. Meanwhile it calls tell whenever
+// something has happened to the pod.
+func (w *worker) stop(ctx context.Context, pod *v1.Pod, state *runtime.State, stops []Stop, tell func()) {
 	ended := map[string]chan struct{}{}
 	for _, s := range stops {
 		ended[s.ID] = make(chan struct{})
 	}
 	var all sync.WaitGroup
+	errs := make([]error, len(stops))
 	begun := time.Now()
-	for _, s := range stops {
+	for n, s := range stops {
 		if s.Restart {
 			w.restart[s.ID] = true
 		}
@@ -284,16 +295,30 @@ func (w *worker) stop(ctx context.Context, pod *v1.Pod, state *runtime.State, st
 			s.Grace = max(s.Grace-int64(time.Since(begun)/time.Second), 0)
 			for i := range state.Containers {
 				if state.Containers[i].ID == s.ID {
-					w.stopOne(ctx, pod, &state.Containers[i], s)
+					errs[n] = w.stopOne(ctx, pod, &state.Containers[i], s)
 				}
 			}
 		})
 	}
-	all.Wait()
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); all.Wait() }()
+	for done := len(stops) == 0; !done; {
+		select {
+		case <-stopped:
+			done = true
+		case <-w.wake:
+			tell()
+		}
+	}
+	for _, err := range errs {
+		if err != nil {
+			w.troubled(ctx, pod, "FailedKillPod", "error killing pod", err)
+		}
+	}
 }
 
 // stopOne runs the container's preStop hook and stops it, within its grace period.
-func (w *worker) stopOne(ctx context.Context, pod *v1.Pod, c *runtime.Container, s Stop) {
+func (w *worker) stopOne(ctx context.Context, pod *v1.Pod, c *runtime.Container, s Stop) error {
 	kind := runtime.Regular
 	hook := c.PreStop
 	spec := runtime.FindContainer(pod, c.Name)
@@ -326,11 +351,9 @@ func (w *worker) stopOne(ctx context.Context, pod *v1.Pod, c *runtime.Container,
 		grace = max(grace-int64(time.Since(begun)/time.Second), least)
 	}
 	if ctx.Err() != nil {
-		return
+		return nil
 	}
-	if err := w.m.Runtime.Stop(ctx, c.ID, grace); err != nil && ctx.Err() == nil {
-		w.troubled(ctx, pod, "FailedKillPod", "error killing pod", err)
-	}
+	return w.m.Runtime.Stop(ctx, c.ID, grace)
 }
 
 func containerRef(pod *v1.Pod, kind runtime.Kind, name string) *v1.ObjectReference {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -17,6 +18,7 @@ import (
 	criapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	critest "k8s.io/cri-api/pkg/apis/testing"
+	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/kubelet/allocation"
@@ -282,4 +284,109 @@ func TestNothingIsToldOfAPodThatIsGone(t *testing.T) {
 			t.Errorf("%s %s", a.GetVerb(), a.GetSubresource())
 		}
 	}
+}
+
+// slowRuntime is a runtime whose containers of one name take their time to stop, and to start.
+type slowRuntime struct {
+	criapi.RuntimeService
+	slow    func(id string) bool
+	started chan struct{} // if not nil, is told of each start
+	release chan struct{}
+}
+
+func (r slowRuntime) StopContainer(ctx context.Context, id string, grace int64) error {
+	if r.slow(id) {
+		select {
+		case <-r.release:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return r.RuntimeService.StopContainer(ctx, id, grace)
+}
+
+func (r slowRuntime) StartContainer(ctx context.Context, id string) error {
+	if r.started != nil && r.slow(id) {
+		r.started <- struct{}{}
+		select {
+		case <-r.release:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return r.RuntimeService.StartContainer(ctx, id)
+}
+
+// A pod that is deleted while its container is being started ends after the start, which is not given up half-way: the
+// runtime would tell of a container that has failed.
+func TestDeletedWhileItStarts(t *testing.T) {
+	cri, images := critest.NewFakeRuntimeService(), critest.NewFakeImageService()
+	images.SetFakeImages([]string{"image"})
+	slow := slowRuntime{RuntimeService: cri, started: make(chan struct{}, 1), release: make(chan struct{}), slow: func(string) bool { return true }}
+	pod := sizedPod("a", 0)
+	client, next := versioned(pod)
+	m, recorder := fakeManager(t, t.TempDir(), slow, images, client)
+	ctx, _ := start(t, m)
+	m.set(ctx, pod)
+	<-slow.started
+	deleted := pod.DeepCopy()
+	deleted.DeletionTimestamp, deleted.DeletionGracePeriodSeconds, deleted.ResourceVersion = ptr.To(metav1.Now()), ptr.To[int64](0), next()
+	m.set(ctx, deleted)
+	close(slow.release)
+	componenttest.Eventually(t, "the pod has ended", func() bool {
+		_, err := client.CoreV1().Pods("n").Get(ctx, "a", metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
+	for {
+		select {
+		case e := <-recorder.Events:
+			if strings.Contains(e, "Started") {
+				return
+			}
+		default:
+			t.Fatal("the start was given up")
+		}
+	}
+}
+
+// While one container takes its time to stop, the API hears of what becomes of the others.
+func TestToldWhileContainersStop(t *testing.T) {
+	cri, images := critest.NewFakeRuntimeService(), critest.NewFakeImageService()
+	images.SetFakeImages([]string{"image"})
+	slow := slowRuntime{RuntimeService: cri, release: make(chan struct{}), slow: func(id string) bool {
+		cri.Lock()
+		defer cri.Unlock()
+		return cri.Containers[id].GetMetadata().GetName() == "slow"
+	}}
+	pod := sizedPod("a", 0)
+	pod.Spec.Containers = append(pod.Spec.Containers, v1.Container{Name: "slow", Image: "image"})
+	pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](300)
+	client, next := versioned(pod)
+	m, _ := fakeManager(t, t.TempDir(), slow, images, client)
+	ctx, _ := start(t, m)
+	get := func() *v1.Pod {
+		p, err := client.CoreV1().Pods("n").Get(ctx, "a", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	m.set(ctx, pod)
+	componenttest.Eventually(t, "both run", func() bool {
+		s := get().Status.ContainerStatuses
+		return len(s) == 2 && s[0].Ready && s[1].Ready
+	})
+	deleted := get()
+	deleted.DeletionTimestamp, deleted.DeletionGracePeriodSeconds, deleted.ResourceVersion = ptr.To(metav1.Now()), ptr.To[int64](300), next()
+	m.set(ctx, deleted)
+	componenttest.Eventually(t, "it is told that one has ended", func() bool {
+		m.Wake("a")
+		s := get().Status.ContainerStatuses
+		return s[0].State.Terminated != nil && s[1].State.Running != nil
+	})
+	close(slow.release)
+	componenttest.Eventually(t, "the pod has ended", func() bool {
+		_, err := client.CoreV1().Pods("n").Get(ctx, "a", metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,7 +190,7 @@ func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
 	case plan.Done && removed:
 		return w.bury(run, pod, state)
 	case !plan.Idle():
-		w.act(run, pod, state, plan)
+		w.act(run, pod, state, plan, func() { w.retell(run, pod, end, conditions, actuated, plan) })
 		return now, false
 	}
 	if end == nil {
@@ -285,6 +286,22 @@ func (w *worker) report(ctx context.Context, pod *v1.Pod, end *End, conditions [
 	if api != nil && !gone {
 		w.m.Status.Set(w.m.ctx(ctx), api, s, w.cleaned && api.DeletionTimestamp != nil)
 	}
+}
+
+// retell reports what has become of a pod that ends while its containers take their time.
+func (w *worker) retell(ctx context.Context, pod *v1.Pod, end *End, conditions []v1.PodCondition, actuated allocation.Resources, plan Plan) {
+	if end == nil {
+		return
+	}
+	state, err := w.m.Observer.Pod(ctx, w.uid)
+	running := func(c runtime.Container) bool { return c.State == runtime.Running }
+	if err != nil || !slices.ContainsFunc(state.Containers, running) {
+		return // the next pass tells of it
+	}
+	w.mu.Lock()
+	w.state = state
+	w.mu.Unlock()
+	w.report(ctx, pod, end, conditions, actuated, plan, time.Now())
 }
 
 func withStatus(pod *v1.Pod, s *v1.PodStatus) *v1.Pod {
