@@ -41,6 +41,7 @@ func (o *Options) addHooks(c *config, s *server.GenericAPIServer) error {
 		"bootstrap-controller":                                  api.Hook,
 		"start-kube-apiserver-identity-lease-controller":        bootstrap.Identity(c.client, c.APIServerID, c.peers.address),
 		"start-kube-apiserver-identity-lease-garbage-collector": bootstrap.ExpiredIdentities(c.client),
+		"storage-readiness":                                     s.StorageReadinessHook.Hook, // readiness waits for the watch caches
 		"start-service-ip-repair-controllers": func(hc server.PostStartHookContext) error {
 			go repair.Run(hc.Context)
 			return nil

@@ -177,7 +177,7 @@ func TestHealthAndMetrics(t *testing.T) {
 		"/readyz": "ping log etcd etcd-readiness informer-sync shutdown poststarthook/generic-apiserver-start-informers poststarthook/priority-and-fairness-config-consumer " +
 			"poststarthook/priority-and-fairness-config-producer poststarthook/start-cluster-authentication-info-controller poststarthook/start-kube-apiserver-identity-lease-controller " +
 			"poststarthook/start-kube-apiserver-identity-lease-garbage-collector poststarthook/start-legacy-token-tracking-controller poststarthook/start-service-ip-repair-controllers " +
-			"poststarthook/start-kubernetes-service-cidr-controller poststarthook/start-apiextensions-controllers poststarthook/crd-informer-synced poststarthook/storage-object-count-tracker-hook " +
+			"poststarthook/start-kubernetes-service-cidr-controller poststarthook/start-apiextensions-controllers poststarthook/crd-informer-synced poststarthook/storage-object-count-tracker-hook poststarthook/storage-readiness " +
 			"poststarthook/start-kube-aggregator-informers poststarthook/apiservice-status-remote-available-controller",
 	} {
 		text := get(t.Context(), client, path+"?verbose")
