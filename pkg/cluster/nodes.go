@@ -179,6 +179,10 @@ func bootNode(ctx context.Context, s *State, f FurtherNode) (*machine.Machine, e
 	if err := machine.RemoveCgroups(ctx, s.nodeID(f)); err != nil {
 		return nil, err
 	}
+	link, err := s.link(f)
+	if err != nil {
+		return nil, err
+	}
 	return machine.Start(ctx, machine.Spec{
 		Mark:        initMark(d, f.Name),
 		Environment: []string{d.environment(), nodeVariable + "=" + f.Name},
@@ -186,7 +190,7 @@ func bootNode(ctx context.Context, s *State, f FurtherNode) (*machine.Machine, e
 		Root:        d.node(f.Name),
 		Hostname:    f.Name,
 		Cgroup:      s.nodeID(f),
-		Link:        s.link(f),
+		Link:        link,
 		Binds: []boot.Bind{
 			{Source: runtimeDir, Target: machineRuntime},
 		},
@@ -197,8 +201,16 @@ func bootNode(ctx context.Context, s *State, f FurtherNode) (*machine.Machine, e
 // nodeID is a node's name where names are this machine's.
 func (s *State) nodeID(f FurtherNode) string { return fmt.Sprintf("%s-%d", s.id(), f.Number) }
 
-func (s *State) link(f FurtherNode) machine.Link {
-	return machine.Link{Name: s.nodeID(f), Address: s.nodeIP(f), Gateway: s.gateway()}
+func (s *State) link(f FurtherNode) (machine.Link, error) {
+	ip, err := s.hostIP()
+	if err != nil {
+		return machine.Link{}, err
+	}
+	host, err := netip.ParseAddr(ip)
+	if err != nil {
+		return machine.Link{}, fmt.Errorf("networking.nodeIP: %w", err)
+	}
+	return machine.Link{Name: s.nodeID(f), Address: s.nodeIP(f), Gateway: s.gateway(), Host: host}, nil
 }
 
 // writeNodeFiles writes what a node is told by its cluster.
@@ -361,5 +373,9 @@ func (r *running) setRoute(n *corev1.Node) error {
 	if err != nil {
 		return err
 	}
-	return s.link(*f).Route(pods)
+	link, err := s.link(*f)
+	if err != nil {
+		return err
+	}
+	return link.Route(pods)
 }

@@ -119,10 +119,8 @@ func run(ctx context.Context, d dataDir, components Components, with map[string]
 func (r *running) prepare(ctx context.Context, s *State) error {
 	d := r.dir
 	var err error
-	if r.nodeIP = s.Config.Networking.NodeIP; r.nodeIP == "" {
-		if r.nodeIP, err = nodeAddress(); err != nil {
-			return err
-		}
+	if r.nodeIP, err = s.hostIP(); err != nil {
+		return err
 	}
 	err = r.progress.step("certificates", func() error {
 		if err := ensurePKI(d.pki(""), leaves(s, r.nodeIP), time.Now()); err != nil {

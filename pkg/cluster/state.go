@@ -293,6 +293,14 @@ func portFree(number int) bool {
 	return true
 }
 
+// hostIP is the address of this machine that the cluster uses.
+func (s *State) hostIP() (string, error) {
+	if ip := s.Config.Networking.NodeIP; ip != "" {
+		return ip, nil
+	}
+	return nodeAddress()
+}
+
 // nodeAddress is the address that leads to the default route, or else the first
 // global one.
 func nodeAddress() (string, error) {

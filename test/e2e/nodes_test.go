@@ -50,6 +50,27 @@ spec:
 // A podOn is a pod of everywhere on one node.
 type podOn struct{ name, ip, node, nodeIP string }
 
+// wantKnown checks that what this machine sends to nodes and pods comes from its node's address, by which all know it.
+func (c *cluster) wantKnown(t *testing.T, pods []podOn) {
+	t.Helper()
+	own := shared.nodeIP
+	for _, p := range pods {
+		if p.nodeIP == own {
+			continue
+		}
+		for _, to := range []string{p.nodeIP, p.ip} {
+			conn, err := net.Dial("udp4", net.JoinHostPort(to, "9")) // sends nothing
+			if err != nil {
+				t.Fatal(err)
+			}
+			if from := conn.LocalAddr().(*net.UDPAddr).IP.String(); from != own {
+				t.Errorf("what goes to %s comes from %s, not from %s", to, from, own)
+			}
+			conn.Close()
+		}
+	}
+}
+
 func (c *cluster) podsEverywhere(t *testing.T) []podOn {
 	t.Helper()
 	var out []podOn
@@ -94,6 +115,7 @@ func TestNodes(t *testing.T) {
 	}
 	c.wantConnected(t, pods)
 	c.wantApart(t, pods)
+	c.wantKnown(t, pods)
 
 	// leme dies: containers run on, on all nodes, and are taken over.
 	containers := c.containers(t)

@@ -20,6 +20,8 @@ type Link struct {
 	Address netip.Addr
 	// Gateway is the host's address, the same at the end of each of its links.
 	Gateway netip.Addr
+	// Host is the address by which the host is known. What it sends its machines comes from there.
+	Host netip.Addr
 }
 
 // connect makes the link. netns is the machine's.
@@ -93,7 +95,7 @@ func (l Link) Route(to netip.Prefix) error {
 		return fmt.Errorf("interface %s: %w", l.Name, err)
 	}
 	self := netip.PrefixFrom(l.Address, 32)
-	r := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(to), Src: l.Gateway.AsSlice()}
+	r := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(to), Src: l.Host.AsSlice()}
 	if to == self {
 		r.Scope = netlink.SCOPE_LINK
 	} else {
