@@ -27,9 +27,13 @@ import (
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
 
+// absence is how long a plugin may be away, to be updated, before its devices count as gone.
+const absence = 5 * time.Minute
+
 // A Manager knows the devices of the node and who has them.
 type Manager struct {
-	dir string
+	dir     string
+	absence time.Duration
 	// changed is called when the node has more or fewer devices.
 	changed func()
 
@@ -66,7 +70,7 @@ type grant struct {
 // New returns a Manager of the plugins in a directory that knows what an earlier one has given. An error leaves it usable: what
 // was given before is not known then.
 func New(dir string, changed func()) (*Manager, error) {
-	m := &Manager{dir: dir, changed: changed, resources: map[string]*pluginResource{}, given: map[place]*grant{}}
+	m := &Manager{dir: dir, absence: absence, changed: changed, resources: map[string]*pluginResource{}, given: map[place]*grant{}}
 	entries, known, err := checkpoint.Read(filepath.Join(dir, checkpoint.File))
 	// Until its plugin is back there is nothing to give of a resource, but it is known that it takes a plugin.
 	for name := range known {
@@ -87,7 +91,8 @@ func New(dir string, changed func()) (*Manager, error) {
 	return m, err
 }
 
-// Capacity is what of extended resources the node has, and what of it is healthy.
+// Capacity is what of extended resources the node has, and what of it is healthy. Of a plugin that has gone for good the node has none:
+// that it once had some keeps others from counting it as a resource that needs no plugin.
 func (m *Manager) Capacity() (capacity, allocatable v1.ResourceList) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

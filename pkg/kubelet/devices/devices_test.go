@@ -241,6 +241,39 @@ func TestDevices(t *testing.T) {
 	}
 	stopPlugin()
 	componenttest.Eventually(t, "nothing is on offer without the plugin", func() bool { return offer(m) == "true 0 3" })
+	m.mu.Lock()
+	gone := m.resources[name]
+	m.mu.Unlock()
+	m.forget(t.Context(), name, &pluginResource{}) // an earlier one, which does not matter
+	if got := offer(m); got != "true 0 3" {
+		t.Errorf("an earlier plugin has gone for good: %s", got)
+	}
+	m.forget(t.Context(), name, gone)
+	if got := offer(m); got != "true 0 0" {
+		t.Errorf("the plugin has gone for good: %s", got)
+	}
+}
+
+// TestAbsence has a plugin come, go and not come back.
+func TestAbsence(t *testing.T) {
+	dir := t.TempDir()
+	m, err := New(dir, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.absence = 0
+	defer run(t, m)()
+	componenttest.Eventually(t, "it listens", func() bool { _, err := os.Stat(filepath.Join(dir, "kubelet.sock")); return err == nil })
+	p := &fakePlugin{lists: make(chan []*pluginapi.Device)}
+	register, stopPlugin := serve(t, dir, p)
+	if err := register(); err != nil {
+		t.Fatal(err)
+	}
+	count := func() int64 { capacity, _ := m.Capacity(); n := capacity[name]; return n.Value() }
+	p.lists <- healthy("1", "2")
+	componenttest.Eventually(t, "devices are offered", func() bool { return count() == 2 })
+	stopPlugin()
+	componenttest.Eventually(t, "the devices have gone", func() bool { return count() == 0 })
 }
 
 func TestRegister(t *testing.T) {

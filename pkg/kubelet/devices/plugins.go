@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -118,7 +119,8 @@ func (m *Manager) begin(ctx context.Context, name, endpoint string, options *plu
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	base := ctx
+	ctx, cancel := context.WithCancel(base)
 	r := &pluginResource{endpoint: endpoint, client: pluginapi.NewDevicePluginClient(conn), options: options, devices: map[string]bool{}, numa: map[string]int64{}, cancel: cancel}
 	m.mu.Lock()
 	if old := m.resources[name]; old != nil {
@@ -128,18 +130,39 @@ func (m *Manager) begin(ctx context.Context, name, endpoint string, options *plu
 	m.resources[name] = r
 	m.mu.Unlock()
 	go func() {
-		defer cancel()
-		defer conn.Close()
 		err := m.follow(ctx, name, r)
 		if ctx.Err() == nil {
 			klog.FromContext(ctx).Info("A device plugin has gone", "resource", name, "err", err)
 		}
+		cancel()
+		_ = conn.Close() // the plugin has gone
 		m.mu.Lock()
 		r.client = nil
 		m.mu.Unlock()
 		m.changed()
+		select {
+		case <-base.Done():
+		case <-time.After(m.absence):
+			m.forget(base, name, r)
+		}
 	}()
 	return nil
+}
+
+// forget takes the devices of a plugin for gone, unless another one has taken its place.
+func (m *Manager) forget(ctx context.Context, name string, r *pluginResource) {
+	m.mu.Lock()
+	if m.resources[name] != r {
+		m.mu.Unlock()
+		return
+	}
+	r.devices, r.numa = nil, nil
+	err := m.note()
+	m.mu.Unlock()
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "A restarted kubelet will not know that devices have gone", "resource", name)
+	}
+	m.changed()
 }
 
 // follow takes note of a plugin's devices for as long as it lives.
