@@ -250,6 +250,14 @@ func TestBlock(t *testing.T) {
 	if got := d.heard(); got != "stage h map[], publish h, unpublish h, unstage h" {
 		t.Errorf("the driver was asked to %s", got)
 	}
+	var left []string
+	for _, pattern := range []string{"*", "*/*"} {
+		paths, _ := filepath.Glob(m.pluginDir("volumeDevices", pattern))
+		left = append(left, paths...)
+	}
+	if want := []string{m.pluginDir("volumeDevices", "publish"), m.pluginDir("volumeDevices", "staging")}; !slices.Equal(left, want) {
+		t.Errorf("left behind: %v", left)
+	}
 }
 
 // TestInline mounts a volume that lives as long as its pod, of a driver that wants to know the pod.

@@ -213,7 +213,11 @@ func (m *Manager) unstage(ctx context.Context, d *driver, p *published, at place
 				return fmt.Errorf("removing what volume %s was staged at: %w", p.Name, err)
 			}
 		}
-		for _, path := range []string{filepath.Join(at.stagingRecord, recordFile), at.stagingRecord} {
+		empty := []string{filepath.Join(at.stagingRecord, recordFile), at.stagingRecord}
+		if p.block { // whose directories are of this volume alone
+			empty = append(empty, filepath.Dir(at.stagingRecord), filepath.Dir(at.target))
+		}
+		for _, path := range empty {
 			if err := os.Remove(path); ignoreMissing(err) != nil {
 				klog.FromContext(ctx).Info("Cannot remove the record of a CSI volume", "volume", p.Name, "err", err)
 			}
