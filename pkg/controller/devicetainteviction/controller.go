@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
@@ -86,14 +89,14 @@ func (c *Controller) users(ctx context.Context, namespace, claim string) []recon
 func (c *Controller) look(ctx context.Context, namespace string) (view, error) {
 	var (
 		claims resourcev1.ResourceClaimList
-		slices resourcev1.ResourceSliceList
+		sliced resourcev1.ResourceSliceList
 		rules  resourcev1.DeviceTaintRuleList
 	)
 	if err := errors.Join(c.client.List(ctx, &claims, client.InNamespace(namespace), client.UnsafeDisableDeepCopy),
-		c.client.List(ctx, &slices, client.UnsafeDisableDeepCopy), c.client.List(ctx, &rules, client.UnsafeDisableDeepCopy)); err != nil {
+		c.client.List(ctx, &sliced, client.UnsafeDisableDeepCopy), c.client.List(ctx, &rules, client.UnsafeDisableDeepCopy)); err != nil {
 		return view{}, fmt.Errorf("listing claims, slices and rules: %w", err)
 	}
-	v := view{claims: map[types.NamespacedName]*resourcev1.ResourceClaim{}, slices: slices.Items, rules: rules.Items}
+	v := view{claims: map[types.NamespacedName]*resourcev1.ResourceClaim{}, slices: sliced.Items, rules: rules.Items}
 	for i := range claims.Items {
 		v.claims[client.ObjectKeyFromObject(&claims.Items[i])] = &claims.Items[i]
 	}
@@ -153,11 +156,27 @@ func (c *Controller) wait(pod types.NamespacedName, now bool) bool {
 	return before
 }
 
+// forget drops what is known of rules that are no more.
+func (c *Controller) forget(ctx context.Context) error {
+	var rules resourcev1.DeviceTaintRuleList
+	if err := c.client.List(ctx, &rules, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing rules: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.evicted, func(uid types.UID, _ int) bool {
+		return !slices.ContainsFunc(rules.Items, func(r resourcev1.DeviceTaintRule) bool { return r.UID == uid })
+	})
+	return nil
+}
+
 // reconcileRule writes the condition of one rule, again and again as long as it changes.
 func (c *Controller) reconcileRule(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	rule := &resourcev1.DeviceTaintRule{}
-	if err := c.client.Get(ctx, req.NamespacedName, rule); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
+	if err := c.client.Get(ctx, req.NamespacedName, rule); apierrors.IsNotFound(err) {
+		return reconcile.Result{}, c.forget(ctx)
+	} else if err != nil {
+		return reconcile.Result{}, err
 	}
 	old := meta.FindStatusCondition(rule.Status.Conditions, resourcev1.DeviceTaintConditionEvictionInProgress)
 	evicts := rule.Spec.Taint.Effect == resourcev1.DeviceTaintEffectNoExecute
