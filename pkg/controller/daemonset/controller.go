@@ -186,15 +186,15 @@ func (c *Controller) act(ctx context.Context, ds *appsv1.DaemonSet, hash string,
 	control := pods.Control{Client: c.client, Events: c.events}
 	for _, pod := range p.ended {
 		if in.isFailed(pod) {
-			key := string(ds.UID) + "/" + hash + "/" + target(pod)
+			key := string(ds.UID) + "/" + hash + "/" + pods.Target(pod)
 			if c.failed.IsInBackOffSinceUpdate(key, c.clock.Now()) {
 				p.wait(c.failed.Get(key))
 				continue
 			}
 			c.failed.Next(key, c.clock.Now())
-			c.events.Eventf(ds, corev1.EventTypeWarning, "FailedDaemonPod", "Found failed daemon pod %s/%s on node %s, will try to kill it", pod.Namespace, pod.Name, target(pod))
+			c.events.Eventf(ds, corev1.EventTypeWarning, "FailedDaemonPod", "Found failed daemon pod %s/%s on node %s, will try to kill it", pod.Namespace, pod.Name, pods.Target(pod))
 		} else {
-			c.events.Eventf(ds, corev1.EventTypeNormal, "SucceededDaemonPod", "Found succeeded daemon pod %s/%s on node %s, will try to delete it", pod.Namespace, pod.Name, target(pod))
+			c.events.Eventf(ds, corev1.EventTypeNormal, "SucceededDaemonPod", "Found succeeded daemon pod %s/%s on node %s, will try to delete it", pod.Namespace, pod.Name, pods.Target(pod))
 		}
 		p.remove = append(p.remove, pod)
 	}

@@ -55,7 +55,7 @@ func newInput(ds *appsv1.DaemonSet, hash string, nodes []corev1.Node, owned []*c
 	in := &input{ds: ds, hash: hash, pods: owned, now: now}
 	byNode := map[string][]*corev1.Pod{}
 	for _, p := range owned {
-		byNode[target(p)] = append(byNode[target(p)], p)
+		byNode[pods.Target(p)] = append(byNode[pods.Target(p)], p)
 	}
 	model := newPod(ds, hash, "")
 	affinity := nodeaffinity.GetRequiredNodeAffinity(&corev1.Pod{Spec: ds.Spec.Template.Spec})
@@ -72,7 +72,7 @@ func newInput(ds *appsv1.DaemonSet, hash string, nodes []corev1.Node, owned []*c
 	}
 	slices.SortFunc(in.nodes, func(a, b nodePods) int { return cmp.Compare(a.name, b.name) })
 	for _, p := range owned {
-		if p.Spec.NodeName == "" && target(p) != "" && !known[target(p)] {
+		if p.Spec.NodeName == "" && pods.Target(p) != "" && !known[pods.Target(p)] {
 			in.stray = append(in.stray, p)
 		}
 	}
@@ -323,21 +323,6 @@ func count(b bool) int32 {
 		return 1
 	}
 	return 0
-}
-
-// target returns the node that a pod is on or for.
-func target(p *corev1.Pod) string {
-	if p.Spec.NodeName != "" || p.Spec.Affinity == nil || p.Spec.Affinity.NodeAffinity == nil || p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
-		return p.Spec.NodeName
-	}
-	for _, t := range p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
-		for _, f := range t.MatchFields {
-			if f.Key == metav1.ObjectNameField && f.Operator == corev1.NodeSelectorOpIn && len(f.Values) > 0 {
-				return f.Values[0]
-			}
-		}
-	}
-	return ""
 }
 
 // tolerated is what every daemon stands: it belongs to the node, whatever its state.

@@ -16,6 +16,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/retry"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
 
 // Images that say what becomes of their containers. All others run and are ready.
@@ -90,7 +92,7 @@ func (n *Nodes) handle(ctx context.Context, p *corev1.Pod) {
 		_ = api.Delete(ctx, p.Name, *metav1.NewDeleteOptions(0))
 	case p.Spec.NodeName == "":
 		node := n.names[int(n.count.Add(1))%len(n.names)]
-		if wanted := pinned(p); wanted != "" {
+		if wanted := pods.Target(p); wanted != "" {
 			node = wanted
 		}
 		_ = api.Bind(ctx, &corev1.Binding{
@@ -114,19 +116,4 @@ func (n *Nodes) handle(ctx context.Context, p *corev1.Pod) {
 		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.NewTime(time.Now())}}
 		_, _ = api.UpdateStatus(ctx, p, metav1.UpdateOptions{})
 	}
-}
-
-// pinned returns the node that a DaemonSet's pod is made for.
-func pinned(p *corev1.Pod) string {
-	if p.Spec.Affinity == nil || p.Spec.Affinity.NodeAffinity == nil || p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
-		return ""
-	}
-	for _, term := range p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
-		for _, f := range term.MatchFields {
-			if f.Key == metav1.ObjectNameField {
-				return f.Values[0]
-			}
-		}
-	}
-	return ""
 }

@@ -95,6 +95,21 @@ func IsAvailable(p *corev1.Pod, minReadySeconds int32, now time.Time) bool {
 	return AvailableIn(p, minReadySeconds, now) == 0
 }
 
+// Target returns the node that a pod is on, or that it is for as those of DaemonSets are.
+func Target(p *corev1.Pod) string {
+	if p.Spec.NodeName != "" || p.Spec.Affinity == nil || p.Spec.Affinity.NodeAffinity == nil || p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return p.Spec.NodeName
+	}
+	for _, t := range p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+		for _, f := range t.MatchFields {
+			if f.Key == metav1.ObjectNameField && f.Operator == corev1.NodeSelectorOpIn && len(f.Values) > 0 {
+				return f.Values[0]
+			}
+		}
+	}
+	return ""
+}
+
 // Control creates and deletes the pods of an owner and tells about it in events.
 type Control struct {
 	Client client.Client
