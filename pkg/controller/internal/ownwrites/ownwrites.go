@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strconv"
 	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,10 +36,16 @@ func NewProgress(c cache.Cache) *Progress {
 	return &Progress{cache: c, kinds: map[reflect.Type]*kind{}}
 }
 
+// lull is after what time without an event the cache itself is asked how far it is: there is none of what came and went
+// while there was no watch.
+const lull = time.Second
+
 // kind is how far the cache is with the objects of one kind.
 type kind struct {
+	store toolscache.Store
+
 	mu      sync.Mutex
-	version int64         // the newest resource version that an event had
+	version int64         // the newest resource version that the cache is known to have seen
 	moved   chan struct{} // closed at the next event
 }
 
@@ -57,7 +64,11 @@ func (p *Progress) of(ctx context.Context, obj client.Object) (*kind, error) {
 	if err != nil {
 		return nil, fmt.Errorf("following %T: %w", obj, err)
 	}
-	k := &kind{moved: make(chan struct{})}
+	shared, ok := informer.(toolscache.SharedInformer)
+	if !ok {
+		return nil, fmt.Errorf("following %T: its informer is a %T", obj, informer)
+	}
+	k := &kind{store: shared.GetStore(), moved: make(chan struct{})}
 	if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc: k.observe, UpdateFunc: func(_, o any) { k.observe(o) }, DeleteFunc: k.observe,
 	}); err != nil {
@@ -72,11 +83,13 @@ func (k *kind) observe(o any) {
 	if last, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
 		o = last.Obj
 	}
-	obj, ok := o.(client.Object)
-	if !ok {
-		return
+	if obj, ok := o.(client.Object); ok {
+		k.reached(obj.GetResourceVersion())
 	}
-	version, err := strconv.ParseInt(obj.GetResourceVersion(), 10, 64)
+}
+
+func (k *kind) reached(resourceVersion string) {
+	version, err := strconv.ParseInt(resourceVersion, 10, 64)
 	if err != nil {
 		return
 	}
@@ -87,8 +100,10 @@ func (k *kind) observe(o any) {
 	k.moved = make(chan struct{})
 }
 
-// await returns when seen says so, which it is asked now and after each event.
+// await returns when seen says so, which it is asked now, after each event and after each lull.
 func (k *kind) await(ctx context.Context, seen func(version int64) (bool, error)) error {
+	ticker := time.NewTicker(lull)
+	defer ticker.Stop()
 	for {
 		k.mu.Lock()
 		version, moved := k.version, k.moved
@@ -98,6 +113,8 @@ func (k *kind) await(ctx context.Context, seen func(version int64) (bool, error)
 		}
 		select {
 		case <-moved:
+		case <-ticker.C:
+			k.reached(k.store.LastStoreSyncResourceVersion())
 		case <-ctx.Done():
 			return fmt.Errorf("waiting until the cache has seen what was written: %w", context.Cause(ctx))
 		}

@@ -21,11 +21,16 @@ import (
 type lagging struct {
 	client.Client
 	cache.Cache
-	cache.Informer
+	toolscache.SharedIndexInformer
 	handler toolscache.ResourceEventHandler
 	pods    map[client.ObjectKey]*corev1.Pod // in the cache
 	fails   error                            // what writes answer
 	version string                           // that writes result in
+	listed  string                           // the version of the cache's last list
+}
+
+func (l *lagging) GetStore() toolscache.Store {
+	return &toolscache.FakeCustomStore{LastStoreSyncResourceVersionFunc: func() string { return l.listed }}
 }
 
 func (l *lagging) GetInformer(context.Context, client.Object, ...cache.InformerGetOption) (cache.Informer, error) {
@@ -168,6 +173,33 @@ func TestRemembered(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An object that goes while there is no watch is in no event: that the cache has listed anew is enough.
+func TestGoneBetweenLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lagging{version: "10", listed: "9", pods: map[client.ObjectKey]*corev1.Pod{}}
+		c := NewClient(nil, l, NewProgress(l))
+		r := Remembered(reconcile.Func(func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+			if err := c.Create(ctx, pod("new", "1", "")); err != nil {
+				return reconcile.Result{}, err
+			}
+			return reconcile.Result{}, c.List(ctx, &corev1.PodList{})
+		}))
+		done := make(chan error, 1)
+		go func() {
+			_, err := r.Reconcile(t.Context(), reconcile.Request{})
+			done <- err
+		}()
+		time.Sleep(2 * lull)
+		if synctest.Wait(); len(done) > 0 {
+			t.Fatal("does not wait for the list")
+		}
+		l.listed = "12"
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A cache that sees nothing more holds a reconciliation up as long as its context lasts, and the next one knows what there is to wait for.
