@@ -103,10 +103,10 @@ func (e *External) Watch(ctx context.Context) {
 	}
 }
 
-// refresh fetches the keys. Several who want them at once share the answer.
+// refresh fetches the keys. Several who want them at once share the answer, whoever of them goes away meanwhile.
 func (e *External) refresh(ctx context.Context) error {
-	_, err, _ := e.fetch.Do("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(ctx, keysTimeout)
+	fetched := e.fetch.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTimeout)
 		defer cancel()
 		response, err := e.client.FetchKeys(ctx, &externaljwtv1.FetchKeysRequest{})
 		var keys *fetchedKeys
@@ -120,7 +120,12 @@ func (e *External) refresh(ctx context.Context) error {
 		e.keys.Store(keys)
 		return nil, nil
 	})
-	return err
+	select {
+	case r := <-fetched:
+		return r.Err
+	case <-ctx.Done():
+		return fmt.Errorf("fetching keys: %w", context.Cause(ctx))
+	}
 }
 
 // readKeys checks what the signer answered.

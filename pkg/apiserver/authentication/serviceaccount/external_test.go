@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emicklei/go-restful/v3"
@@ -212,6 +214,50 @@ func TestExternalWatch(t *testing.T) {
 			t.Fatal("the new key is not fetched")
 		}
 	}
+}
+
+// hesitant answers when it is told to.
+type hesitant struct {
+	externaljwtv1.ExternalJWTSignerClient
+	answer chan *externaljwtv1.FetchKeysResponse
+}
+
+func (h hesitant) FetchKeys(ctx context.Context, _ *externaljwtv1.FetchKeysRequest, _ ...grpc.CallOption) (*externaljwtv1.FetchKeysResponse, error) {
+	select {
+	case r := <-h.answer:
+		return r, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Who no longer waits for keys does not take them from others who do.
+func TestExternalSharedAnswer(t *testing.T) {
+	signer := &fakeSigner{keys: map[string]*ecdsa.PrivateKey{}, refresh: 1}
+	signer.add(t, "one")
+	keys, err := signer.FetchKeys(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := newExternalMetrics()
+	synctest.Test(t, func(t *testing.T) {
+		h := hesitant{answer: make(chan *externaljwtv1.FetchKeysResponse)}
+		e := &External{client: h, metrics: metrics}
+		ctx, cancel := context.WithCancel(t.Context())
+		first, second := make(chan error, 1), make(chan error, 1)
+		go func() { first <- e.refresh(ctx) }()
+		synctest.Wait()
+		go func() { second <- e.refresh(t.Context()) }()
+		synctest.Wait()
+		cancel()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		h.answer <- keys
+		if err := <-second; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestExternalAnswers(t *testing.T) {
