@@ -7,7 +7,10 @@ import (
 )
 
 func main() {
-	component.Main("kube-apiserver",
-		"kube-apiserver checks, stores and serves the objects of a cluster. All other components meet through it.",
-		apiserver.NewOptions())
+	component.Command{
+		Name:    "kube-apiserver",
+		Doc:     "kube-apiserver checks, stores and serves the objects of a cluster. All other components meet through it.",
+		Options: apiserver.NewOptions(),
+		Room:    128 << 20, // that of a small cluster would otherwise collect after every few hundred requests
+	}.Main()
 }

@@ -7,9 +7,8 @@ import (
 )
 
 func main() {
-	component.Main("kube-proxy", `kube-proxy makes the addresses of Services lead to their endpoints.
+	component.Command{Name: "kube-proxy", Options: proxy.NewOptions(), Doc: `kube-proxy makes the addresses of Services lead to their endpoints.
 
 It programs nftables on the node that it runs on: cluster IPs, node ports, external and
-load balancer addresses. It is configured by flags or a KubeProxyConfiguration file (--config).`,
-		proxy.NewOptions())
+load balancer addresses. It is configured by flags or a KubeProxyConfiguration file (--config).`}.Main()
 }

@@ -7,9 +7,8 @@ import (
 )
 
 func main() {
-	component.Main("kube-scheduler", `kube-scheduler finds a node for each pod that has none.
+	component.Command{Name: "kube-scheduler", Options: scheduler.NewOptions(), Doc: `kube-scheduler finds a node for each pod that has none.
 
 It filters and scores the nodes through the plugins of the pod's profile and binds the
-pod to the best one. It is configured by a KubeSchedulerConfiguration file (--config).`,
-		scheduler.NewOptions())
+pod to the best one. It is configured by a KubeSchedulerConfiguration file (--config).`}.Main()
 }

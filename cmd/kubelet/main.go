@@ -7,6 +7,6 @@ import (
 )
 
 func main() {
-	component.Main("kubelet", "The kubelet runs the pods that are bound to its node, through a container runtime that speaks CRI, "+
-		"and reports on them and on the node to the API server.", kubelet.NewOptions())
+	component.Command{Name: "kubelet", Options: kubelet.NewOptions(), Doc: "The kubelet runs the pods that are bound to its node, through a container runtime that speaks CRI, " +
+		"and reports on them and on the node to the API server."}.Main()
 }

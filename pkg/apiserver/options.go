@@ -98,10 +98,7 @@ type KubeletOptions struct {
 	CertFile, KeyFile, CAFile string
 }
 
-var (
-	_ component.Options = &Options{}
-	_ component.Busy    = &Options{}
-)
+var _ component.Options = &Options{}
 
 // NewOptions returns the original's defaults.
 func NewOptions() *Options {
@@ -152,9 +149,6 @@ func NewOptions() *Options {
 	o.Etcd.DefaultStorageMediaType = runtime.ContentTypeProtobuf
 	return o
 }
-
-// Room implements component.Busy. An API server of a small cluster would otherwise collect after every few hundred requests.
-func (o *Options) Room() uint64 { return 128 << 20 }
 
 // AddFlags implements component.Options.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {

@@ -66,9 +66,9 @@ func (r *running) setState(s *State, with map[string]string) {
 	r.state, r.with = s, with
 }
 
-// gcPercent is by how much the heap grows between two collections. What a start leaves in use lies scattered
+// heapGrowth is by how many percent the heap grows between two collections. What a start leaves in use lies scattered
 // over all that the heap has grown to, and a heap that grows by half holds a tenth less.
-const gcPercent = 50
+const heapGrowth = 50
 
 // run prepares and runs the cluster of d until ctx is cancelled. The caller holds
 // the lock of d. Pods go on running when it returns.
@@ -78,9 +78,7 @@ func run(ctx context.Context, d dataDir, components Components, with map[string]
 		supervisor: &supervisor{clock: clock.RealClock{}}, tasks: map[string]*task{}, further: map[string]*furtherTask{},
 	}
 	r.progress.began = time.Now()
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	go component.TendMemory(ctx, heapGrowth, 0)
 	r.changing.Lock() // until everything is started
 	control, err := serveControl(ctx, d.controlSocket(), r.routes())
 	if err != nil {
@@ -230,7 +228,7 @@ func (r *running) awaitReady(ctx context.Context, s *State) error {
 		return err
 	}
 	r.progress.finish()
-	debug.FreeOSMemory() // a start needs more than what follows, which may take long to ask for it
+	debug.FreeOSMemory() // a start needs more than what follows; at once, not when it has been quiet for a while
 	if err := relaxTimers(timerSlack); err != nil {
 		klog.FromContext(ctx).Info("The idle cluster will use more processor time than it need", "reason", err.Error())
 	}

@@ -6,7 +6,7 @@
 //
 //	flags ── Options.AddFlags ──▶ Options.New ──▶ Runner.Run(ctx)
 //
-// Its binary's main.go hands the options to [Main]. `leme` hands the same options
+// Its binary's main.go runs a [Command] of them. `leme` hands the same options
 // and the same argument list that the binary would get to [New], so that a
 // component behaves alike in its own process and beside the others.
 package component
@@ -55,10 +55,12 @@ type Options interface {
 	New(ctx context.Context) (Runner, error)
 }
 
-// Busy are Options of a component whose work makes much garbage.
-type Busy interface {
-	// Room is what the component may allocate between two collections, see TendMemory.
-	Room() uint64
+// A Command is a component's own binary.
+type Command struct {
+	Name, Doc string
+	Options   Options
+	// Room is what it may allocate between two collections of garbage however small its heap is, see TendMemory.
+	Room uint64
 }
 
 // New parses args into o and assembles the component, for a caller that runs it
@@ -78,12 +80,11 @@ func New(ctx context.Context, name string, o Options, args []string) (Runner, er
 	return r, nil
 }
 
-// NewCommand returns the command of a component's own binary.
-func NewCommand(name, doc string, o Options) *cobra.Command {
+func (c Command) cobra() *cobra.Command {
 	logging := logsapi.NewLoggingConfiguration()
 	cmd := &cobra.Command{
-		Use:           name,
-		Long:          doc,
+		Use:           c.Name,
+		Long:          c.Doc,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -93,35 +94,31 @@ func NewCommand(name, doc string, o Options) *cobra.Command {
 				return err
 			}
 			ctx := cmd.Context()
-			klog.FromContext(ctx).Info("Starting", "component", name, "version", version.Get().GitVersion)
-			r, err := o.New(ctx)
+			klog.FromContext(ctx).Info("Starting", "component", c.Name, "version", version.Get().GitVersion)
+			r, err := c.Options.New(ctx)
 			if err != nil {
 				return err
 			}
-			var room uint64
-			if b, ok := o.(Busy); ok {
-				room = b.Room()
-			}
-			go TendMemory(ctx, room)
+			go TendMemory(ctx, 100, c.Room)
 			return r.Run(ctx)
 		},
 	}
-	cmd.Flags().AddFlagSet(flags(name, o, logging))
+	cmd.Flags().AddFlagSet(flags(c.Name, c.Options, logging))
 	verflag.AddFlags(cmd.Flags())
 	cmd.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc)
 	return cmd
 }
 
-// Main runs a component's command until it ends or the process is told to with
+// Main runs the component until it ends or the process is told to with
 // SIGINT or SIGTERM; a second signal ends it at once. It does not return.
-func Main(name, doc string, o Options) {
+func (c Command) Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // restores the default action for the second signal
-	err := NewCommand(name, doc, o).ExecuteContext(ctx)
+	err := c.cobra().ExecuteContext(ctx)
 	stop()
 	logs.FlushLogs()
 	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", c.Name, err)
 		os.Exit(1)
 	}
 	os.Exit(0)

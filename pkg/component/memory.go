@@ -19,24 +19,21 @@ const (
 	regrowth = 32 << 20
 )
 
-// TendMemory keeps the memory of this process in step with what it does, until ctx ends. room is what it may
-// allocate between two collections of garbage, however small its heap is; 0 leaves that to the runtime, as does GOGC.
+// TendMemory keeps the memory of this process in step with what it does, until ctx ends. Between two collections of garbage the
+// heap grows by percent, or by room if that is more. GOGC overrules both.
 //
-// The runtime collects when the heap has doubled, which is often if the heap is small, and it keeps
+// The runtime by itself collects when the heap has doubled, which is often if the heap is small, and it keeps
 // what a busy time needed for the next one, which may be far. A server of few objects and many requests wants the opposite.
-func TendMemory(ctx context.Context, room uint64) {
-	if os.Getenv("GOGC") != "" {
-		room = 0
-	}
+func TendMemory(ctx context.Context, percent int, room uint64) {
 	ticker := Coarse{Period: time.Second}.NewTicker(memoryPeriod)
 	defer ticker.Stop()
-	t := memoryTender{room: room}
-	percent := defaultGCPercent
+	t := memoryTender{percent: percent, room: room}
+	set := 100 // by the runtime
 	for {
 		next := t.look(readMemory())
-		if next.gcPercent != percent {
-			percent = next.gcPercent
-			debug.SetGCPercent(percent)
+		if next.gcPercent != set && os.Getenv("GOGC") == "" {
+			set = next.gcPercent
+			debug.SetGCPercent(set)
 		}
 		if next.giveBack {
 			debug.FreeOSMemory()
@@ -69,15 +66,13 @@ func readMemory() memory {
 	}
 }
 
-// defaultGCPercent is by how much a heap grows between two collections.
-const defaultGCPercent = 100
-
 // A memoryTender decides what is done about memory.
 type memoryTender struct {
-	room  uint64
-	last  uint64 // allocated at the last look
-	quiet int    // periods since there was something to do
-	kept  uint64 // held since memory was last given back
+	percent int
+	room    uint64
+	last    uint64 // allocated at the last look
+	quiet   int    // periods since there was something to do
+	kept    uint64 // held since memory was last given back
 }
 
 // tending is what is done about memory.
@@ -87,11 +82,11 @@ type tending struct {
 }
 
 func (t *memoryTender) look(now memory) tending {
-	next := tending{gcPercent: defaultGCPercent}
+	next := tending{gcPercent: t.percent}
 	if now.live > 0 {
 		// In steps, since each change stops the process for a moment.
 		const step = 50
-		next.gcPercent = max(defaultGCPercent, int(100*t.room/now.live)/step*step)
+		next.gcPercent = max(t.percent, int(100*t.room/now.live)/step*step)
 	}
 	if now.allocated-t.last > quietAllocation {
 		t.quiet = 0

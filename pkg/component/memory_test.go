@@ -4,7 +4,7 @@ import "testing"
 
 func TestMemoryTender(t *testing.T) {
 	const mib = 1 << 20
-	tender := memoryTender{room: 128 * mib}
+	tender := memoryTender{percent: 100, room: 128 * mib}
 	for _, step := range []struct {
 		name      string
 		now       memory

@@ -33,7 +33,7 @@ const asScheduler = "LEME_TEST_BE_SCHEDULER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asScheduler) != "" {
-		component.Main("kube-scheduler", "kube-scheduler, to be killed.", scheduler.NewOptions())
+		component.Command{Name: "kube-scheduler", Options: scheduler.NewOptions()}.Main()
 		return
 	}
 	os.Exit(m.Run())
