@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/netip"
 	"time"
@@ -95,8 +96,7 @@ func (c Config) podsAndOthers(o generic.Options) (generic.Storage, error) {
 	storage["nodes/status"] = node.Status(nodes)
 	storage["nodes/proxy"] = node.Proxy(nodes, kubelets, c.Proxy, c.MaxBytesPerSec)
 	storage["secrets"] = secrets
-	storage["services"] = services
-	storage["services/status"] = service.Status(services)
+	maps.Copy(storage, services.Paths())
 	storage["services/proxy"] = service.Proxy(services, pods, c.Client.DiscoveryV1(), c.families(), c.Proxy, c.MaxBytesPerSec)
 	storage["serviceaccounts"] = accounts
 	if c.Authentication.Issuer != nil {

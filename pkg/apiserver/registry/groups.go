@@ -239,10 +239,10 @@ func Groups(c Config) []Group {
 			poddisruptionbudget.Storage,
 		}},
 		{rbacv1.SchemeGroupVersion, []Resource{
-			c.guarded(clusterrole.Storage),
-			c.guarded(clusterrolebinding.Storage),
-			c.guarded(role.Storage),
-			c.guarded(rolebinding.Storage),
+			guarded(c, clusterrole.Resource),
+			guarded(c, clusterrolebinding.Resource),
+			guarded(c, role.Resource),
+			guarded(c, rolebinding.Resource),
 		}},
 		{resourcev1.SchemeGroupVersion, []Resource{
 			classes,
@@ -319,9 +319,14 @@ func gated(feature string, r Resource) Resource {
 }
 
 // guarded lets nobody grant rights that they do not have.
-func (c Config) guarded(storage func(generic.Options, *rbac.Guard) (generic.Storage, error)) Resource {
+func guarded[T generic.Object](c Config, r generic.Resource[T]) Resource {
 	return func(o generic.Options) (generic.Storage, error) {
-		return storage(o, rbac.NewGuard(c.Authorization.Authorizer, c.Authorization.RBAC))
+		s, err := generic.NewStore(r, o)
+		if err != nil {
+			return nil, err
+		}
+		rbac.NewGuard(c.Authorization.Authorizer, c.Authorization.RBAC).Protect(s.Store)
+		return s.Paths(), nil
 	}
 }
 

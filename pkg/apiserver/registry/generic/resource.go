@@ -50,14 +50,10 @@ type Storage map[string]rest.Storage
 type Resource[T Object] struct {
 	// Group, Version: the API version that clients use, the preferred one of several.
 	schema.GroupVersion
-	// Name and Singular are the resource's names: "configmaps", "configmap".
-	Name, Singular string
-	ShortNames     []string
-	Categories     []string
-	ClusterScoped  bool
-
-	New     func() T
-	NewList func() runtime.Object
+	Name          string // in the plural: "configmaps"
+	ShortNames    []string
+	Categories    []string
+	ClusterScoped bool
 
 	// HasStatus says that the kind has fields Spec and Status (or Status alone)
 	// and that clients write Status through the status subresource only. Status implies it.

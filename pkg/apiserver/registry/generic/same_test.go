@@ -75,8 +75,7 @@ func TestUpdateDeletesNoOther(t *testing.T) {
 			fake := &replaced{now: object("old"), then: object(tc.then)}
 			codec := scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion)
 			s, err := NewStore(Resource[*corev1.ConfigMap]{
-				GroupVersion: corev1.SchemeGroupVersion, Name: "configmaps", Singular: "configmap",
-				New: func() *corev1.ConfigMap { return &corev1.ConfigMap{} }, NewList: func() runtime.Object { return &corev1.ConfigMapList{} },
+				GroupVersion: corev1.SchemeGroupVersion, Name: "configmaps",
 			}, Options{Scheme: scheme.Scheme, RESTOptions: genericregistry.RESTOptions{
 				StorageConfig: (&storagebackend.Config{Codec: codec}).ForResource(corev1.Resource("configmaps")), ResourcePrefix: "/configmaps",
 				Decorator: func(*storagebackend.ConfigForResource, string, func(runtime.Object) (string, error), func() runtime.Object, func() runtime.Object,

@@ -118,7 +118,7 @@ func (s *ScaleStore[T]) withScale(obj runtime.Object, f func(runtime.Object) err
 func (s *ScaleStore[T]) scale(obj T) (*autoscalingv1.Scale, error) {
 	selector, err := s.scaler.Selector(obj)
 	if err != nil {
-		return nil, fmt.Errorf("label selector of %s %q: %w", s.store.Resource.Singular, obj.GetName(), err)
+		return nil, fmt.Errorf("label selector of %s %q: %w", s.store.SingularQualifiedResource.Resource, obj.GetName(), err)
 	}
 	return &autoscalingv1.Scale{
 		ObjectMeta: metav1.ObjectMeta{

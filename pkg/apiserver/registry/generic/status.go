@@ -24,6 +24,8 @@ type Update[T Object] struct {
 	ResetFields []string
 	// KeepsMetadata puts back labels, annotations and whatever else of the metadata clients write.
 	KeepsMetadata bool
+	// NoTable has the subresource not printed as its parent is.
+	NoTable bool
 
 	keepsSpec bool
 }
@@ -47,7 +49,7 @@ func (s *Store[T]) Status(u Update[T]) StatusStore {
 			prepare(ctx, obj, old)
 		}
 	}
-	if structField(s.Resource.New(), "Spec").IsValid() {
+	if structField(newObject[T](), "Spec").IsValid() {
 		u.ResetFields = append([]string{"spec"}, u.ResetFields...)
 	}
 	return StatusStore{s.Part(u)}

@@ -3,6 +3,7 @@ package generic
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -54,20 +55,25 @@ func (s *Store[T]) Delete(ctx context.Context, name string, validation rest.Vali
 func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
 	gr := schema.GroupResource{Group: r.Group, Resource: r.Name}
 	s := strategy[T]{ObjectTyper: o.Scheme, NameGenerator: names.SimpleNameGenerator, r: &r, allowPrivileged: o.AllowPrivileged, features: o.Features}
+	kind, list, err := typesOf[T](o.Scheme)
+	if err != nil {
+		return nil, fmt.Errorf("storage of %s: %w", gr, err)
+	}
+	versions := versionsOf(o.Scheme, kind)
 	r.HasStatus = r.HasStatus || r.Status != nil
 	reset := r.ResetFields
 	if r.HasStatus {
 		reset = append([]string{"status"}, reset...)
 	}
 	store := &registry.Store{
-		NewFunc:                   func() runtime.Object { return r.New() },
-		NewListFunc:               r.NewList,
+		NewFunc:                   func() runtime.Object { return newObject[T]() },
+		NewListFunc:               func() runtime.Object { return reflect.New(list).Interface().(runtime.Object) },
 		DefaultQualifiedResource:  gr,
-		SingularQualifiedResource: schema.GroupResource{Group: r.Group, Resource: r.Singular},
+		SingularQualifiedResource: schema.GroupResource{Group: r.Group, Resource: strings.ToLower(kind.Kind)},
 		CreateStrategy:            s,
 		UpdateStrategy:            s,
 		DeleteStrategy:            s,
-		ResetFieldsStrategy:       newResetFields(versionsOf(o.Scheme, r.New()), reset),
+		ResetFieldsStrategy:       newResetFields(versions, reset),
 		ReturnDeletedObject:       r.ReturnDeleted,
 		TableConvertor:            NewTableConvertor(&r),
 	}
@@ -85,7 +91,12 @@ func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {
 		return nil, fmt.Errorf("storage of %s: %w", gr, err)
 	}
 	store.Storage.Storage = sameObject{store.Storage.Storage}
-	return &Store[T]{Store: store, Resource: &r, versions: versionsOf(o.Scheme, r.New())}, nil
+	return &Store[T]{Store: store, Resource: &r, versions: versions}, nil
+}
+
+// StorageOf returns what makes the storage of r, for a resource that is served as its description says.
+func StorageOf[T Object](r Resource[T]) func(Options) (Storage, error) {
+	return func(o Options) (Storage, error) { return NewStorage(r, o) }
 }
 
 // NewStorage is NewStore for a resource that is served as its description says.
@@ -102,7 +113,10 @@ func (s *Store[T]) Paths() Storage {
 	r := s.Resource
 	paths := Storage{r.Name: s}
 	if r.Status != nil {
-		paths[r.Name+"/status"] = s.Status(*r.Status)
+		status := s.Status(*r.Status)
+		if paths[r.Name+"/status"] = status; r.Status.NoTable {
+			paths[r.Name+"/status"] = status.PartStore
+		}
 	}
 	if r.Scale != nil {
 		paths[r.Name+"/scale"] = s.Scale(*r.Scale)
@@ -110,15 +124,27 @@ func (s *Store[T]) Paths() Storage {
 	return paths
 }
 
-// versionsOf are all API versions in which clients see objects of a kind.
-func versionsOf(s *runtime.Scheme, obj runtime.Object) []string {
-	kinds, _, err := s.ObjectKinds(obj)
-	if err != nil || len(kinds) == 0 {
-		return nil
+func newObject[T Object]() T { return reflect.New(reflect.TypeFor[T]().Elem()).Interface().(T) }
+
+// typesOf returns a kind of objects of type T, and the type of lists of them.
+func typesOf[T Object](s *runtime.Scheme) (schema.GroupVersionKind, reflect.Type, error) {
+	kinds, _, err := s.ObjectKinds(newObject[T]())
+	if err != nil {
+		return schema.GroupVersionKind{}, nil, err
 	}
+	kind := kinds[0]
+	list, err := s.New(kind.GroupVersion().WithKind(kind.Kind + "List"))
+	if err != nil {
+		return kind, nil, err
+	}
+	return kind, reflect.TypeOf(list).Elem(), nil
+}
+
+// versionsOf are all API versions in which clients see objects of a kind.
+func versionsOf(s *runtime.Scheme, kind schema.GroupVersionKind) []string {
 	var all []string
-	for _, gv := range s.PrioritizedVersionsForGroup(kinds[0].Group) {
-		if s.Recognizes(gv.WithKind(kinds[0].Kind)) {
+	for _, gv := range s.PrioritizedVersionsForGroup(kind.Group) {
+		if s.Recognizes(gv.WithKind(kind.Kind)) {
 			all = append(all, gv.String())
 		}
 	}

@@ -4,7 +4,6 @@ package validatingadmissionpolicy
 import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/admissionregistration"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/params"
@@ -22,11 +21,8 @@ func Storage(o generic.Options, guard *params.Guard) (generic.Storage, error) {
 var resource = generic.Resource[*policy]{
 	GroupVersion:  admissionregistrationv1.SchemeGroupVersion,
 	Name:          "validatingadmissionpolicies",
-	Singular:      "validatingadmissionpolicy",
 	Categories:    []string{"api-extensions"},
 	ClusterScoped: true,
-	New:           func() *policy { return &policy{} },
-	NewList:       func() runtime.Object { return &admissionregistrationv1.ValidatingAdmissionPolicyList{} },
 
 	Status: &generic.Update[*policy]{
 		KeepsMetadata: true,

@@ -5,7 +5,6 @@ import (
 	"context"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/admissionregistration"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/admissionregistration/params"
@@ -33,11 +32,8 @@ func Storage(o generic.Options, guard *params.Guard) (generic.Storage, error) {
 var resource = generic.Resource[*binding]{
 	GroupVersion:  admissionregistrationv1.SchemeGroupVersion,
 	Name:          "validatingadmissionpolicybindings",
-	Singular:      "validatingadmissionpolicybinding",
 	Categories:    []string{"api-extensions"},
 	ClusterScoped: true,
-	New:           func() *binding { return &binding{} },
-	NewList:       func() runtime.Object { return &admissionregistrationv1.ValidatingAdmissionPolicyBindingList{} },
 
 	Generation:             generic.SpecChanged[*binding],
 	RequireResourceVersion: true,

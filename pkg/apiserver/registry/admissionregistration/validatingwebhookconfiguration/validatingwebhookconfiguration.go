@@ -7,28 +7,20 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/admissionregistration"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/reviews"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of validatingwebhookconfigurations.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 type configuration = admissionregistrationv1.ValidatingWebhookConfiguration
 
-var resource = generic.Resource[*configuration]{
+// Storage returns the storage of validatingwebhookconfigurations.
+var Storage = generic.StorageOf(generic.Resource[*configuration]{
 	GroupVersion:  admissionregistrationv1.SchemeGroupVersion,
 	Name:          "validatingwebhookconfigurations",
-	Singular:      "validatingwebhookconfiguration",
 	Categories:    []string{"api-extensions"},
 	ClusterScoped: true,
-	New:           func() *configuration { return &configuration{} },
-	NewList:       func() runtime.Object { return &admissionregistrationv1.ValidatingWebhookConfigurationList{} },
 
 	Generation:             func(c, old *configuration) bool { return !reflect.DeepEqual(c.Webhooks, old.Webhooks) }, // an empty list is not none
 	RequireResourceVersion: true,
@@ -46,4 +38,4 @@ var resource = generic.Resource[*configuration]{
 	Cells: func(c *configuration) []any {
 		return []any{c.Name, int64(len(c.Webhooks)), generic.Age(c.CreationTimestamp)}
 	},
-}
+})

@@ -7,27 +7,19 @@ import (
 
 	internalv1alpha1 "k8s.io/api/apiserverinternal/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/apiserverinternal"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of storageversions and storageversions/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 var statusDoc = internalv1alpha1.StorageVersionStatus{}.SwaggerDoc()
 
-var resource = generic.Resource[*internalv1alpha1.StorageVersion]{
+// Storage returns the storage of storageversions and storageversions/status.
+var Storage = generic.StorageOf(generic.Resource[*internalv1alpha1.StorageVersion]{
 	GroupVersion:  internalv1alpha1.SchemeGroupVersion,
 	Name:          "storageversions",
-	Singular:      "storageversion",
 	ClusterScoped: true,
-	New:           func() *internalv1alpha1.StorageVersion { return &internalv1alpha1.StorageVersion{} },
-	NewList:       func() runtime.Object { return &internalv1alpha1.StorageVersionList{} },
 
 	Status: &generic.Update[*internalv1alpha1.StorageVersion]{
 		KeepsMetadata: true,
@@ -46,7 +38,7 @@ var resource = generic.Resource[*internalv1alpha1.StorageVersion]{
 	Cells: func(v *internalv1alpha1.StorageVersion) []any {
 		return []any{v.Name, ptr.Deref(v.Status.CommonEncodingVersion, "<unset>"), servers(v.Status.StorageVersions), generic.Age(v.CreationTimestamp)}
 	},
-}
+})
 
 // servers prints what the first three servers write: "a=v1,b=v1,c=v2 + 1 more...".
 func servers(versions []internalv1alpha1.ServerStorageVersion) string {

@@ -7,7 +7,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/leme-k8s/leme/pkg/api/apps"
@@ -15,16 +14,9 @@ import (
 )
 
 // Storage returns the storage of controllerrevisions.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*appsv1.ControllerRevision]{
+var Storage = generic.StorageOf(generic.Resource[*appsv1.ControllerRevision]{
 	GroupVersion: appsv1.SchemeGroupVersion,
 	Name:         "controllerrevisions",
-	Singular:     "controllerrevision",
-	New:          func() *appsv1.ControllerRevision { return &appsv1.ControllerRevision{} },
-	NewList:      func() runtime.Object { return &appsv1.ControllerRevisionList{} },
 
 	Validate:       generic.Check(apps.ValidateControllerRevision),
 	ValidateUpdate: generic.CheckUpdate(apps.ValidateControllerRevisionUpdate),
@@ -38,7 +30,7 @@ var resource = generic.Resource[*appsv1.ControllerRevision]{
 	Cells: func(r *appsv1.ControllerRevision) []any {
 		return []any{r.Name, controller(r), r.Revision, generic.Age(r.CreationTimestamp)}
 	},
-}
+})
 
 // controller prints what the revision belongs to, as "statefulset.apps/name".
 func controller(r *appsv1.ControllerRevision) string {

@@ -11,17 +11,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/apps"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
-
-// Storage returns the storage of daemonsets and daemonsets/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
 
 var (
 	podSpecDoc = corev1.PodSpec{}.SwaggerDoc()
@@ -29,14 +23,14 @@ var (
 	statusDoc  = appsv1.DaemonSetStatus{}.SwaggerDoc()
 )
 
+// Storage returns the storage of daemonsets and daemonsets/status.
+var Storage = generic.StorageOf(resource)
+
 var resource = generic.Resource[*appsv1.DaemonSet]{
 	GroupVersion: appsv1.SchemeGroupVersion,
 	Name:         "daemonsets",
-	Singular:     "daemonset",
 	ShortNames:   []string{"ds"},
 	Categories:   []string{"all"},
-	New:          func() *appsv1.DaemonSet { return &appsv1.DaemonSet{} },
-	NewList:      func() runtime.Object { return &appsv1.DaemonSetList{} },
 
 	Status: &generic.Update[*appsv1.DaemonSet]{
 		Prepare:  func(_ context.Context, d, old *appsv1.DaemonSet) { setTemplateGeneration(d, templateGeneration(old)) },

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/apps"
@@ -17,18 +16,11 @@ import (
 )
 
 // Storage returns the storage of deployments, deployments/status and deployments/scale.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*appsv1.Deployment]{
+var Storage = generic.StorageOf(generic.Resource[*appsv1.Deployment]{
 	GroupVersion: appsv1.SchemeGroupVersion,
 	Name:         "deployments",
-	Singular:     "deployment",
 	ShortNames:   []string{"deploy"},
 	Categories:   []string{"all"},
-	New:          func() *appsv1.Deployment { return &appsv1.Deployment{} },
-	NewList:      func() runtime.Object { return &appsv1.DeploymentList{} },
 
 	Status: &status,
 	Scale: &generic.Scaler[*appsv1.Deployment]{
@@ -70,7 +62,7 @@ var resource = generic.Resource[*appsv1.Deployment]{
 			metav1.FormatLabelSelector(d.Spec.Selector),
 		}
 	},
-}
+})
 
 var status = generic.Update[*appsv1.Deployment]{
 	Prepare:     func(_ context.Context, obj, old *appsv1.Deployment) { obj.Labels = old.Labels },

@@ -7,31 +7,23 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/apps"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of replicasets, replicasets/status and replicasets/scale.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 var (
 	specDoc   = appsv1.ReplicaSetSpec{}.SwaggerDoc()
 	statusDoc = appsv1.ReplicaSetStatus{}.SwaggerDoc()
 )
 
-var resource = generic.Resource[*appsv1.ReplicaSet]{
+// Storage returns the storage of replicasets, replicasets/status and replicasets/scale.
+var Storage = generic.StorageOf(generic.Resource[*appsv1.ReplicaSet]{
 	GroupVersion: appsv1.SchemeGroupVersion,
 	Name:         "replicasets",
-	Singular:     "replicaset",
 	ShortNames:   []string{"rs"},
 	Categories:   []string{"all"},
-	New:          func() *appsv1.ReplicaSet { return &appsv1.ReplicaSet{} },
-	NewList:      func() runtime.Object { return &appsv1.ReplicaSetList{} },
 
 	Status: &generic.Update[*appsv1.ReplicaSet]{
 		Validate: generic.CheckUpdate(apps.ValidateReplicaSetStatusUpdate),
@@ -68,4 +60,4 @@ var resource = generic.Resource[*appsv1.ReplicaSet]{
 			strings.Join(names, ","), strings.Join(images, ","), metav1.FormatLabelSelector(r.Spec.Selector),
 		}
 	},
-}
+})

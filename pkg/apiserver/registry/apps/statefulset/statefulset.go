@@ -7,7 +7,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/apps"
@@ -15,18 +14,11 @@ import (
 )
 
 // Storage returns the storage of statefulsets, statefulsets/status and statefulsets/scale.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*appsv1.StatefulSet]{
+var Storage = generic.StorageOf(generic.Resource[*appsv1.StatefulSet]{
 	GroupVersion: appsv1.SchemeGroupVersion,
 	Name:         "statefulsets",
-	Singular:     "statefulset",
 	ShortNames:   []string{"sts"},
 	Categories:   []string{"all"},
-	New:          func() *appsv1.StatefulSet { return &appsv1.StatefulSet{} },
-	NewList:      func() runtime.Object { return &appsv1.StatefulSetList{} },
 
 	Status: &generic.Update[*appsv1.StatefulSet]{
 		Validate: generic.CheckUpdate(apps.ValidateStatefulSetStatusUpdate),
@@ -59,4 +51,4 @@ var resource = generic.Resource[*appsv1.StatefulSet]{
 			strings.Join(names, ","), strings.Join(images, ","),
 		}
 	},
-}
+})

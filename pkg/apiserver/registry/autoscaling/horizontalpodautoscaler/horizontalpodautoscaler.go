@@ -7,30 +7,22 @@ import (
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/autoscaling"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
-
-// Storage returns the storage of horizontalpodautoscalers and horizontalpodautoscalers/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
 
 var (
 	specDoc   = autoscalingv2.HorizontalPodAutoscalerSpec{}.SwaggerDoc()
 	statusDoc = autoscalingv2.HorizontalPodAutoscalerStatus{}.SwaggerDoc()
 )
 
-var resource = generic.Resource[*autoscalingv2.HorizontalPodAutoscaler]{
+// Storage returns the storage of horizontalpodautoscalers and horizontalpodautoscalers/status.
+var Storage = generic.StorageOf(generic.Resource[*autoscalingv2.HorizontalPodAutoscaler]{
 	GroupVersion: autoscalingv2.SchemeGroupVersion,
 	Name:         "horizontalpodautoscalers",
-	Singular:     "horizontalpodautoscaler",
 	ShortNames:   []string{"hpa"},
 	Categories:   []string{"all"},
-	New:          func() *autoscalingv2.HorizontalPodAutoscaler { return &autoscalingv2.HorizontalPodAutoscaler{} },
-	NewList:      func() runtime.Object { return &autoscalingv2.HorizontalPodAutoscalerList{} },
 
 	Status: &generic.Update[*autoscalingv2.HorizontalPodAutoscaler]{
 		Validate: generic.CheckUpdate(autoscaling.ValidateHorizontalPodAutoscalerStatusUpdate),
@@ -59,4 +51,4 @@ var resource = generic.Resource[*autoscalingv2.HorizontalPodAutoscaler]{
 			least, int64(a.Spec.MaxReplicas), int64(a.Status.CurrentReplicas), generic.Age(a.CreationTimestamp),
 		}
 	},
-}
+})

@@ -8,31 +8,23 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/batch"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of cronjobs and cronjobs/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 var (
 	specDoc   = batchv1.CronJobSpec{}.SwaggerDoc()
 	statusDoc = batchv1.CronJobStatus{}.SwaggerDoc()
 )
 
-var resource = generic.Resource[*batchv1.CronJob]{
+// Storage returns the storage of cronjobs and cronjobs/status.
+var Storage = generic.StorageOf(generic.Resource[*batchv1.CronJob]{
 	GroupVersion: batchv1.SchemeGroupVersion,
 	Name:         "cronjobs",
-	Singular:     "cronjob",
 	ShortNames:   []string{"cj"},
 	Categories:   []string{"all"},
-	New:          func() *batchv1.CronJob { return &batchv1.CronJob{} },
-	NewList:      func() runtime.Object { return &batchv1.CronJobList{} },
 
 	Status: &generic.Update[*batchv1.CronJob]{
 		Validate: generic.CheckUpdate(batch.ValidateCronJobStatusUpdate),
@@ -82,7 +74,7 @@ var resource = generic.Resource[*batchv1.CronJob]{
 			strings.Join(names, ","), strings.Join(images, ","), metav1.FormatLabelSelector(job.Selector),
 		}
 	},
-}
+})
 
 func printBool(b *bool) string {
 	switch {

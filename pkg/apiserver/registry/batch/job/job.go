@@ -65,10 +65,7 @@ var (
 var resource = generic.Resource[*batchv1.Job]{
 	GroupVersion: batchv1.SchemeGroupVersion,
 	Name:         "jobs",
-	Singular:     "job",
 	Categories:   []string{"all"},
-	New:          func() *batchv1.Job { return &batchv1.Job{} },
-	NewList:      func() runtime.Object { return &batchv1.JobList{} },
 
 	Status: &generic.Update[*batchv1.Job]{
 		Validate: generic.CheckUpdate(batch.ValidateJobStatusUpdate),

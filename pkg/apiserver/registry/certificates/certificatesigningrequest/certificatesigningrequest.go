@@ -9,7 +9,6 @@ import (
 	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
@@ -24,26 +23,17 @@ func Storage(o generic.Options) (generic.Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return generic.Storage{
-		"certificatesigningrequests": s,
-		"certificatesigningrequests/status": generic.StatusStore{PartStore: s.Part(generic.Update[*certificatesv1.CertificateSigningRequest]{
-			Prepare: func(_ context.Context, c, old *certificatesv1.CertificateSigningRequest) {
-				c.Spec = old.Spec
-				stampConditions(c, old, metav1.Now())
-			},
-			ResetFields: []string{"spec", "status.conditions"},
-			Validate:    generic.CheckUpdate(certificates.ValidateCertificateSigningRequestStatusUpdate),
-		})},
-		"certificatesigningrequests/approval": s.Part(generic.Update[*certificatesv1.CertificateSigningRequest]{
-			Prepare: func(_ context.Context, c, old *certificatesv1.CertificateSigningRequest) {
-				c.Spec = old.Spec
-				c.Status.Certificate = old.Status.Certificate
-				stampConditions(c, old, metav1.Now())
-			},
-			ResetFields: []string{"spec", "status.certificate"},
-			Validate:    generic.CheckUpdate(certificates.ValidateCertificateSigningRequestApprovalUpdate),
-		}),
-	}, nil
+	paths := s.Paths()
+	paths["certificatesigningrequests/approval"] = s.Part(generic.Update[*certificatesv1.CertificateSigningRequest]{
+		Prepare: func(_ context.Context, c, old *certificatesv1.CertificateSigningRequest) {
+			c.Spec = old.Spec
+			c.Status.Certificate = old.Status.Certificate
+			stampConditions(c, old, metav1.Now())
+		},
+		ResetFields: []string{"spec", "status.certificate"},
+		Validate:    generic.CheckUpdate(certificates.ValidateCertificateSigningRequestApprovalUpdate),
+	})
+	return paths, nil
 }
 
 // Two columns speak in the words of the beta version.
@@ -56,13 +46,17 @@ var (
 var resource = generic.Resource[*certificatesv1.CertificateSigningRequest]{
 	GroupVersion:  certificatesv1.SchemeGroupVersion,
 	Name:          "certificatesigningrequests",
-	Singular:      "certificatesigningrequest",
 	ShortNames:    []string{"csr"},
 	ClusterScoped: true,
-	New:           func() *certificatesv1.CertificateSigningRequest { return &certificatesv1.CertificateSigningRequest{} },
-	NewList:       func() runtime.Object { return &certificatesv1.CertificateSigningRequestList{} },
 
-	HasStatus:   true,
+	Status: &generic.Update[*certificatesv1.CertificateSigningRequest]{
+		Prepare: func(_ context.Context, c, old *certificatesv1.CertificateSigningRequest) {
+			stampConditions(c, old, metav1.Now())
+		},
+		ResetFields: []string{"status.conditions"},
+		Validate:    generic.CheckUpdate(certificates.ValidateCertificateSigningRequestStatusUpdate),
+	},
+
 	ResetFields: []string{"spec"},
 	PrepareForCreate: func(ctx context.Context, c *certificatesv1.CertificateSigningRequest) {
 		setRequester(ctx, &c.Spec)

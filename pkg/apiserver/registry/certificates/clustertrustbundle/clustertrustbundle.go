@@ -7,24 +7,16 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/certificates"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of clustertrustbundles.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*certificatesv1.ClusterTrustBundle]{
+var Storage = generic.StorageOf(generic.Resource[*certificatesv1.ClusterTrustBundle]{
 	GroupVersion:  certificatesv1.SchemeGroupVersion,
 	Name:          "clustertrustbundles",
-	Singular:      "clustertrustbundle",
 	ClusterScoped: true,
-	New:           func() *certificatesv1.ClusterTrustBundle { return &certificatesv1.ClusterTrustBundle{} },
-	NewList:       func() runtime.Object { return &certificatesv1.ClusterTrustBundleList{} },
 
 	RequireResourceVersion: true,
 	Validate:               generic.Check(certificates.ValidateClusterTrustBundle),
@@ -40,4 +32,4 @@ var resource = generic.Resource[*certificatesv1.ClusterTrustBundle]{
 	Cells: func(b *certificatesv1.ClusterTrustBundle) []any {
 		return []any{b.Name, cmp.Or(b.Spec.SignerName, "<none>")}
 	},
-}
+})

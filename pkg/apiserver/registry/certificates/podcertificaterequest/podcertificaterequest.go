@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -60,9 +59,6 @@ var specDoc = certificatesv1beta1.PodCertificateRequestSpec{}.SwaggerDoc()
 var resource = generic.Resource[*certificatesv1beta1.PodCertificateRequest]{
 	GroupVersion: certificatesv1.SchemeGroupVersion,
 	Name:         "podcertificaterequests",
-	Singular:     "podcertificaterequest",
-	New:          func() *certificatesv1beta1.PodCertificateRequest { return &certificatesv1beta1.PodCertificateRequest{} },
-	NewList:      func() runtime.Object { return &certificatesv1beta1.PodCertificateRequestList{} },
 
 	RequireResourceVersion: true,
 	Validate:               generic.Check(certificates.ValidatePodCertificateRequest),

@@ -6,7 +6,6 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/coordination"
@@ -14,16 +13,9 @@ import (
 )
 
 // Storage returns the storage of leases.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*coordinationv1.Lease]{
+var Storage = generic.StorageOf(generic.Resource[*coordinationv1.Lease]{
 	GroupVersion: coordinationv1.SchemeGroupVersion,
 	Name:         "leases",
-	Singular:     "lease",
-	New:          func() *coordinationv1.Lease { return &coordinationv1.Lease{} },
-	NewList:      func() runtime.Object { return &coordinationv1.LeaseList{} },
 
 	CreateOnUpdate:         true,
 	RequireResourceVersion: true,
@@ -50,4 +42,4 @@ var resource = generic.Resource[*coordinationv1.Lease]{
 	Cells: func(l *coordinationv1.Lease) []any {
 		return []any{l.Name, ptr.Deref(l.Spec.HolderIdentity, ""), generic.Age(l.CreationTimestamp)}
 	},
-}
+})

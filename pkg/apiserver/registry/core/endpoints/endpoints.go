@@ -9,37 +9,31 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of endpoints.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(generic.Resource[*corev1.Endpoints]{
-		GroupVersion: corev1.SchemeGroupVersion,
-		Name:         "endpoints",
-		Singular:     "endpoints",
-		ShortNames:   []string{"ep"},
-		New:          func() *corev1.Endpoints { return &corev1.Endpoints{} },
-		NewList:      func() runtime.Object { return &corev1.EndpointsList{} },
+var Storage = generic.StorageOf(generic.Resource[*corev1.Endpoints]{
+	GroupVersion: corev1.SchemeGroupVersion,
+	Name:         "endpoints",
+	ShortNames:   []string{"ep"},
 
-		CreateOnUpdate: true,
-		Validate:       generic.Check(core.ValidateEndpoints),
-		ValidateUpdate: generic.CheckUpdate(core.ValidateEndpointsUpdate),
-		Warnings:       generic.Warn(core.WarningsEndpoints),
+	CreateOnUpdate: true,
+	Validate:       generic.Check(core.ValidateEndpoints),
+	ValidateUpdate: generic.CheckUpdate(core.ValidateEndpointsUpdate),
+	Warnings:       generic.Warn(core.WarningsEndpoints),
 
-		Columns: []metav1.TableColumnDefinition{
-			generic.NameColumn,
-			generic.Column("Endpoints", "string", corev1.Endpoints{}.SwaggerDoc()["subsets"]),
-			generic.AgeColumn,
-		},
-		Cells: func(e *corev1.Endpoints) []any {
-			return []any{e.Name, addresses(e.Subsets), generic.Age(e.CreationTimestamp)}
-		},
-	}, o)
-}
+	Columns: []metav1.TableColumnDefinition{
+		generic.NameColumn,
+		generic.Column("Endpoints", "string", corev1.Endpoints{}.SwaggerDoc()["subsets"]),
+		generic.AgeColumn,
+	},
+	Cells: func(e *corev1.Endpoints) []any {
+		return []any{e.Name, addresses(e.Subsets), generic.Age(e.CreationTimestamp)}
+	},
+})
 
 // shown is how many addresses fit into the table.
 const shown = 3

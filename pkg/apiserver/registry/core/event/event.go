@@ -37,10 +37,7 @@ var doc = corev1.Event{}.SwaggerDoc()
 var resource = generic.Resource[*corev1.Event]{
 	GroupVersion: corev1.SchemeGroupVersion,
 	Name:         "events",
-	Singular:     "event",
 	ShortNames:   []string{"ev"},
-	New:          func() *corev1.Event { return &corev1.Event{} },
-	NewList:      func() runtime.Object { return &corev1.EventList{} },
 
 	CreateOnUpdate:    true,
 	GarbageCollection: rest.Unsupported,

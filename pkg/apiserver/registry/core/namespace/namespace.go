@@ -38,11 +38,8 @@ func Storage(o generic.Options) (generic.Storage, error) {
 var resource = generic.Resource[*corev1.Namespace]{
 	GroupVersion:  corev1.SchemeGroupVersion,
 	Name:          "namespaces",
-	Singular:      "namespace",
 	ShortNames:    []string{"ns"},
 	ClusterScoped: true,
-	New:           func() *corev1.Namespace { return &corev1.Namespace{} },
-	NewList:       func() runtime.Object { return &corev1.NamespaceList{} },
 
 	Status: &generic.Update[*corev1.Namespace]{
 		Validate: generic.CheckUpdate(core.ValidateNamespaceStatusUpdate),

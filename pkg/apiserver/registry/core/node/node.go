@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
@@ -37,11 +36,8 @@ var (
 var resource = generic.Resource[*corev1.Node]{
 	GroupVersion:  corev1.SchemeGroupVersion,
 	Name:          "nodes",
-	Singular:      "node",
 	ShortNames:    []string{"no"},
 	ClusterScoped: true,
-	New:           func() *corev1.Node { return &corev1.Node{} },
-	NewList:       func() runtime.Object { return &corev1.NodeList{} },
 
 	// A kubelet registers its node with a status; later it uses the subresource.
 	Validate:         generic.Check(core.ValidateNode),

@@ -9,18 +9,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/component-helpers/storage/volume"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
-
-// Storage returns the storage of persistentvolumes and persistentvolumes/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
 
 // stampPhase records when the phase changed, unless the client says so itself.
 func stampPhase(status, old *corev1.PersistentVolumeStatus) {
@@ -35,14 +29,12 @@ func stampPhase(status, old *corev1.PersistentVolumeStatus) {
 
 var specDoc = corev1.PersistentVolumeSpec{}.SwaggerDoc()
 
-var resource = generic.Resource[*corev1.PersistentVolume]{
+// Storage returns the storage of persistentvolumes and persistentvolumes/status.
+var Storage = generic.StorageOf(generic.Resource[*corev1.PersistentVolume]{
 	GroupVersion:  corev1.SchemeGroupVersion,
 	Name:          "persistentvolumes",
-	Singular:      "persistentvolume",
 	ShortNames:    []string{"pv"},
 	ClusterScoped: true,
-	New:           func() *corev1.PersistentVolume { return &corev1.PersistentVolume{} },
-	NewList:       func() runtime.Object { return &corev1.PersistentVolumeList{} },
 
 	Status: &generic.Update[*corev1.PersistentVolume]{
 		Prepare:  func(_ context.Context, obj, old *corev1.PersistentVolume) { stampPhase(&obj.Status, &old.Status) },
@@ -89,7 +81,7 @@ var resource = generic.Resource[*corev1.PersistentVolume]{
 			string(ptr.Deref(pv.Spec.VolumeMode, "<unset>")),
 		}
 	},
-}
+})
 
 // AccessModes prints access modes in short: "RWO,RWX".
 func AccessModes(modes []corev1.PersistentVolumeAccessMode) string {

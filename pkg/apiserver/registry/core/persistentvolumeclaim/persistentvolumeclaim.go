@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/component-helpers/storage/volume"
 	"k8s.io/utils/ptr"
 
@@ -16,23 +15,16 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of persistentvolumeclaims and persistentvolumeclaims/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 var (
 	specDoc   = corev1.PersistentVolumeClaimSpec{}.SwaggerDoc()
 	statusDoc = corev1.PersistentVolumeClaimStatus{}.SwaggerDoc()
 )
 
-var resource = generic.Resource[*corev1.PersistentVolumeClaim]{
+// Storage returns the storage of persistentvolumeclaims and persistentvolumeclaims/status.
+var Storage = generic.StorageOf(generic.Resource[*corev1.PersistentVolumeClaim]{
 	GroupVersion: corev1.SchemeGroupVersion,
 	Name:         "persistentvolumeclaims",
-	Singular:     "persistentvolumeclaim",
 	ShortNames:   []string{"pvc"},
-	New:          func() *corev1.PersistentVolumeClaim { return &corev1.PersistentVolumeClaim{} },
-	NewList:      func() runtime.Object { return &corev1.PersistentVolumeClaimList{} },
 
 	Status: &generic.Update[*corev1.PersistentVolumeClaim]{
 		Prepare: func(_ context.Context, obj, old *corev1.PersistentVolumeClaim) {
@@ -92,7 +84,7 @@ var resource = generic.Resource[*corev1.PersistentVolumeClaim]{
 			string(ptr.Deref(pvc.Spec.VolumeMode, "<unset>")),
 		}
 	},
-}
+})
 
 // dropForeignSource drops a source in another namespace, which is a feature that is off.
 func dropForeignSource(spec *corev1.PersistentVolumeClaimSpec) {

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/client-go/tools/cache"
@@ -28,11 +27,8 @@ func New(o generic.Options) (*Store, error) { return generic.NewStore(resource, 
 var resource = generic.Resource[*corev1.Pod]{
 	GroupVersion: corev1.SchemeGroupVersion,
 	Name:         "pods",
-	Singular:     "pod",
 	ShortNames:   []string{"po"},
 	Categories:   []string{"all"},
-	New:          func() *corev1.Pod { return &corev1.Pod{} },
-	NewList:      func() runtime.Object { return &corev1.PodList{} },
 
 	HasStatus:        true,
 	Generation:       generic.SpecChanged[*corev1.Pod],

@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 
@@ -17,24 +16,17 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of replicationcontrollers, …/status and …/scale.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 var (
 	specDoc   = corev1.ReplicationControllerSpec{}.SwaggerDoc()
 	statusDoc = corev1.ReplicationControllerStatus{}.SwaggerDoc()
 )
 
-var resource = generic.Resource[*corev1.ReplicationController]{
+// Storage returns the storage of replicationcontrollers, …/status and …/scale.
+var Storage = generic.StorageOf(generic.Resource[*corev1.ReplicationController]{
 	GroupVersion: corev1.SchemeGroupVersion,
 	Name:         "replicationcontrollers",
-	Singular:     "replicationcontroller",
 	ShortNames:   []string{"rc"},
 	Categories:   []string{"all"},
-	New:          func() *corev1.ReplicationController { return &corev1.ReplicationController{} },
-	NewList:      func() runtime.Object { return &corev1.ReplicationControllerList{} },
 
 	Status: &generic.Update[*corev1.ReplicationController]{
 		Validate: generic.CheckUpdate(core.ValidateReplicationControllerStatusUpdate),
@@ -81,4 +73,4 @@ var resource = generic.Resource[*corev1.ReplicationController]{
 			strings.Join(names, ","), strings.Join(images, ","), labels.FormatLabels(rc.Spec.Selector),
 		}
 	},
-}
+})

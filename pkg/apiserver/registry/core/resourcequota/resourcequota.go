@@ -8,24 +8,16 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of resourcequotas and resourcequotas/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*corev1.ResourceQuota]{
+var Storage = generic.StorageOf(generic.Resource[*corev1.ResourceQuota]{
 	GroupVersion: corev1.SchemeGroupVersion,
 	Name:         "resourcequotas",
-	Singular:     "resourcequota",
 	ShortNames:   []string{"quota"},
-	New:          func() *corev1.ResourceQuota { return &corev1.ResourceQuota{} },
-	NewList:      func() runtime.Object { return &corev1.ResourceQuotaList{} },
 
 	Status: &generic.Update[*corev1.ResourceQuota]{
 		Validate: generic.CheckUpdate(core.ValidateResourceQuotaStatusUpdate),
@@ -45,7 +37,7 @@ var resource = generic.Resource[*corev1.ResourceQuota]{
 		requests, limits := usage(&q.Status)
 		return []any{q.Name, requests, limits, generic.Age(q.CreationTimestamp)}
 	},
-}
+})
 
 // usage prints what is used of what may be, limits apart from the rest.
 func usage(status *corev1.ResourceQuotaStatus) (requests, limits string) {

@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -20,9 +19,6 @@ func New(o generic.Options) (*generic.Store[*corev1.Secret], error) {
 	return generic.NewStore(generic.Resource[*corev1.Secret]{
 		GroupVersion: corev1.SchemeGroupVersion,
 		Name:         "secrets",
-		Singular:     "secret",
-		New:          func() *corev1.Secret { return &corev1.Secret{} },
-		NewList:      func() runtime.Object { return &corev1.SecretList{} },
 
 		Validate: generic.Check(core.ValidateSecret),
 		PrepareForUpdate: func(_ context.Context, obj, old *corev1.Secret) {

@@ -53,23 +53,16 @@ func New(o generic.Options, a *Allocator) (*Store, error) {
 	return s, nil
 }
 
-// Status returns services/status.
-func Status(services *Store) generic.StatusStore {
-	return services.Status(generic.Update[*corev1.Service]{Validate: generic.CheckUpdate(core.ValidateServiceStatusUpdate)})
-}
-
 var doc = corev1.ServiceSpec{}.SwaggerDoc()
 
 var resource = generic.Resource[*corev1.Service]{
 	GroupVersion: corev1.SchemeGroupVersion,
 	Name:         "services",
-	Singular:     "service",
 	ShortNames:   []string{"svc"},
 	Categories:   []string{"all"},
-	New:          func() *corev1.Service { return &corev1.Service{} },
-	NewList:      func() runtime.Object { return &corev1.ServiceList{} },
 
-	HasStatus:        true,
+	Status: &generic.Update[*corev1.Service]{Validate: generic.CheckUpdate(core.ValidateServiceStatusUpdate)},
+
 	CreateOnUpdate:   true,
 	Validate:         generic.Check(core.ValidateService),
 	PrepareForCreate: func(_ context.Context, obj *corev1.Service) { dropInternalPolicy(obj) },

@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -18,10 +17,7 @@ func New(o generic.Options) (*generic.Store[*corev1.ServiceAccount], error) {
 	return generic.NewStore(generic.Resource[*corev1.ServiceAccount]{
 		GroupVersion: corev1.SchemeGroupVersion,
 		Name:         "serviceaccounts",
-		Singular:     "serviceaccount",
 		ShortNames:   []string{"sa"},
-		New:          func() *corev1.ServiceAccount { return &corev1.ServiceAccount{} },
-		NewList:      func() runtime.Object { return &corev1.ServiceAccountList{} },
 
 		PrepareForCreate: func(_ context.Context, obj *corev1.ServiceAccount) { keepSecretNames(obj) },
 		Validate:         generic.Check(core.ValidateServiceAccount),

@@ -10,26 +10,20 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/discovery"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of endpointslices.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 var doc = discoveryv1.EndpointSlice{}.SwaggerDoc()
+
+// Storage returns the storage of endpointslices.
+var Storage = generic.StorageOf(resource)
 
 var resource = generic.Resource[*discoveryv1.EndpointSlice]{
 	GroupVersion: discoveryv1.SchemeGroupVersion,
 	Name:         "endpointslices",
-	Singular:     "endpointslice",
-	New:          func() *discoveryv1.EndpointSlice { return &discoveryv1.EndpointSlice{} },
-	NewList:      func() runtime.Object { return &discoveryv1.EndpointSliceList{} },
 
 	Generation: func(s, old *discoveryv1.EndpointSlice) bool {
 		return s.AddressType != old.AddressType || !equality.Semantic.DeepEqual(s.Labels, old.Labels) ||

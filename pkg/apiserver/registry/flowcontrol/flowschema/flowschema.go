@@ -6,26 +6,18 @@ import (
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/flowcontrol"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of flowschemas and flowschemas/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 var specDoc = flowcontrolv1.FlowSchemaSpec{}.SwaggerDoc()
 
-var resource = generic.Resource[*flowcontrolv1.FlowSchema]{
+// Storage returns the storage of flowschemas and flowschemas/status.
+var Storage = generic.StorageOf(generic.Resource[*flowcontrolv1.FlowSchema]{
 	GroupVersion:  flowcontrolv1.SchemeGroupVersion,
 	Name:          "flowschemas",
-	Singular:      "flowschema",
 	ClusterScoped: true,
-	New:           func() *flowcontrolv1.FlowSchema { return &flowcontrolv1.FlowSchema{} },
-	NewList:       func() runtime.Object { return &flowcontrolv1.FlowSchemaList{} },
 
 	Status: &generic.Update[*flowcontrolv1.FlowSchema]{
 		KeepsMetadata: true,
@@ -63,4 +55,4 @@ var resource = generic.Resource[*flowcontrolv1.FlowSchema]{
 	CompareRows: func(a, b *flowcontrolv1.FlowSchema) int {
 		return cmp.Or(cmp.Compare(a.Spec.MatchingPrecedence, b.Spec.MatchingPrecedence), cmp.Compare(a.Name, b.Name))
 	},
-}
+})

@@ -4,26 +4,18 @@ package prioritylevelconfiguration
 import (
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/flowcontrol"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of prioritylevelconfigurations and prioritylevelconfigurations/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 var queuingDoc = flowcontrolv1.QueuingConfiguration{}.SwaggerDoc()
 
-var resource = generic.Resource[*flowcontrolv1.PriorityLevelConfiguration]{
+// Storage returns the storage of prioritylevelconfigurations and prioritylevelconfigurations/status.
+var Storage = generic.StorageOf(generic.Resource[*flowcontrolv1.PriorityLevelConfiguration]{
 	GroupVersion:  flowcontrolv1.SchemeGroupVersion,
 	Name:          "prioritylevelconfigurations",
-	Singular:      "prioritylevelconfiguration",
 	ClusterScoped: true,
-	New:           func() *flowcontrolv1.PriorityLevelConfiguration { return &flowcontrolv1.PriorityLevelConfiguration{} },
-	NewList:       func() runtime.Object { return &flowcontrolv1.PriorityLevelConfigurationList{} },
 
 	Status: &generic.Update[*flowcontrolv1.PriorityLevelConfiguration]{
 		KeepsMetadata: true,
@@ -54,4 +46,4 @@ var resource = generic.Resource[*flowcontrolv1.PriorityLevelConfiguration]{
 		}
 		return []any{c.Name, string(c.Spec.Type), shares, queues, hand, length, generic.Age(c.CreationTimestamp)}
 	},
-}
+})

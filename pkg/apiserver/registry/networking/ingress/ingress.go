@@ -9,7 +9,6 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/networking"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -19,17 +18,10 @@ import (
 const classAnnotation = "kubernetes.io/ingress.class"
 
 // Storage returns the storage of ingresses and ingresses/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*networkingv1.Ingress]{
+var Storage = generic.StorageOf(generic.Resource[*networkingv1.Ingress]{
 	GroupVersion: networkingv1.SchemeGroupVersion,
 	Name:         "ingresses",
-	Singular:     "ingress",
 	ShortNames:   []string{"ing"},
-	New:          func() *networkingv1.Ingress { return &networkingv1.Ingress{} },
-	NewList:      func() runtime.Object { return &networkingv1.IngressList{} },
 
 	Status: &generic.Update[*networkingv1.Ingress]{
 		Validate: generic.CheckUpdate(networking.ValidateIngressStatusUpdate),
@@ -64,7 +56,7 @@ var resource = generic.Resource[*networkingv1.Ingress]{
 		}
 		return []any{i.Name, class, hosts(i.Spec.Rules), addresses(i.Status.LoadBalancer.Ingress), ports, generic.Age(i.CreationTimestamp)}
 	},
-}
+})
 
 // shownHosts is how many hosts a table lists.
 const shownHosts = 3

@@ -6,24 +6,16 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/networking"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of ingressclasses.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*networkingv1.IngressClass]{
+var Storage = generic.StorageOf(generic.Resource[*networkingv1.IngressClass]{
 	GroupVersion:  networkingv1.SchemeGroupVersion,
 	Name:          "ingressclasses",
-	Singular:      "ingressclass",
 	ClusterScoped: true,
-	New:           func() *networkingv1.IngressClass { return &networkingv1.IngressClass{} },
-	NewList:       func() runtime.Object { return &networkingv1.IngressClassList{} },
 
 	Generation:     generic.SpecChanged[*networkingv1.IngressClass],
 	Validate:       generic.Check(networking.ValidateIngressClass),
@@ -38,7 +30,7 @@ var resource = generic.Resource[*networkingv1.IngressClass]{
 	Cells: func(c *networkingv1.IngressClass) []any {
 		return []any{c.Name, c.Spec.Controller, parameters(c.Spec.Parameters), generic.Age(c.CreationTimestamp)}
 	},
-}
+})
 
 // parameters prints a reference as "Kind.group/name".
 func parameters(r *networkingv1.IngressClassParametersReference) string {

@@ -6,25 +6,17 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/networking"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of ipaddresses.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*networkingv1.IPAddress]{
+var Storage = generic.StorageOf(generic.Resource[*networkingv1.IPAddress]{
 	GroupVersion:  networkingv1.SchemeGroupVersion,
 	Name:          "ipaddresses",
-	Singular:      "ipaddress",
 	ShortNames:    []string{"ip"},
 	ClusterScoped: true,
-	New:           func() *networkingv1.IPAddress { return &networkingv1.IPAddress{} },
-	NewList:       func() runtime.Object { return &networkingv1.IPAddressList{} },
 
 	Validate:       generic.Check(networking.ValidateIPAddress),
 	ValidateUpdate: generic.CheckUpdate(networking.ValidateIPAddressUpdate),
@@ -37,7 +29,7 @@ var resource = generic.Resource[*networkingv1.IPAddress]{
 	Cells: func(a *networkingv1.IPAddress) []any {
 		return []any{a.Name, parent(a.Spec.ParentRef), generic.Age(a.CreationTimestamp)}
 	},
-}
+})
 
 // parent prints a reference as "resource.group/namespace/name".
 func parent(r *networkingv1.ParentReference) string {

@@ -6,24 +6,16 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/networking"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of servicecidrs and servicecidrs/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*networkingv1.ServiceCIDR]{
+var Storage = generic.StorageOf(generic.Resource[*networkingv1.ServiceCIDR]{
 	GroupVersion:  networkingv1.SchemeGroupVersion,
 	Name:          "servicecidrs",
-	Singular:      "servicecidr",
 	ClusterScoped: true,
-	New:           func() *networkingv1.ServiceCIDR { return &networkingv1.ServiceCIDR{} },
-	NewList:       func() runtime.Object { return &networkingv1.ServiceCIDRList{} },
 
 	Status: &generic.Update[*networkingv1.ServiceCIDR]{
 		KeepsMetadata: true,
@@ -41,4 +33,4 @@ var resource = generic.Resource[*networkingv1.ServiceCIDR]{
 	Cells: func(s *networkingv1.ServiceCIDR) []any {
 		return []any{s.Name, strings.Join(s.Spec.CIDRs, ","), generic.Age(s.CreationTimestamp)}
 	},
-}
+})

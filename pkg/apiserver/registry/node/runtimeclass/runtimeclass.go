@@ -4,24 +4,16 @@ package runtimeclass
 import (
 	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/node"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of runtimeclasses.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*nodev1.RuntimeClass]{
+var Storage = generic.StorageOf(generic.Resource[*nodev1.RuntimeClass]{
 	GroupVersion:  nodev1.SchemeGroupVersion,
 	Name:          "runtimeclasses",
-	Singular:      "runtimeclass",
 	ClusterScoped: true,
-	New:           func() *nodev1.RuntimeClass { return &nodev1.RuntimeClass{} },
-	NewList:       func() runtime.Object { return &nodev1.RuntimeClassList{} },
 
 	CreateOnUpdate:         true,
 	RequireResourceVersion: true,
@@ -37,4 +29,4 @@ var resource = generic.Resource[*nodev1.RuntimeClass]{
 	Cells: func(c *nodev1.RuntimeClass) []any {
 		return []any{c.Name, c.Handler, generic.Age(c.CreationTimestamp)}
 	},
-}
+})

@@ -4,7 +4,6 @@ package poddisruptionbudget
 import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/leme-k8s/leme/pkg/api/policy"
@@ -12,17 +11,10 @@ import (
 )
 
 // Storage returns the storage of poddisruptionbudgets and poddisruptionbudgets/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*policyv1.PodDisruptionBudget]{
+var Storage = generic.StorageOf(generic.Resource[*policyv1.PodDisruptionBudget]{
 	GroupVersion: policyv1.SchemeGroupVersion,
 	Name:         "poddisruptionbudgets",
-	Singular:     "poddisruptionbudget",
 	ShortNames:   []string{"pdb"},
-	New:          func() *policyv1.PodDisruptionBudget { return &policyv1.PodDisruptionBudget{} },
-	NewList:      func() runtime.Object { return &policyv1.PodDisruptionBudgetList{} },
 
 	Status: &generic.Update[*policyv1.PodDisruptionBudget]{
 		Validate: generic.CheckUpdate(policy.ValidatePodDisruptionBudgetStatusUpdate),
@@ -46,7 +38,7 @@ var resource = generic.Resource[*policyv1.PodDisruptionBudget]{
 			int64(b.Status.DisruptionsAllowed), generic.Age(b.CreationTimestamp),
 		}
 	},
-}
+})
 
 func printLimit(v *intstr.IntOrString) string {
 	if v == nil {

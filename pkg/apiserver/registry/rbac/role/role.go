@@ -6,29 +6,15 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/rbac"
-	guard "github.com/leme-k8s/leme/pkg/apiserver/authorization/rbac"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of roles, which nobody can use to gain permissions.
-func Storage(o generic.Options, g *guard.Guard) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
-	if err != nil {
-		return nil, err
-	}
-	g.Protect(s.Store)
-	return generic.Storage{"roles": s}, nil
-}
-
-var resource = generic.Resource[*rbacv1.Role]{
+// Resource is roles, which nobody can use to gain permissions.
+var Resource = generic.Resource[*rbacv1.Role]{
 	GroupVersion: rbacv1.SchemeGroupVersion,
 	Name:         "roles",
-	Singular:     "role",
-	New:          func() *rbacv1.Role { return &rbacv1.Role{} },
-	NewList:      func() runtime.Object { return &rbacv1.RoleList{} },
 
 	CreateOnUpdate: true,
 	Validate:       generic.Check(rbac.ValidateRole),

@@ -7,38 +7,20 @@ import (
 
 	resourcev1 "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/resource"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of devicetaintrules and devicetaintrules/status.
-func Storage(o generic.Options) (generic.Storage, error) { return storage(rules, o) }
+var Storage = generic.StorageOf(rules)
 
 // BetaStorage is Storage as v1beta2 and v1alpha3 have it: an update need not say what it replaces, and
 // a deletion is answered with the rule.
 func BetaStorage(o generic.Options) (generic.Storage, error) {
 	beta := rules
 	beta.RequireResourceVersion, beta.ReturnDeleted = false, true
-	return storage(beta, o)
-}
-
-func storage(r generic.Resource[*resourcev1.DeviceTaintRule], o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(r, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"devicetaintrules": s,
-		"devicetaintrules/status": s.Status(generic.Update[*resourcev1.DeviceTaintRule]{
-			Prepare: func(_ context.Context, r, old *resourcev1.DeviceTaintRule) {
-				metav1.ResetObjectMetaForStatus(&r.ObjectMeta, &old.ObjectMeta)
-			},
-			ResetFields: []string{"metadata"},
-			Validate:    generic.CheckUpdate(resource.ValidateDeviceTaintRuleStatusUpdate),
-		}).PartStore, // of which there is no table
-	}, nil
+	return generic.NewStorage(beta, o)
 }
 
 var taintDoc = resourcev1.DeviceTaint{}.SwaggerDoc()
@@ -46,12 +28,14 @@ var taintDoc = resourcev1.DeviceTaint{}.SwaggerDoc()
 var rules = generic.Resource[*resourcev1.DeviceTaintRule]{
 	GroupVersion:  resourcev1.SchemeGroupVersion,
 	Name:          "devicetaintrules",
-	Singular:      "devicetaintrule",
 	ClusterScoped: true,
-	New:           func() *resourcev1.DeviceTaintRule { return &resourcev1.DeviceTaintRule{} },
-	NewList:       func() runtime.Object { return &resourcev1.DeviceTaintRuleList{} },
 
-	HasStatus:              true,
+	Status: &generic.Update[*resourcev1.DeviceTaintRule]{
+		KeepsMetadata: true,
+		NoTable:       true,
+		Validate:      generic.CheckUpdate(resource.ValidateDeviceTaintRuleStatusUpdate),
+	},
+
 	Generation:             generic.SpecChanged[*resourcev1.DeviceTaintRule],
 	RequireResourceVersion: true,
 	PrepareForUpdate: func(_ context.Context, r, old *resourcev1.DeviceTaintRule) {

@@ -8,7 +8,6 @@ import (
 
 	resourcev1 "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/resource"
@@ -19,36 +18,27 @@ import (
 // Storage returns the storage of resourceclaims and resourceclaims/status. The guard says
 // who may have administrators' access and who may write which part of the status.
 func Storage(o generic.Options, guard *access.Guard) (generic.Storage, error) {
-	s, err := generic.NewStore(claims(guard), o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"resourceclaims": s,
-		"resourceclaims/status": s.Status(generic.Update[*resourcev1.ResourceClaim]{
-			Prepare: func(_ context.Context, c, old *resourcev1.ResourceClaim) {
-				metav1.ResetObjectMetaForStatus(&c.ObjectMeta, &old.ObjectMeta)
-				resource.DropDisabledClaimStatusFields(&c.Status, &old.Status)
-				dropDeallocated(&c.Status, &old.Status)
-			},
-			ResetFields: []string{"metadata"},
-			Validate: func(ctx context.Context, c, old *resourcev1.ResourceClaim) field.ErrorList {
-				errs := guard.Status(ctx, c.Namespace, &c.Status, &old.Status)
-				return append(errs, resource.ValidateResourceClaimStatusUpdate(c, old)...)
-			},
-		}).PartStore, // of which there is no table
-	}, nil
+	return generic.NewStorage(claims(guard), o)
 }
 
 func claims(guard *access.Guard) generic.Resource[*resourcev1.ResourceClaim] {
 	return generic.Resource[*resourcev1.ResourceClaim]{
 		GroupVersion: resourcev1.SchemeGroupVersion,
 		Name:         "resourceclaims",
-		Singular:     "resourceclaim",
-		New:          func() *resourcev1.ResourceClaim { return &resourcev1.ResourceClaim{} },
-		NewList:      func() runtime.Object { return &resourcev1.ResourceClaimList{} },
 
-		HasStatus:     true,
+		Status: &generic.Update[*resourcev1.ResourceClaim]{
+			KeepsMetadata: true,
+			NoTable:       true,
+			Prepare: func(_ context.Context, c, old *resourcev1.ResourceClaim) {
+				resource.DropDisabledClaimStatusFields(&c.Status, &old.Status)
+				dropDeallocated(&c.Status, &old.Status)
+			},
+			Validate: func(ctx context.Context, c, old *resourcev1.ResourceClaim) field.ErrorList {
+				errs := guard.Status(ctx, c.Namespace, &c.Status, &old.Status)
+				return append(errs, resource.ValidateResourceClaimStatusUpdate(c, old)...)
+			},
+		},
+
 		ReturnDeleted: true,
 		PrepareForCreate: func(_ context.Context, c *resourcev1.ResourceClaim) {
 			resource.DropDisabledClaimFields(&c.Spec, nil)

@@ -6,7 +6,6 @@ import (
 
 	resourcev1 "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/resource"
@@ -20,9 +19,6 @@ func Storage(o generic.Options, guard *access.Guard) (generic.Storage, error) {
 	return generic.NewStorage(generic.Resource[*resourcev1.ResourceClaimTemplate]{
 		GroupVersion: resourcev1.SchemeGroupVersion,
 		Name:         "resourceclaimtemplates",
-		Singular:     "resourceclaimtemplate",
-		New:          func() *resourcev1.ResourceClaimTemplate { return &resourcev1.ResourceClaimTemplate{} },
-		NewList:      func() runtime.Object { return &resourcev1.ResourceClaimTemplateList{} },
 
 		ReturnDeleted: true,
 		PrepareForCreate: func(_ context.Context, t *resourcev1.ResourceClaimTemplate) {

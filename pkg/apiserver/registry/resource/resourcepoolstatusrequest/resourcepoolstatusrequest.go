@@ -8,41 +8,25 @@ import (
 
 	resourcev1alpha3 "k8s.io/api/resource/v1alpha3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/resource"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of resourcepoolstatusrequests and …/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(requests, o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"resourcepoolstatusrequests": s,
-		"resourcepoolstatusrequests/status": s.Status(generic.Update[*resourcev1alpha3.ResourcePoolStatusRequest]{
-			Prepare: func(_ context.Context, r, old *resourcev1alpha3.ResourcePoolStatusRequest) {
-				metav1.ResetObjectMetaForStatus(&r.ObjectMeta, &old.ObjectMeta)
-			},
-			ResetFields: []string{"metadata"},
-			Validate:    generic.CheckUpdate(resource.ValidateResourcePoolStatusRequestStatusUpdate),
-		}).PartStore, // of which there is no table
-	}, nil
-}
+var Storage = generic.StorageOf(requests)
 
 var requests = generic.Resource[*resourcev1alpha3.ResourcePoolStatusRequest]{
 	GroupVersion:  resourcev1alpha3.SchemeGroupVersion,
 	Name:          "resourcepoolstatusrequests",
-	Singular:      "resourcepoolstatusrequest",
 	ClusterScoped: true,
-	New: func() *resourcev1alpha3.ResourcePoolStatusRequest {
-		return &resourcev1alpha3.ResourcePoolStatusRequest{}
-	},
-	NewList: func() runtime.Object { return &resourcev1alpha3.ResourcePoolStatusRequestList{} },
 
-	HasStatus:              true,
+	Status: &generic.Update[*resourcev1alpha3.ResourcePoolStatusRequest]{
+		KeepsMetadata: true,
+		NoTable:       true,
+		Validate:      generic.CheckUpdate(resource.ValidateResourcePoolStatusRequestStatusUpdate),
+	},
+
 	RequireResourceVersion: true,
 	ReturnDeleted:          true,
 	PrepareForCreate: func(_ context.Context, r *resourcev1alpha3.ResourcePoolStatusRequest) {

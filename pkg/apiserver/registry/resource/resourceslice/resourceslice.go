@@ -7,30 +7,22 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/resource"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of resourceslices.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(slices, o)
-}
-
 var (
 	specDoc = resourcev1.ResourceSliceSpec{}.SwaggerDoc()
 	poolDoc = resourcev1.ResourcePool{}.SwaggerDoc()
 )
 
-var slices = generic.Resource[*resourcev1.ResourceSlice]{
+// Storage returns the storage of resourceslices.
+var Storage = generic.StorageOf(generic.Resource[*resourcev1.ResourceSlice]{
 	GroupVersion:  resourcev1.SchemeGroupVersion,
 	Name:          "resourceslices",
-	Singular:      "resourceslice",
 	ClusterScoped: true,
-	New:           func() *resourcev1.ResourceSlice { return &resourcev1.ResourceSlice{} },
-	NewList:       func() runtime.Object { return &resourcev1.ResourceSliceList{} },
 
 	ReturnDeleted:    true,
 	PrepareForCreate: func(_ context.Context, s *resourcev1.ResourceSlice) { prepareForCreate(s) },
@@ -59,7 +51,7 @@ var slices = generic.Resource[*resourcev1.ResourceSlice]{
 	Cells: func(s *resourcev1.ResourceSlice) []any {
 		return []any{s.Name, ptr.Deref(s.Spec.NodeName, ""), s.Spec.Driver, s.Spec.Pool.Name, generic.Age(s.CreationTimestamp)}
 	},
-}
+})
 
 func prepareForCreate(s *resourcev1.ResourceSlice) {
 	s.Generation = 1

@@ -6,7 +6,6 @@ import (
 
 	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/scheduling"
@@ -15,30 +14,22 @@ import (
 
 // Storage returns the storage of compositepodgroups and compositepodgroups/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(groups(o.Features), o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"compositepodgroups": s,
-		"compositepodgroups/status": s.Status(generic.Update[*schedulingv1alpha3.CompositePodGroup]{
-			KeepsMetadata: true,
-			Validate: func(_ context.Context, g, old *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
-				return scheduling.ValidateCompositePodGroupStatusUpdate(g, old, o.Features)
-			},
-		}).PartStore, // of which there is no table
-	}, nil
+	return generic.NewStorage(groups(o.Features), o)
 }
 
 func groups(features map[string]bool) generic.Resource[*schedulingv1alpha3.CompositePodGroup] {
 	return generic.Resource[*schedulingv1alpha3.CompositePodGroup]{
 		GroupVersion: schedulingv1alpha3.SchemeGroupVersion,
 		Name:         "compositepodgroups",
-		Singular:     "compositepodgroup",
-		New:          func() *schedulingv1alpha3.CompositePodGroup { return &schedulingv1alpha3.CompositePodGroup{} },
-		NewList:      func() runtime.Object { return &schedulingv1alpha3.CompositePodGroupList{} },
 
-		HasStatus:              true,
+		Status: &generic.Update[*schedulingv1alpha3.CompositePodGroup]{
+			KeepsMetadata: true,
+			NoTable:       true,
+			Validate: func(_ context.Context, g, old *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
+				return scheduling.ValidateCompositePodGroupStatusUpdate(g, old, features)
+			},
+		},
+
 		RequireResourceVersion: true,
 		PrepareForCreate: func(_ context.Context, g *schedulingv1alpha3.CompositePodGroup) {
 			scheduling.DropDisabledCompositePodGroupFields(&g.Spec, nil, features)

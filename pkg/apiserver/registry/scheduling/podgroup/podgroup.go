@@ -8,7 +8,6 @@ import (
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/scheduling"
@@ -17,33 +16,25 @@ import (
 
 // Storage returns the storage of podgroups and podgroups/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(groups(o.Features), o)
-	if err != nil {
-		return nil, err
-	}
-	return generic.Storage{
-		"podgroups": s,
-		"podgroups/status": s.Status(generic.Update[*schedulingv1alpha3.PodGroup]{
-			KeepsMetadata: true,
-			Prepare: func(_ context.Context, g, old *schedulingv1alpha3.PodGroup) {
-				scheduling.DropDisabledPodGroupStatusFields(&g.Status, &old.Spec, o.Features)
-			},
-			Validate: func(_ context.Context, g, old *schedulingv1alpha3.PodGroup) field.ErrorList {
-				return scheduling.ValidatePodGroupStatusUpdate(g, old, o.Features)
-			},
-		}).PartStore, // of which there is no table
-	}, nil
+	return generic.NewStorage(groups(o.Features), o)
 }
 
 func groups(features map[string]bool) generic.Resource[*schedulingv1alpha3.PodGroup] {
 	return generic.Resource[*schedulingv1alpha3.PodGroup]{
 		GroupVersion: schedulingv1alpha3.SchemeGroupVersion,
 		Name:         "podgroups",
-		Singular:     "podgroup",
-		New:          func() *schedulingv1alpha3.PodGroup { return &schedulingv1alpha3.PodGroup{} },
-		NewList:      func() runtime.Object { return &schedulingv1alpha3.PodGroupList{} },
 
-		HasStatus:              true,
+		Status: &generic.Update[*schedulingv1alpha3.PodGroup]{
+			KeepsMetadata: true,
+			NoTable:       true,
+			Prepare: func(_ context.Context, g, old *schedulingv1alpha3.PodGroup) {
+				scheduling.DropDisabledPodGroupStatusFields(&g.Status, &old.Spec, features)
+			},
+			Validate: func(_ context.Context, g, old *schedulingv1alpha3.PodGroup) field.ErrorList {
+				return scheduling.ValidatePodGroupStatusUpdate(g, old, features)
+			},
+		},
+
 		RequireResourceVersion: true,
 		PrepareForCreate: func(_ context.Context, g *schedulingv1alpha3.PodGroup) {
 			scheduling.DropDisabledPodGroupFields(&g.Spec, nil, features)

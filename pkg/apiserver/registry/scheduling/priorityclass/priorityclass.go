@@ -48,11 +48,8 @@ var doc = schedulingv1.PriorityClass{}.SwaggerDoc()
 var resource = generic.Resource[*schedulingv1.PriorityClass]{
 	GroupVersion:  schedulingv1.SchemeGroupVersion,
 	Name:          "priorityclasses",
-	Singular:      "priorityclass",
 	ShortNames:    []string{"pc"},
 	ClusterScoped: true,
-	New:           func() *schedulingv1.PriorityClass { return &schedulingv1.PriorityClass{} },
-	NewList:       func() runtime.Object { return &schedulingv1.PriorityClassList{} },
 
 	// All that decides anything is immutable.
 	Generation:     func(_, _ *schedulingv1.PriorityClass) bool { return false },

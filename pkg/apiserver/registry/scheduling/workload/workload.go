@@ -6,7 +6,6 @@ import (
 
 	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/scheduling"
@@ -22,9 +21,6 @@ func workloads(features map[string]bool) generic.Resource[*schedulingv1alpha3.Wo
 	return generic.Resource[*schedulingv1alpha3.Workload]{
 		GroupVersion: schedulingv1alpha3.SchemeGroupVersion,
 		Name:         "workloads",
-		Singular:     "workload",
-		New:          func() *schedulingv1alpha3.Workload { return &schedulingv1alpha3.Workload{} },
-		NewList:      func() runtime.Object { return &schedulingv1alpha3.WorkloadList{} },
 
 		RequireResourceVersion: true,
 		PrepareForCreate: func(_ context.Context, w *schedulingv1alpha3.Workload) {

@@ -7,27 +7,19 @@ import (
 
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/storage"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of csidrivers.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 var doc = storagev1.CSIDriverSpec{}.SwaggerDoc()
 
-var resource = generic.Resource[*storagev1.CSIDriver]{
+// Storage returns the storage of csidrivers.
+var Storage = generic.StorageOf(generic.Resource[*storagev1.CSIDriver]{
 	GroupVersion:  storagev1.SchemeGroupVersion,
 	Name:          "csidrivers",
-	Singular:      "csidriver",
 	ClusterScoped: true,
-	New:           func() *storagev1.CSIDriver { return &storagev1.CSIDriver{} },
-	NewList:       func() runtime.Object { return &storagev1.CSIDriverList{} },
 
 	RequireResourceVersion: true,
 	ReturnDeleted:          true,
@@ -59,7 +51,7 @@ var resource = generic.Resource[*storagev1.CSIDriver]{
 			generic.Age(d.CreationTimestamp),
 		}
 	},
-}
+})
 
 func tokens(requests []storagev1.TokenRequest) string {
 	if len(requests) == 0 {

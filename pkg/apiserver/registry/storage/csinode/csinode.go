@@ -6,24 +6,16 @@ import (
 
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/storage"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of csinodes and csinodes/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*storagev1.CSINode]{
+var Storage = generic.StorageOf(generic.Resource[*storagev1.CSINode]{
 	GroupVersion:  storagev1.SchemeGroupVersion,
 	Name:          "csinodes",
-	Singular:      "csinode",
 	ClusterScoped: true,
-	New:           func() *storagev1.CSINode { return &storagev1.CSINode{} },
-	NewList:       func() runtime.Object { return &storagev1.CSINodeList{} },
 
 	Status: &generic.Update[*storagev1.CSINode]{
 		KeepsMetadata: true,
@@ -44,4 +36,4 @@ var resource = generic.Resource[*storagev1.CSINode]{
 	Cells: func(n *storagev1.CSINode) []any {
 		return []any{n.Name, int64(len(n.Spec.Drivers)), generic.Age(n.CreationTimestamp)}
 	},
-}
+})

@@ -6,23 +6,15 @@ import (
 
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/storage"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of csistoragecapacities.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*storagev1.CSIStorageCapacity]{
+var Storage = generic.StorageOf(generic.Resource[*storagev1.CSIStorageCapacity]{
 	GroupVersion: storagev1.SchemeGroupVersion,
 	Name:         "csistoragecapacities",
-	Singular:     "csistoragecapacity",
-	New:          func() *storagev1.CSIStorageCapacity { return &storagev1.CSIStorageCapacity{} },
-	NewList:      func() runtime.Object { return &storagev1.CSIStorageCapacityList{} },
 
 	RequireResourceVersion: true,
 	Validate:               generic.Check(storage.ValidateCSIStorageCapacity),
@@ -36,4 +28,4 @@ var resource = generic.Resource[*storagev1.CSIStorageCapacity]{
 	Cells: func(c *storagev1.CSIStorageCapacity) []any {
 		return []any{c.Name, c.CreationTimestamp.UTC().Format(time.RFC3339)}
 	},
-}
+})

@@ -5,28 +5,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/storage"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
-// Storage returns the storage of storageclasses.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
 var doc = storagev1.StorageClass{}.SwaggerDoc()
 
-var resource = generic.Resource[*storagev1.StorageClass]{
+// Storage returns the storage of storageclasses.
+var Storage = generic.StorageOf(generic.Resource[*storagev1.StorageClass]{
 	GroupVersion:  storagev1.SchemeGroupVersion,
 	Name:          "storageclasses",
-	Singular:      "storageclass",
 	ShortNames:    []string{"sc"},
 	ClusterScoped: true,
-	New:           func() *storagev1.StorageClass { return &storagev1.StorageClass{} },
-	NewList:       func() runtime.Object { return &storagev1.StorageClassList{} },
 
 	ReturnDeleted:  true,
 	Validate:       generic.Check(storage.ValidateStorageClass),
@@ -53,7 +45,7 @@ var resource = generic.Resource[*storagev1.StorageClass]{
 			ptr.Deref(c.AllowVolumeExpansion, false), generic.Age(c.CreationTimestamp),
 		}
 	},
-}
+})
 
 // isDefault reports whether the class is that of claims that name none.
 func isDefault(c *storagev1.StorageClass) bool {

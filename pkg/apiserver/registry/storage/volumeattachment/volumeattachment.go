@@ -4,17 +4,11 @@ package volumeattachment
 import (
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/storage"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
-
-// Storage returns the storage of volumeattachments and volumeattachments/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
 
 var (
 	specDoc   = storagev1.VolumeAttachmentSpec{}.SwaggerDoc()
@@ -22,13 +16,11 @@ var (
 	statusDoc = storagev1.VolumeAttachmentStatus{}.SwaggerDoc()
 )
 
-var resource = generic.Resource[*storagev1.VolumeAttachment]{
+// Storage returns the storage of volumeattachments and volumeattachments/status.
+var Storage = generic.StorageOf(generic.Resource[*storagev1.VolumeAttachment]{
 	GroupVersion:  storagev1.SchemeGroupVersion,
 	Name:          "volumeattachments",
-	Singular:      "volumeattachment",
 	ClusterScoped: true,
-	New:           func() *storagev1.VolumeAttachment { return &storagev1.VolumeAttachment{} },
-	NewList:       func() runtime.Object { return &storagev1.VolumeAttachmentList{} },
 
 	Status: &generic.Update[*storagev1.VolumeAttachment]{
 		KeepsMetadata: true,
@@ -54,4 +46,4 @@ var resource = generic.Resource[*storagev1.VolumeAttachment]{
 			generic.Age(a.CreationTimestamp),
 		}
 	},
-}
+})

@@ -4,25 +4,17 @@ package volumeattributesclass
 import (
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/storage"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of volumeattributesclasses.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*storagev1.VolumeAttributesClass]{
+var Storage = generic.StorageOf(generic.Resource[*storagev1.VolumeAttributesClass]{
 	GroupVersion:  storagev1.SchemeGroupVersion,
 	Name:          "volumeattributesclasses",
-	Singular:      "volumeattributesclass",
 	ShortNames:    []string{"vac"},
 	ClusterScoped: true,
-	New:           func() *storagev1.VolumeAttributesClass { return &storagev1.VolumeAttributesClass{} },
-	NewList:       func() runtime.Object { return &storagev1.VolumeAttributesClassList{} },
 
 	ReturnDeleted:  true,
 	Validate:       generic.Check(storage.ValidateVolumeAttributesClass),
@@ -36,4 +28,4 @@ var resource = generic.Resource[*storagev1.VolumeAttributesClass]{
 	Cells: func(c *storagev1.VolumeAttributesClass) []any {
 		return []any{c.Name, c.DriverName, generic.Age(c.CreationTimestamp)}
 	},
-}
+})

@@ -6,24 +6,16 @@ import (
 
 	migrationv1 "k8s.io/api/storagemigration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/storagemigration"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
 // Storage returns the storage of storageversionmigrations and storageversionmigrations/status.
-func Storage(o generic.Options) (generic.Storage, error) {
-	return generic.NewStorage(resource, o)
-}
-
-var resource = generic.Resource[*migrationv1.StorageVersionMigration]{
+var Storage = generic.StorageOf(generic.Resource[*migrationv1.StorageVersionMigration]{
 	GroupVersion:  migrationv1.SchemeGroupVersion,
 	Name:          "storageversionmigrations",
-	Singular:      "storageversionmigration",
 	ClusterScoped: true,
-	New:           func() *migrationv1.StorageVersionMigration { return &migrationv1.StorageVersionMigration{} },
-	NewList:       func() runtime.Object { return &migrationv1.StorageVersionMigrationList{} },
 
 	Status: &generic.Update[*migrationv1.StorageVersionMigration]{
 		KeepsMetadata: true,
@@ -42,7 +34,7 @@ var resource = generic.Resource[*migrationv1.StorageVersionMigration]{
 	Cells: func(m *migrationv1.StorageVersionMigration) []any {
 		return []any{m.Name, m.Spec.Resource.String(), state(m.Status.Conditions)}
 	},
-}
+})
 
 // state is the last of the conditions that hold.
 func state(conditions []metav1.Condition) string {
