@@ -14,11 +14,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"k8s.io/klog/v2"
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/leme-k8s/leme/pkg/kubelet/lookout"
 )
 
 // A Handler takes plugins of one type into use. Its methods are never called at the same time.
@@ -65,51 +66,23 @@ func Dial(socket string) (*grpc.ClientConn, error) {
 
 // Run finds plugins until ctx is cancelled.
 func (w *Watcher) Run(ctx context.Context) {
-	const settle, rarely = 50 * time.Millisecond, time.Minute
+	const rarely = time.Minute
 	logger := klog.FromContext(ctx)
 	w.known, w.failed = map[string]*plugin{}, map[string]failure{}
 	if err := os.MkdirAll(w.Dir, 0o750); err != nil {
 		logger.Error(err, "Cannot make the directory of plugins")
 	}
-	var events <-chan fsnotify.Event
-	var lost <-chan error
-	notifier, err := fsnotify.NewWatcher()
-	if err == nil {
-		defer notifier.Close()
-		events, lost = notifier.Events, notifier.Errors
-	} else {
-		logger.Error(err, "Cannot be notified of plugins; looking for them instead", "period", rarely)
-	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-events:
-			timer.Reset(settle)
-		case err := <-lost: // unless this is read, no event comes any more
-			logger.Error(err, "Notifications of plugins were lost; looking for them")
-			timer.Reset(settle)
-		case <-timer.C:
-			found, dirs, err := find(w.Dir)
-			if err != nil {
-				logger.Error(err, "Cannot look for plugins")
-			}
-			for _, dir := range dirs {
-				if notifier != nil {
-					err = errors.Join(err, notifier.Add(dir))
-				}
-			}
-			next := w.pass(ctx, found, time.Now())
-			if (err != nil || notifier == nil) && (next == 0 || next > rarely) {
+	lookout.Run(ctx, "plugins", rarely, func() ([]string, time.Duration) {
+		found, dirs, err := find(w.Dir)
+		next := w.pass(ctx, found, time.Now())
+		if err != nil {
+			logger.Error(err, "Cannot look for plugins")
+			if next == 0 || next > rarely {
 				next = rarely
 			}
-			if next > 0 {
-				timer.Reset(next)
-			}
 		}
-	}
+		return dirs, next
+	})
 }
 
 // find lists the sockets in a directory and the directories to watch.

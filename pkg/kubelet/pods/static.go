@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
+	"github.com/leme-k8s/leme/pkg/kubelet/lookout"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
 
@@ -50,39 +49,11 @@ func (m *Manager) watchFiles(ctx context.Context) {
 		m.sourced(sourceFile)
 		m.reconcileMirrors(ctx)
 	}
-	// Where no notification comes from (a directory that is yet to be made), looking now and then has to do.
-	const rarely, settle = 20 * time.Second, 50 * time.Millisecond
-	var events chan fsnotify.Event
-	var lost chan error
-	watcher, err := fsnotify.NewWatcher()
-	if err == nil {
-		defer watcher.Close()
-		events, lost = watcher.Events, watcher.Errors
-	} else {
-		logger.Error(err, "Cannot be notified of static pods; looking for them instead", "period", rarely)
-	}
-	watching := false
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-events:
-			timer.Reset(settle) // a file is being written
-		case err := <-lost: // unless this is read, no event comes any more
-			logger.Error(err, "Notifications of static pods were lost; looking for them")
-			timer.Reset(settle)
-		case <-timer.C:
-			if !watching && watcher != nil {
-				watching = watcher.Add(m.StaticPodPath) == nil
-			}
-			read()
-			if !watching {
-				timer.Reset(rarely)
-			}
-		}
-	}
+	const rarely = 20 * time.Second
+	lookout.Run(ctx, "static pods", rarely, func() ([]string, time.Duration) {
+		read()
+		return []string{m.StaticPodPath}, 0
+	})
 }
 
 // readFiles reads every static pod. A file that cannot be understood is reported and left out.
