@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"k8s.io/klog/v2"
 	kubeletconfigv1 "k8s.io/kubelet/config/v1"
 	credentialprovider "k8s.io/kubelet/pkg/apis/credentialprovider/v1"
@@ -30,11 +31,16 @@ type Providers struct {
 // A provider is one plugin, and what it has said lately.
 type provider struct {
 	kubeletconfigv1.CredentialProvider
-	program string
+	program  string
+	patience time.Duration
+	asking   singleflight.Group // by image: many pods of an image that begin together ask once
 
-	mu    sync.Mutex // one question at a time: many pods of an image that begin together ask once
+	mu    sync.Mutex
 	cache map[cacheKey]cached
 }
+
+// patience is how long a plugin may take.
+const patience = time.Minute
 
 type cacheKey struct {
 	kind credentialprovider.PluginCacheKeyType
@@ -71,7 +77,7 @@ func LoadProviders(file, dir string) (*Providers, error) {
 			errs = append(errs, fmt.Errorf("%s: providers[%d]: %w", file, i, err))
 		}
 		seen[p.Name] = true
-		out.list = append(out.list, &provider{CredentialProvider: p, program: filepath.Join(dir, p.Name), cache: map[cacheKey]cached{}})
+		out.list = append(out.list, &provider{CredentialProvider: p, program: filepath.Join(dir, p.Name), patience: patience, cache: map[cacheKey]cached{}})
 	}
 	return out, errors.Join(errs...)
 }
@@ -128,14 +134,37 @@ func (p *provider) ask(ctx context.Context, image string, now func() time.Time) 
 		{credentialprovider.RegistryPluginCacheKeyType, registryOf(image)},
 		{credentialprovider.GlobalPluginCacheKeyType, ""},
 	}
+	if known, ok := p.known(keys, now()); ok {
+		return known, nil
+	}
+	// A plugin that is slow about one image is asked about others meanwhile.
+	answer := p.asking.DoChan(image, func() (any, error) { return p.fetch(context.WithoutCancel(ctx), image, keys, now) })
+	select {
+	case r := <-answer:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(Credentials), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// known returns what the plugin has said lately, under one of some keys.
+func (p *provider) known(keys []cacheKey, now time.Time) (Credentials, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	maps.DeleteFunc(p.cache, func(_ cacheKey, c cached) bool { return !now().Before(c.until) })
+	maps.DeleteFunc(p.cache, func(_ cacheKey, c cached) bool { return !now.Before(c.until) })
 	for _, key := range keys {
 		if c, ok := p.cache[key]; ok {
-			return c.credentials, nil
+			return c.credentials, true
 		}
 	}
+	return nil, false
+}
+
+// fetch asks the plugin.
+func (p *provider) fetch(ctx context.Context, image string, keys []cacheKey, now func() time.Time) (Credentials, error) {
 	resp, err := p.run(ctx, image)
 	if err != nil {
 		return nil, err
@@ -154,6 +183,8 @@ func (p *provider) ask(ctx context.Context, image string, now func() time.Time) 
 		keep = resp.CacheDuration.Duration
 	}
 	if keep > 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		p.cache[keys[i]] = cached{found, now().Add(keep)}
 	}
 	return found, nil
@@ -166,8 +197,7 @@ func registryOf(image string) string {
 
 // run runs the plugin.
 func (p *provider) run(ctx context.Context, image string) (*credentialprovider.CredentialProviderResponse, error) {
-	const patience = time.Minute
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
 	request := credentialprovider.CredentialProviderRequest{Image: image}
 	request.Kind, request.APIVersion = "CredentialProviderRequest", p.APIVersion

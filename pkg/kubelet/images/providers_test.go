@@ -1,6 +1,7 @@
 package images
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -91,6 +92,56 @@ func TestProvidersExpire(t *testing.T) {
 		if asked() != step.asked {
 			t.Errorf("asked %d times, want %d", asked(), step.asked)
 		}
+	}
+}
+
+// blocking has a plugin that answers for images of a.example.com at once, and for others when the returned function is called.
+func blocking(t *testing.T) (*Providers, func()) {
+	t.Helper()
+	p, _, err := providers(t, providersConfig, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold := filepath.Join(t.TempDir(), "hold") // which goes with the test, at the latest
+	if err := os.WriteFile(hold, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := `#!/bin/sh
+case "$(cat)" in *a.example.com*) ;; *) while [ -e ` + hold + ` ]; do sleep 0.05; done;; esac
+echo '{"kind": "CredentialProviderResponse", "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "cacheKeyType": "Image", "auth": {"*.example.com": {"username": "u", "password": "p"}}}'
+`
+	if err := os.WriteFile(p.list[0].program, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return p, func() { os.Remove(hold) }
+}
+
+// A plugin that blocks for one image blocks none of the others, and nobody who has given up.
+func TestProviderBlocks(t *testing.T) {
+	p, release := blocking(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	impatient, patient := make(chan int, 1), make(chan int, 1)
+	go func() { impatient <- len(p.For(ctx, "slow.example.com/x")) }()
+	go func() { patient <- len(p.For(t.Context(), "slow.example.com/x")) }()
+	if got := p.For(t.Context(), "a.example.com/x"); len(got) != 1 {
+		t.Errorf("for another image: %v", got)
+	}
+	cancel()
+	if got := <-impatient; got != 0 {
+		t.Errorf("who has given up got %d credentials", got)
+	}
+	release()
+	if got := <-patient; got != 1 {
+		t.Errorf("who has waited got %d credentials", got)
+	}
+}
+
+// A plugin that never answers is ended, with what it has started.
+func TestProviderIsEnded(t *testing.T) {
+	p, _ := blocking(t)
+	p.list[0].patience = time.Millisecond
+	if got := p.For(t.Context(), "slow.example.com/x"); len(got) != 0 {
+		t.Errorf("got %v", got)
 	}
 }
 
