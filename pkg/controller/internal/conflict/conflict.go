@@ -3,6 +3,8 @@ package conflict
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,9 +21,18 @@ const patience = time.Second
 func Ignored(r reconcile.Reconciler) reconcile.Reconciler {
 	return reconcile.Func(func(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 		res, err := r.Reconcile(ctx, req)
-		if apierrors.IsConflict(err) {
+		if isConflict(err) {
 			return reconcile.Result{RequeueAfter: patience}, nil
 		}
 		return res, err
 	})
+}
+
+// isConflict reports whether an error is a conflict, or several that all are.
+func isConflict(err error) bool {
+	var all interface{ Unwrap() []error }
+	if errors.As(err, &all) {
+		return !slices.ContainsFunc(all.Unwrap(), func(err error) bool { return !isConflict(err) })
+	}
+	return apierrors.IsConflict(err)
 }
