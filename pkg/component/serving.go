@@ -10,7 +10,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/authentication/request/anonymous"
@@ -118,7 +120,9 @@ func (s *Serving) New(checks []healthz.HealthChecker, install func(*mux.PathReco
 		install(m)
 	}
 
-	codecs := serializer.NewCodecFactory(runtime.NewScheme())
+	scheme := runtime.NewScheme()
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"}) // for the Status that says why a request is refused
+	codecs := serializer.NewCodecFactory(scheme)
 	failed := genericfilters.Unauthorized(codecs)
 	authenticator := authn.Authenticator
 	if authenticator == nil {

@@ -71,6 +71,16 @@ func (f *faults) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // startFaults puts itself before the API server, and returns a kubeconfig that reaches it as an administrator.
 func startFaults(t *testing.T, cfg *rest.Config) (*faults, string) {
 	t.Helper()
+	f := &faults{}
+	return f, startProxy(t, cfg, func(next http.Handler) http.Handler {
+		f.next = next
+		return f
+	})
+}
+
+// startProxy puts what wrap returns before the API server, and returns a kubeconfig that reaches it as an administrator.
+func startProxy(t *testing.T, cfg *rest.Config, wrap func(next http.Handler) http.Handler) (kubeconfig string) {
+	t.Helper()
 	target, err := url.Parse(cfg.Host)
 	if err != nil {
 		t.Fatal(err)
@@ -82,20 +92,19 @@ func startFaults(t *testing.T, cfg *rest.Config) (*faults, string) {
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.Transport, proxy.FlushInterval = transport, -1 // watches are told at once
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
-	f := &faults{next: proxy}
-	server := httptest.NewServer(f)
+	server := httptest.NewServer(wrap(proxy))
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
 	})
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(clientcmdapi.Config{
 		Clusters: map[string]*clientcmdapi.Cluster{"c": {Server: server.URL}},
 		Contexts: map[string]*clientcmdapi.Context{"c": {Cluster: "c"}}, CurrentContext: "c",
 	}, kubeconfig); err != nil {
 		t.Fatal(err)
 	}
-	return f, kubeconfig
+	return kubeconfig
 }
 
 // While the API server answers with errors at random, workloads come, change and go. No error ends the manager, what is

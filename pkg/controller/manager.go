@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/component-base/metrics"
 	"k8s.io/controller-manager/pkg/clientbuilder"
@@ -30,6 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/leme-k8s/leme/pkg/component/election"
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
 	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
@@ -56,7 +58,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	serving := *m.options.Serving
 	serving.Metrics = metrics.NewKubeRegistry() // several managers may run in one process
-	server, err := serving.New([]healthz.HealthChecker{healthz.PingHealthz}, nil)
+	checks := []healthz.HealthChecker{healthz.PingHealthz}
+	elector, err := m.newElector()
+	if err != nil {
+		return err
+	}
+	if elector != nil {
+		checks = append(checks, elector.WatchDog)
+	}
+	server, err := serving.New(checks, nil)
 	if err != nil {
 		return err
 	}
@@ -82,16 +92,28 @@ func (m *Manager) Run(ctx context.Context) error {
 		defer cancel()
 		served <- server.Run(ctx)
 	})
-	err = mgr.Start(ctx)
+	if elector == nil {
+		err = mgr.Start(ctx)
+	} else { // who stands by watches nothing
+		err = election.Run(ctx, *elector, mgr.Start)
+	}
 	cancel()
 	return errors.Join(err, <-served)
+}
+
+// newElector returns what the election is held with, or nil if there is none.
+func (m *Manager) newElector() (*leaderelection.LeaderElectionConfig, error) {
+	l := m.options.LeaderElection
+	if !l.LeaderElect {
+		return nil, nil
+	}
+	return election.NewConfig(l.ResourceName, l, m.config)
 }
 
 // helmRelease is the type of Secrets that Helm keeps whole releases in.
 const helmRelease = "helm.sh/release.v1"
 
 func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
-	le := m.options.LeaderElection
 	skipNames := true // several managers may run in one process
 	mgr, err := manager.New(m.config, manager.Options{
 		Scheme:      scheme.Scheme,
@@ -120,15 +142,6 @@ func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 		},
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
-
-		LeaderElection:                le.LeaderElect,
-		LeaderElectionID:              le.ResourceName,
-		LeaderElectionNamespace:       le.ResourceNamespace,
-		LeaderElectionResourceLock:    le.ResourceLock,
-		LeaseDuration:                 &le.LeaseDuration.Duration,
-		RenewDeadline:                 &le.RenewDeadline.Duration,
-		RetryPeriod:                   &le.RetryPeriod.Duration,
-		LeaderElectionReleaseOnCancel: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("building the manager: %w", err)

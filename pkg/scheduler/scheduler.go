@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -25,7 +24,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/client-go/informers"
@@ -34,7 +32,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	componentconfig "k8s.io/component-base/config"
+	componentconfigv1alpha1 "k8s.io/component-base/config/v1alpha1"
 	"k8s.io/klog/v2"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -110,11 +109,14 @@ func New(ctx context.Context, c Config) (*Scheduler, error) {
 	}
 	checks := s.checks()
 	if *c.Component.LeaderElection.LeaderElect {
-		watchdog := leaderelection.NewLeaderHealthzAdaptor(20 * time.Second)
-		checks = append(checks, watchdog)
-		if s.elector, err = s.newElector(c, watchdog); err != nil {
-			return nil, fmt.Errorf("leaderElection: %w", err)
+		var l componentconfig.LeaderElectionConfiguration
+		if err := componentconfigv1alpha1.Convert_v1alpha1_LeaderElectionConfiguration_To_config_LeaderElectionConfiguration(&c.Component.LeaderElection, &l, nil); err != nil {
+			return nil, err
 		}
+		if s.elector, err = election.NewConfig(configv1.SchedulerDefaultLockObjectName, l, c.KubeConfig); err != nil {
+			return nil, err
+		}
+		checks = append(checks, s.elector.WatchDog)
 	}
 	if c.Serving != nil {
 		c.Serving.Profiling = *c.Component.EnableProfiling
@@ -219,28 +221,6 @@ func (s *Scheduler) addQueue(c Config) {
 		}
 	}
 	s.queue = queue.New(q)
-}
-
-func (s *Scheduler) newElector(c Config, watchdog *leaderelection.HealthzAdaptor) (*leaderelection.LeaderElectionConfig, error) {
-	l := c.Component.LeaderElection
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, err
-	}
-	id := host + "_" + string(uuid.NewUUID())
-	lock, err := resourcelock.NewFromKubeconfig(l.ResourceLock, l.ResourceNamespace, l.ResourceName,
-		resourcelock.ResourceLockConfig{Identity: id}, c.KubeConfig, l.RenewDeadline.Duration)
-	if err != nil {
-		return nil, err
-	}
-	return &leaderelection.LeaderElectionConfig{
-		Lock:          lock,
-		LeaseDuration: l.LeaseDuration.Duration,
-		RenewDeadline: l.RenewDeadline.Duration,
-		RetryPeriod:   l.RetryPeriod.Duration,
-		WatchDog:      watchdog,
-		Name:          "kube-scheduler",
-	}, nil
 }
 
 // Run schedules until ctx is cancelled, or until it loses the lead, which is an error.

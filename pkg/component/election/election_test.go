@@ -27,12 +27,14 @@ func configOf(t *testing.T, client *fake.Clientset, id string) leaderelection.Le
 func TestHandover(t *testing.T) {
 	// By luck, whoever tries again only now and then may do so in time: not at each of these moments.
 	for i := range 20 {
-		synctest.Test(t, func(t *testing.T) { handOver(t, time.Minute+time.Duration(i)*200*time.Millisecond) })
+		synctest.Test(t, func(t *testing.T) { handOver(t, time.Minute+time.Duration(i)*200*time.Millisecond, 3*time.Second) })
+		// Soon after the second has begun to look.
+		synctest.Test(t, func(t *testing.T) { handOver(t, time.Duration(i)*50*time.Millisecond, 0) })
 	}
 }
 
-// handOver stops the first of two after some time.
-func handOver(t *testing.T, after time.Duration) {
+// handOver stops the first of two after some time. It brings to its end what it began, which takes a while.
+func handOver(t *testing.T, after, ending time.Duration) {
 	client := fake.NewClientset()
 	first, stopFirst := context.WithCancel(t.Context())
 	second, stopSecond := context.WithCancel(t.Context())
@@ -43,7 +45,7 @@ func handOver(t *testing.T, after time.Duration) {
 		ended <- Run(first, configOf(t, client, "first"), func(ctx context.Context) error {
 			working <- "first"
 			<-ctx.Done()
-			time.Sleep(3 * time.Second) // what it began is brought to its end
+			time.Sleep(ending)
 			firstOver = time.Now()
 			return nil
 		})
@@ -59,6 +61,7 @@ func handOver(t *testing.T, after time.Duration) {
 			return nil
 		})
 	}()
+	synctest.Wait()
 	time.Sleep(after)
 	if len(working) > 0 {
 		t.Fatal("both lead")
