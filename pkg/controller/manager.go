@@ -33,6 +33,8 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/component/election"
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
+	"github.com/leme-k8s/leme/pkg/controller/internal/deletion"
+	"github.com/leme-k8s/leme/pkg/controller/internal/fanout"
 	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
@@ -119,6 +121,7 @@ func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 		Scheme:      scheme.Scheme,
 		Logger:      klog.FromContext(ctx).V(1),
 		BaseContext: func() context.Context { return klog.NewContext(context.Background(), klog.FromContext(ctx)) },
+		NewCache:    fanout.New,
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{ // of these, nothing else is looked at
@@ -255,6 +258,7 @@ func (d *dependencies) access(identity, source string) (*access, error) {
 	if err != nil {
 		return nil, err
 	}
+	live = deletion.NewClient(live, cfg, hc)
 	opts.Cache = &client.CacheOptions{Reader: d.mgr.GetCache(), EnableReadYourWritesConsistency: &ownWrites}
 	opts.Log = d.mgr.GetLogger()
 	consistent, err := client.New(cfg, opts)

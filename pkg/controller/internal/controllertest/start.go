@@ -18,6 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/leme-k8s/leme/pkg/controller/internal/deletion"
+	"github.com/leme-k8s/leme/pkg/controller/internal/fanout"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 )
@@ -61,7 +63,7 @@ func Run(t *testing.T, cfg *rest.Config, s Setup) (live client.Client, stop func
 		namespaces = map[string]cache.Config{s.Namespace: {}}
 	}
 	mgr, err := manager.New(cfg, manager.Options{
-		Cache:  cache.Options{DefaultNamespaces: namespaces},
+		NewCache: fanout.New, Cache: cache.Options{DefaultNamespaces: namespaces},
 		Scheme: scheme.Scheme, Logger: klog.Background().V(1), Metrics: metricsserver.Options{BindAddress: "0"},
 		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil },
 		Controller:     config.Controller{SkipNameValidation: ptr.To(true)},
@@ -74,10 +76,15 @@ func Run(t *testing.T, cfg *rest.Config, s Setup) (live client.Client, stop func
 			t.Fatal(err)
 		}
 	}
-	live, err = client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper})
+	hc, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	live, err = client.New(cfg, client.Options{HTTPClient: hc, Scheme: scheme.Scheme, Mapper: mapper})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live = deletion.NewClient(live, cfg, hc)
 	consistent, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper, Cache: &client.CacheOptions{
 		Reader: mgr.GetCache(), EnableReadYourWritesConsistency: ptr.To(true),
 	}})

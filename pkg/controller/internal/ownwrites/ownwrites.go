@@ -20,6 +20,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
@@ -206,8 +207,8 @@ func Remembered(r reconcile.Reconciler) reconcile.Reconciler {
 	})
 }
 
-// Client reads from the cache. In a reconciliation that is remembered it waits for what the journal says, and keeps it. Elsewhere
-// it is the Client that it is made from.
+// Client reads from the cache. In a reconciliation that is remembered it waits for what the journal says, and keeps it. In another
+// it is the Client that it is made from. Elsewhere, as in a map function, it does not wait: what it would wait for may be told to it next.
 type Client struct {
 	client.Client
 	live     client.Client // for what is written and remembered
@@ -219,13 +220,16 @@ func NewClient(elsewhere, live client.Client, p *Progress) *Client {
 	return &Client{Client: elsewhere, live: live, progress: p}
 }
 
+// reconciles reports whether ctx is that of a reconciliation.
+func reconciles(ctx context.Context) bool { return controller.ReconcileIDFromContext(ctx) != "" }
+
 // Get implements client.Reader.
 func (c *Client) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 	j, ok := ctx.Value(journalKey{}).(*journal)
-	if !ok {
+	if !ok && reconciles(ctx) {
 		return c.Client.Get(ctx, key, obj, opts...)
 	}
-	if !(&client.GetOptions{}).ApplyOptions(opts).DisableReadYourWritesConsistency {
+	if ok && !(&client.GetOptions{}).ApplyOptions(opts).DisableReadYourWritesConsistency {
 		if err := j.await(ctx, c.progress.cache); err != nil {
 			return err
 		}
@@ -236,10 +240,10 @@ func (c *Client) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 // List implements client.Reader.
 func (c *Client) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	j, ok := ctx.Value(journalKey{}).(*journal)
-	if !ok {
+	if !ok && reconciles(ctx) {
 		return c.Client.List(ctx, list, opts...)
 	}
-	if !(&client.ListOptions{}).ApplyOptions(opts).DisableReadYourWritesConsistency {
+	if ok && !(&client.ListOptions{}).ApplyOptions(opts).DisableReadYourWritesConsistency {
 		if err := j.await(ctx, c.progress.cache); err != nil {
 			return err
 		}
