@@ -69,6 +69,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	if err != nil {
 		return err
 	}
+	c.monitors.cache = mgr.GetCache()
 	return ctl.Watch(c.monitors)
 }
 

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -18,6 +20,8 @@ import (
 	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/lru"
+	ctrlcache "sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/metawatch"
 )
@@ -44,9 +48,18 @@ var definitions = sets.New(
 	schema.GroupResource{Group: "apiregistration.k8s.io", Resource: "apiservices"},
 )
 
+// shared are the kinds that change most, whose objects are all in the manager's cache: a watch of their own would bring each of
+// them a second time.
+var shared = map[schema.GroupVersionResource]client.Object{
+	corev1.SchemeGroupVersion.WithResource("pods"):        &corev1.Pod{},
+	appsv1.SchemeGroupVersion.WithResource("replicasets"): &appsv1.ReplicaSet{},
+	appsv1.SchemeGroupVersion.WithResource("deployments"): &appsv1.Deployment{},
+}
+
 // monitors feed the graph with the metadata of everything that can be deleted. They are
 // the source of the controller.
 type monitors struct {
+	cache     ctrlcache.Informers // of the manager
 	graph     *graph
 	discovery discovery.DiscoveryInterface
 	metadata  metadata.Interface
@@ -167,8 +180,48 @@ func (m *monitors) sync(ctx context.Context) (err error) {
 func (m *monitors) start(ctx context.Context, r schema.GroupVersionResource, kind schema.GroupVersionKind) *monitor {
 	ctx, cancel := context.WithCancel(ctx)
 	mon := &monitor{monitors: m, resource: r, kind: kind, listed: make(chan struct{}), known: sets.New[types.UID](), stop: cancel}
-	go metawatch.Run(ctx, "garbage-collector", m.metadata, r, mon)
+	if obj := shared[r]; obj != nil {
+		go mon.listen(ctx, obj)
+	} else {
+		go metawatch.Run(ctx, "garbage-collector", m.metadata, r, mon)
+	}
 	return mon
+}
+
+// listen has the objects from the manager's cache.
+func (m *monitor) listen(ctx context.Context, obj client.Object) {
+	log := klog.FromContext(ctx).WithValues("resource", m.resource)
+	told := func(err error) {
+		if err != nil {
+			log.Error(err, "An event is not understood")
+		}
+	}
+	informer, err := m.cache.GetInformer(ctx, obj)
+	if err != nil {
+		if ctx.Err() == nil {
+			log.Error(err, "Objects are not followed")
+		}
+		return
+	}
+	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { told(m.Add(o)) },
+		UpdateFunc: func(_, o any) { told(m.Update(o)) },
+		DeleteFunc: func(o any) {
+			if last, ok := o.(cache.DeletedFinalStateUnknown); ok {
+				o = last.Obj
+			}
+			told(m.Delete(o))
+		},
+	})
+	if err != nil {
+		log.Error(err, "Objects are not followed")
+		return
+	}
+	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
+		m.once.Do(func() { close(m.listed) })
+	}
+	<-ctx.Done()
+	told(informer.RemoveEventHandler(registration))
 }
 
 // A monitor is where the objects of one kind arrive. It keeps their UIDs alone.
@@ -178,7 +231,7 @@ type monitor struct {
 	kind     schema.GroupVersionKind
 	listed   chan struct{}
 	once     sync.Once
-	known    sets.Set[types.UID] // used by the reflector's goroutine alone
+	known    sets.Set[types.UID] // used by whoever brings the objects alone
 	stop     context.CancelFunc
 }
 
