@@ -303,7 +303,7 @@ func (c *Controller) recreatedBy(ctx context.Context, pod client.Object) []recon
 		return nil
 	}
 	rs := &appsv1.ReplicaSet{}
-	if err := c.client.Get(ctx, client.ObjectKey{Namespace: pod.GetNamespace(), Name: ref.Name}, rs, client.DisableReadYourWritesConsistency); err != nil {
+	if err := c.client.Get(ctx, client.ObjectKey{Namespace: pod.GetNamespace(), Name: ref.Name}, rs, client.UnsafeDisableDeepCopy); err != nil {
 		return nil
 	}
 	if ref = metav1.GetControllerOfNoCopy(rs); ref == nil || ref.Kind != kind.Kind {
@@ -311,7 +311,7 @@ func (c *Controller) recreatedBy(ctx context.Context, pod client.Object) []recon
 	}
 	d := &appsv1.Deployment{}
 	key := client.ObjectKey{Namespace: pod.GetNamespace(), Name: ref.Name}
-	if err := c.client.Get(ctx, key, d, client.DisableReadYourWritesConsistency); err != nil || d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+	if err := c.client.Get(ctx, key, d, client.UnsafeDisableDeepCopy); err != nil || d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: key}}

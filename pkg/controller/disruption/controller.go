@@ -60,7 +60,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 // guards returns the budgets that select a pod.
 func (c *Controller) guards(ctx context.Context, pod client.Object) []reconcile.Request {
 	var list policyv1.PodDisruptionBudgetList
-	if err := c.client.List(ctx, &list, client.InNamespace(pod.GetNamespace()), client.DisableReadYourWritesConsistency); err != nil {
+	if err := c.client.List(ctx, &list, client.InNamespace(pod.GetNamespace()), client.UnsafeDisableDeepCopy); err != nil {
 		klog.FromContext(ctx).Error(err, "Finding the budgets of a pod", "pod", klog.KObj(pod))
 		return nil
 	}

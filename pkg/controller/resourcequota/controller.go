@@ -32,7 +32,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -97,9 +96,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		}).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
 			c.counters.start(ctx, func(r schema.GroupResource, namespace string) {
-				for _, req := range c.concerned(ctx, r, namespace) {
-					q.Add(req)
-				}
+				add(q, c.concerned(ctx, r, namespace))
 			})
 			return nil
 		}))
@@ -108,14 +105,25 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 			continue
 		}
 		e := c.registry(context.Background()).Get(resource)
-		b.Watches(m.kind(), handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
-			return c.concerned(ctx, e.GroupResource(), o.GetNamespace())
-		}), builder.WithPredicates(predicate.Funcs{
-			CreateFunc: func(event.CreateEvent) bool { return false },
-			UpdateFunc: func(u event.UpdateEvent) bool { return usesOtherwise(e, u.ObjectOld, u.ObjectNew) },
-		}))
+		b.Watches(m.kind(), handler.Funcs{
+			UpdateFunc: func(ctx context.Context, u event.UpdateEvent, q queue) {
+				// What an object uses takes longer to tell than that no quota cares.
+				if reqs := c.concerned(ctx, e.GroupResource(), u.ObjectNew.GetNamespace()); len(reqs) > 0 && usesOtherwise(e, u.ObjectOld, u.ObjectNew) {
+					add(q, reqs)
+				}
+			},
+			DeleteFunc: func(ctx context.Context, d event.DeleteEvent, q queue) {
+				add(q, c.concerned(ctx, e.GroupResource(), d.Object.GetNamespace()))
+			},
+		})
 	}
 	return b.Complete(c)
+}
+
+func add(q queue, reqs []reconcile.Request) {
+	for _, req := range reqs {
+		q.Add(req)
+	}
 }
 
 func requestOf(o client.Object) reconcile.Request {
@@ -155,6 +163,9 @@ func (c *Controller) concerned(ctx context.Context, r schema.GroupResource, name
 	err := c.client.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency)
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Listing ResourceQuotas")
+		return nil
+	}
+	if len(list.Items) == 0 {
 		return nil
 	}
 	e := c.registry(ctx).Get(r)

@@ -98,7 +98,7 @@ func (c *Controller) podsOf(ctx context.Context, node client.Object) []reconcile
 // Reconcile deletes one pod if its time on its node is over.
 func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	p := &corev1.Pod{}
-	if err := c.client.Get(ctx, req.NamespacedName, p); err != nil {
+	if err := c.client.Get(ctx, req.NamespacedName, p, client.UnsafeDisableDeepCopy); err != nil {
 		c.forget(req.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
@@ -107,7 +107,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, nil
 	}
 	node := &corev1.Node{}
-	if err := c.client.Get(ctx, client.ObjectKey{Name: p.Spec.NodeName}, node); err != nil {
+	if err := c.client.Get(ctx, client.ObjectKey{Name: p.Spec.NodeName}, node, client.UnsafeDisableDeepCopy); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	now := c.clock.Now()
@@ -122,7 +122,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if left := due.Sub(now); stay > 0 && left > 0 {
 		return reconcile.Result{RequeueAfter: left}, nil
 	}
-	if err := c.evict(ctx, p); err != nil {
+	if err := c.evict(ctx, p.DeepCopy()); err != nil {
 		return reconcile.Result{}, err
 	}
 	c.deleted.Inc()
