@@ -32,7 +32,7 @@ var (
 	qps         = flag.Int("qps", 10000, "limit of requests a second that both managers are given; 0 leaves each its default")
 	rest        = flag.Duration("rest", 10*time.Second, "time of rest before and after, which is measured as well")
 	patience    = flag.Duration("timeout", 20*time.Minute, "how long one manager may take")
-	profiles    = flag.String("profiles", "", "directory for processor profiles of the managers; empty takes none")
+	profiles    = flag.String("profiles", "", "directory for profiles of the managers, of the processor and of the heap; empty takes none")
 )
 
 func main() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -68,7 +69,9 @@ func (m *manager) measure(ctx context.Context, phase string, do func(context.Con
 	if *profiles == "" {
 		err = do(ctx)
 	} else {
-		err = bench.Profile(ctx, m.config, filepath.Join(*profiles, m.name+"-"+strings.ReplaceAll(phase, " ", "-")+".pprof"), func() error { return do(ctx) })
+		file := filepath.Join(*profiles, m.name+"-"+strings.ReplaceAll(phase, " ", "-"))
+		err = bench.Profile(ctx, m.config, file+".pprof", func() error { return do(ctx) })
+		err = errors.Join(err, bench.HeapProfile(ctx, m.config, file+".heap.pprof"))
 	}
 	if err != nil {
 		return err
