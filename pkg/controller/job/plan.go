@@ -43,7 +43,7 @@ type plan struct {
 	status  batchv1.JobStatus
 	create  []*corev1.Pod
 	remove  []*corev1.Pod // to delete, which counts as their failure
-	discard []*corev1.Pod // to delete as not needed, which does not
+	discard []*corev1.Pod // to delete as not needed, which does not; the finalizer goes first
 	free    []*corev1.Pod // to take the finalizer off
 	again   time.Duration
 }
@@ -102,6 +102,7 @@ func (in *input) account(s *batchv1.JobStatus) (free []*corev1.Pod) {
 		}
 		return rest
 	}
+	decided := isTrue(*s, batchv1.JobFailureTarget) || isTrue(*s, batchv1.JobSuccessCriteriaMet)
 	u.Succeeded = settle(u.Succeeded, &s.Succeeded)
 	u.Failed = settle(u.Failed, &s.Failed)
 
@@ -131,7 +132,7 @@ func (in *input) account(s *batchv1.JobStatus) (free []*corev1.Pod) {
 				break
 			}
 			u.Failed = append(u.Failed, p.UID)
-			if ok && in.refuses(p) {
+			if ok && !decided && in.refuses(p) {
 				in.refused.add(index)
 			}
 		default:
@@ -179,7 +180,7 @@ func (in *input) plan() *plan {
 	verdict := in.verdict(s, suspended, p)
 	switch {
 	case verdict != nil:
-		p.remove = in.active
+		in.end(p, verdict.Type == batchv1.JobFailureTarget)
 		setCondition(s, verdict.Type, corev1.ConditionTrue, verdict.Reason, verdict.Message, in.now)
 		in.finish(s, verdict)
 	case suspended:
@@ -196,6 +197,34 @@ func (in *input) plan() *plan {
 		in.size(p)
 	}
 	return p
+}
+
+// end plans the end of the pods that are left once the outcome is known, which theirs does not change: where the Job
+// fails, they count as failed whatever becomes of them; where it succeeds, they do not count. That an index has failed is not said
+// of them.
+func (in *input) end(p *plan, failed bool) {
+	u := p.status.UncountedTerminatedPods
+	if failed {
+		p.remove = in.active
+	} else {
+		p.discard = in.active
+	}
+	settled := sets.New[types.UID]()
+	for _, pod := range slices.Concat(p.free, p.discard) {
+		settled.Insert(pod.UID)
+	}
+	for _, pod := range in.pods {
+		if !tracked(pod) || settled.Has(pod.UID) || pods.IsTerminated(pod) { // an end that there was no room for is counted the next time
+			continue
+		}
+		if failed && !in.ignores(pod) {
+			if len(u.Succeeded)+len(u.Failed) >= burst {
+				break
+			}
+			u.Failed = append(u.Failed, pod.UID)
+		}
+		p.free = append(p.free, pod)
+	}
 }
 
 // finish turns the verdict into the final condition once no pod is left running and

@@ -2,6 +2,8 @@ package job
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,7 +149,7 @@ func TestPlan(t *testing.T) {
 		{name: "the policy is content", job: job(indexed, func(s *batchv1.JobSpec) {
 			s.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededIndexes: ptr.To("1")}}}
 		}), pods: []*corev1.Pod{pod("a", corev1.PodRunning, index(0)), pod("b", corev1.PodSucceeded, index(1))},
-			remove: 1, condition: batchv1.JobSuccessCriteriaMet, reason: batchv1.JobReasonSuccessPolicy},
+			discard: 1, condition: batchv1.JobSuccessCriteriaMet, reason: batchv1.JobReasonSuccessPolicy},
 		{name: "an index is given up", job: job(indexed, func(s *batchv1.JobSpec) { s.BackoffLimitPerIndex = ptr.To[int32](0) }),
 			pods: []*corev1.Pod{pod("a", corev1.PodFailed, index(0)), pod("b", corev1.PodRunning, index(1))}, create: 1},
 	} {
@@ -167,5 +169,50 @@ func TestPlan(t *testing.T) {
 				t.Errorf("again in %v", p.again)
 			}
 		})
+	}
+}
+
+// Once the outcome is known, the ends of the pods that are left tell nothing new.
+func TestPodsLeftAtTheEnd(t *testing.T) {
+	deleted := func(p *corev1.Pod) { p.DeletionTimestamp = ptr.To(metav1.NewTime(now)) }
+	perIndex := func(s *batchv1.JobSpec) {
+		s.CompletionMode, s.BackoffLimitPerIndex, s.MaxFailedIndexes = ptr.To(batchv1.IndexedCompletion), ptr.To[int32](0), ptr.To[int32](0)
+		s.PodReplacementPolicy = ptr.To(batchv1.Failed)
+	}
+	success := func(s *batchv1.JobSpec) {
+		s.CompletionMode = ptr.To(batchv1.IndexedCompletion)
+		s.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededIndexes: ptr.To("1")}}}
+		s.PodReplacementPolicy = ptr.To(batchv1.Failed)
+	}
+	for name, c := range map[string]struct {
+		spec         func(*batchv1.JobSpec)
+		outcome      batchv1.JobConditionType // that is known already
+		pods         []*corev1.Pod
+		failed, free string
+		indexes      string
+	}{
+		"a Job that fails": {spec: perIndex, pods: []*corev1.Pod{pod("a", corev1.PodFailed, index(0)), pod("b", corev1.PodRunning, index(1)), pod("c", corev1.PodRunning, index(2), deleted)},
+			failed: "a b c", free: "a b c", indexes: "0"},
+		"one that has failed": {spec: perIndex, outcome: batchv1.JobFailureTarget, pods: []*corev1.Pod{pod("b", corev1.PodFailed, index(1))}, failed: "b", free: "b"},
+		"one that succeeds": {spec: success, pods: []*corev1.Pod{pod("a", corev1.PodFailed, index(0)), pod("b", corev1.PodSucceeded, index(1)), pod("c", corev1.PodRunning, index(2), deleted), pod("d", corev1.PodRunning, index(0))},
+			failed: "a", free: "a b c"}, // d is set free when it is deleted
+		"one that goes on": {spec: success, pods: []*corev1.Pod{pod("a", corev1.PodRunning, index(0)), pod("c", corev1.PodRunning, index(2), deleted)}},
+	} {
+		j := job(c.spec)
+		if c.outcome != "" {
+			setCondition(&j.Status, c.outcome, corev1.ConditionTrue, "Known", "", now)
+		}
+		p := newInput(j, c.pods, now).plan()
+		var failed, free []string
+		for _, uid := range p.status.UncountedTerminatedPods.Failed {
+			failed = append(failed, string(uid))
+		}
+		for _, pod := range p.free {
+			free = append(free, string(pod.UID))
+		}
+		slices.Sort(free)
+		if strings.Join(failed, " ") != c.failed || strings.Join(free, " ") != c.free || ptr.Deref(p.status.FailedIndexes, "") != c.indexes {
+			t.Errorf("%s: counted %v, set free %v, failed indexes %q", name, failed, free, ptr.Deref(p.status.FailedIndexes, ""))
+		}
 	}
 }
