@@ -131,7 +131,7 @@ func (c *Controller) collect(ctx context.Context, api metadata.ResourceInterface
 		case err != nil:
 			return fmt.Errorf("looking for the owner of %s: %w", o, err)
 		case owner == nil: // gone
-		case owner.foreground:
+		case owner.foreground || owner.deleting && c.graph.waited(ref.UID):
 			going = append(going, ref.UID)
 		default:
 			solid = append(solid, ref.UID)

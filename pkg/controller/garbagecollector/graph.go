@@ -36,6 +36,8 @@ type object struct {
 type node struct {
 	object
 	dependents map[types.UID]*node
+	// waits is set once the object has waited for the end of its dependents. They are to go, though it may wait for others alone since.
+	waits bool
 }
 
 // graph is who owns whom. Its methods return the objects that must be looked at
@@ -69,7 +71,7 @@ func (g *graph) observe(o object) (look []types.UID) {
 		g.nodes[o.UID] = n
 	}
 	before := n.object
-	n.object = o
+	n.object, n.waits = o, n.waits || o.foreground
 	if before.virtual {
 		// Those that named another object by this UID are mistaken.
 		for uid, d := range n.dependents {
@@ -158,6 +160,14 @@ func (g *graph) get(uid types.UID) (o object, dependents []object, ok bool) {
 		dependents = append(dependents, d.object)
 	}
 	return n.object, dependents, true
+}
+
+// waited reports whether an object has ever waited for the end of its dependents.
+func (g *graph) waited(uid types.UID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.nodes[uid]
+	return n != nil && n.waits
 }
 
 // misplaced returns the references of an object whose owners have been seen in another
