@@ -26,7 +26,7 @@ type podPlan struct {
 // planPod decides about the claims of a pod. Claims and templates are those of its namespace.
 func planPod(pod *corev1.Pod, claims []*resourcev1.ResourceClaim, templates map[string]*resourcev1.ResourceClaimTemplate) (podPlan, error) {
 	p := podPlan{create: map[string]*resourcev1.ResourceClaim{}, found: map[string]string{}}
-	if pod.DeletionTimestamp != nil {
+	if pod.DeletionTimestamp != nil || isDone(pod) { // its claims go
 		return p, nil
 	}
 	byName := map[string]*resourcev1.ResourceClaim{}

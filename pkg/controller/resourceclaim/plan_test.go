@@ -34,6 +34,7 @@ func TestPlanPod(t *testing.T) {
 		status    []corev1.PodResourceClaimStatus
 		node      string
 		going     bool
+		ended     bool
 		create    string
 		found     string
 		reserve   int
@@ -49,11 +50,15 @@ func TestPlanPod(t *testing.T) {
 		"on a node by hand":        {claims: []*resourcev1.ResourceClaim{allocated}, status: noted(ptr.To("p-gpu-x")), node: "n", reserve: 1},
 		"on a node by a scheduler": {claims: []*resourcev1.ResourceClaim{reserved}, status: noted(ptr.To("p-gpu-x")), node: "n"},
 		"going":                    {templates: template, going: true},
+		"ended, its claim deleted": {templates: template, status: noted(ptr.To("p-gpu-x")), node: "n", ended: true},
 	} {
 		p := pod.DeepCopy()
 		p.Status.ResourceClaimStatuses, p.Spec.NodeName = tc.status, tc.node
 		if tc.going {
 			p.DeletionTimestamp = &metav1.Time{}
+		}
+		if tc.ended {
+			p.Status.Phase = corev1.PodSucceeded
 		}
 		plan, err := planPod(p, tc.claims, tc.templates)
 		if (err != nil) != tc.fails {
