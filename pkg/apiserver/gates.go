@@ -46,14 +46,16 @@ var heeded = sets.New(
 	genericfeatures.WebhookRoundTripLoadBalancing,
 )
 
-// letIn are feature gates of the original's own that serve more when they are on, each with those that
-// must then be on with it.
+// letIn are feature gates that serve more, or give a role to one more controller, when they are on, each with those that
+// must then be on with it. All but StorageVersionAPI are the original's own.
 var letIn = map[string][]string{
-	"CompositePodGroup":               {"GenericWorkload", "TopologyAwareWorkloadScheduling"},
-	"DRAWorkloadResourceClaims":       {"GenericWorkload"},
-	"GenericWorkload":                 nil,
-	"PodGroupPreemptionPolicy":        {"GenericWorkload"},
-	"TopologyAwareWorkloadScheduling": {"GenericWorkload"},
+	"CompositePodGroup":                       {"GenericWorkload", "TopologyAwareWorkloadScheduling"},
+	"DRAResourcePoolStatus":                   nil,
+	"DRAWorkloadResourceClaims":               {"GenericWorkload"},
+	"GenericWorkload":                         nil,
+	"PodGroupPreemptionPolicy":                {"GenericWorkload"},
+	string(genericfeatures.StorageVersionAPI): nil,
+	"TopologyAwareWorkloadScheduling":         {"GenericWorkload"},
 }
 
 // gates are the library's, where no others than those heeded can be switched, and those that let more in.
@@ -75,6 +77,9 @@ func (g gates) Set(value string) error {
 		f := featuregate.Feature(name)
 		if _, ok := letIn[name]; ok {
 			g.on[name] = on
+			if _, library := known[f]; library {
+				continue // it is its affair as well
+			}
 		} else if !heeded.Has(f) || known[f].PreRelease == "" {
 			others[name] = on
 		} else {

@@ -3,11 +3,14 @@
 package controller
 
 import (
+	apiserverinternalv1alpha1 "k8s.io/api/apiserverinternal/v1alpha1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	resourcev1alpha3 "k8s.io/api/resource/v1alpha3"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	storagev1 "k8s.io/api/storage/v1"
 	storagemigrationv1 "k8s.io/api/storagemigration/v1"
 	apiextensionsclient "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset/typed/apiextensions/v1"
@@ -41,18 +44,22 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/podautoscaler"
 	"github.com/leme-k8s/leme/pkg/controller/podcertificatecleaner"
 	"github.com/leme-k8s/leme/pkg/controller/podgc"
+	"github.com/leme-k8s/leme/pkg/controller/podgroupprotection"
 	"github.com/leme-k8s/leme/pkg/controller/policystatus"
 	"github.com/leme-k8s/leme/pkg/controller/pvbinder"
 	"github.com/leme-k8s/leme/pkg/controller/pvcprotection"
 	"github.com/leme-k8s/leme/pkg/controller/pvprotection"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 	"github.com/leme-k8s/leme/pkg/controller/resourceclaim"
+	"github.com/leme-k8s/leme/pkg/controller/resourcepoolstatus"
 	"github.com/leme-k8s/leme/pkg/controller/resourcequota"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
+	"github.com/leme-k8s/leme/pkg/controller/selinuxwarning"
 	"github.com/leme-k8s/leme/pkg/controller/serviceaccount"
 	"github.com/leme-k8s/leme/pkg/controller/serviceaccounttoken"
 	"github.com/leme-k8s/leme/pkg/controller/servicecidr"
 	"github.com/leme-k8s/leme/pkg/controller/statefulset"
+	"github.com/leme-k8s/leme/pkg/controller/storageversiongc"
 	"github.com/leme-k8s/leme/pkg/controller/storageversionmigrator"
 	"github.com/leme-k8s/leme/pkg/controller/tainteviction"
 	"github.com/leme-k8s/leme/pkg/controller/tokencleaner"
@@ -409,10 +416,35 @@ var entries = []entry{
 			return policystatus.New(a.Client, a.Clientset, d.mgr.GetRESTMapper()), nil
 		},
 	},
-	{Name: "podgroup-protection-controller", Gate: "GenericWorkload"},
-	{Name: "resourcepoolstatusrequest-controller", Gate: "DRAResourcePoolStatus"},
-	{Name: "storageversion-garbage-collector-controller", Alias: "storage-version-gc", Gate: "StorageVersionAPI"},
-	{Name: "selinux-warning-controller", OffByDefault: true},
+	{
+		Name: "podgroup-protection-controller", Identity: "podgroup-protection-controller", Gate: gateGenericWorkload,
+		Needs:   []schema.GroupVersionKind{schedulingv1beta1.SchemeGroupVersion.WithKind("PodGroup")},
+		Indexes: []index.Index{index.PodsByGroup()},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return podgroupprotection.New(a.Client, a.Live), nil
+		},
+	},
+	{
+		Name: "resourcepoolstatusrequest-controller", Identity: "resourcepoolstatusrequest-controller", Gate: gateResourcePoolStatus,
+		Needs: []schema.GroupVersionKind{resourcev1alpha3.SchemeGroupVersion.WithKind("ResourcePoolStatusRequest")},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return resourcepoolstatus.New(a.Client, d.metrics), nil
+		},
+	},
+	{
+		Name: "storageversion-garbage-collector-controller", Alias: "storage-version-gc", Identity: "storage-version-garbage-collector", Gate: gateStorageVersions,
+		Needs: []schema.GroupVersionKind{apiserverinternalv1alpha1.SchemeGroupVersion.WithKind("StorageVersion")},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return storageversiongc.New(a.Client, a.Live), nil
+		},
+	},
+	{
+		Name: "selinux-warning-controller", Identity: "selinux-warning-controller", Source: "selinux_warning", OffByDefault: true,
+		Indexes: []index.Index{index.PodsByClaim()},
+		New: func(d *dependencies, a *access) (registrar, error) {
+			return selinuxwarning.New(a.Client, a.Events, d.metrics), nil
+		},
+	},
 	{
 		Name: "bootstrap-signer-controller", Alias: "bootstrapsigner", Identity: "bootstrap-signer", OffByDefault: true,
 		New: func(d *dependencies, a *access) (registrar, error) {

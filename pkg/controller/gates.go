@@ -11,13 +11,18 @@ import (
 
 // Feature gates that the controllers heed, on and off.
 const (
-	gateTerminatingReplicas = "DeploymentReplicaSetTerminatingReplicas"
+	gateGenericWorkload     = "GenericWorkload"
 	gateMaxUnavailable      = "MaxUnavailableStatefulSet"
 	gatePodDeletionCost     = "PodDeletionCost"
+	gateResourcePoolStatus  = "DRAResourcePoolStatus"
+	gateStorageVersions     = "StorageVersionAPI"
+	gateTerminatingReplicas = "DeploymentReplicaSetTerminatingReplicas"
 	gateUnusedClaims        = "PersistentVolumeClaimUnusedSinceTime"
 )
 
-var heededGates = []string{gateTerminatingReplicas, gateMaxUnavailable, gatePodDeletionCost, gateUnusedClaims}
+var heededGates = []string{
+	gateGenericWorkload, gateMaxUnavailable, gatePodDeletionCost, gateResourcePoolStatus, gateStorageVersions, gateTerminatingReplicas, gateUnusedClaims,
+}
 
 // fixed are the gates that the original's controllers or the libraries below them look at, and that mean nothing
 // here but their defaults. All others concern other components, or how a controller comes by what it does
@@ -26,12 +31,12 @@ var heededGates = []string{gateTerminatingReplicas, gateMaxUnavailable, gatePodD
 var fixed = []string{
 	"AllAlpha", "AllBeta",
 	"APIServerIdentity", "AtomicFIFO", "CSIVolumeHealth", "ClientsAllowCARotation", "ClientsAllowCBOR", "ClientsAllowTLSCacheGC",
-	"ClientsPreferCBOR", "ComponentFlagz", "ComponentStatusz", "CompositePodGroup", "ContextualLogging", "CoordinatedLeaderElection", "DRADeviceTaintRules",
-	"DRADeviceTaints", "DRAExtendedResource", "DRAResourcePoolStatus", "DRAWorkloadResourceClaims", "GenericWorkload", "HPAGeneration",
+	"ClientsPreferCBOR", "ComponentFlagz", "ComponentStatusz", "ContextualLogging", "CoordinatedLeaderElection", "DRADeviceTaintRules",
+	"DRADeviceTaints", "DRAExtendedResource", "DRAWorkloadResourceClaims", "HPAGeneration",
 	"HPAScaleToZero", "InOrderInformersBatchProcess", "InformerResourceVersion", "LoggingAlphaOptions", "LoggingBetaOptions",
 	"MutableSchedulingDirectivesForSuspendedJobs", "NativeHistograms", "NodeControllerLeaseCircuitBreaker", "PodLevelResources",
-	"SELinuxMount", "StatefulSetRecreateStrategy", "StatefulSetSemanticRevisionComparison", "StorageVersionAPI",
-	"TopologyAwareWorkloadScheduling", "UnlockWhileProcessingFIFO", "WatchListClient", "WorkloadWithJob",
+	"SELinuxMount", "StatefulSetRecreateStrategy", "StatefulSetSemanticRevisionComparison",
+	"UnlockWhileProcessingFIFO", "WatchListClient", "WorkloadWithJob",
 }
 
 func (d *dependencies) replicaSetGates() replicaset.Gates {

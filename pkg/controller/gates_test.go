@@ -21,7 +21,7 @@ func TestResolveGates(t *testing.T) {
 		"a kubelet's":                   {given: map[string]bool{"KubeletCrashLoopBackOffMax": false}, off: "KubeletCrashLoopBackOffMax"},
 		"what makes no difference here": {given: map[string]bool{"StaleControllerConsistencyJob": false}},
 		"a default that is fixed":       {given: map[string]bool{"HPAScaleToZero": true}, on: "HPAScaleToZero"},
-		"what is not there":             {given: map[string]bool{"GenericWorkload": true}, err: "cannot set feature gate GenericWorkload to true"},
+		"what is not there":             {given: map[string]bool{"WorkloadWithJob": true}, err: "cannot set feature gate WorkloadWithJob to true"},
 		"locked":                        {given: map[string]bool{"JobManagedBy": false}, err: "feature is locked to true"},
 		"unknown":                       {given: map[string]bool{"Foo": true}, err: "unrecognized feature gate: Foo"},
 	} {

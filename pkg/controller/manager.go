@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/client-go/kubernetes"
@@ -38,6 +39,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
+	"github.com/leme-k8s/leme/pkg/controller/storageversiongc"
 )
 
 // Manager is an assembled controller manager.
@@ -117,6 +119,10 @@ const helmRelease = "helm.sh/release.v1"
 
 func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 	skipNames := true // several managers may run in one process
+	leases := map[string]cache.Config{corev1.NamespaceNodeLease: {}}
+	if m.gates[gateStorageVersions] {
+		leases[metav1.NamespaceSystem] = cache.Config{LabelSelector: labels.SelectorFromSet(labels.Set{storageversiongc.IdentityLabel: storageversiongc.APIServer})}
+	}
 	mgr, err := manager.New(m.config, manager.Options{
 		Scheme:      scheme.Scheme,
 		Logger:      klog.FromContext(ctx).V(1),
@@ -126,7 +132,7 @@ func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{ // of these, nothing else is looked at
 				&corev1.ConfigMap{}:     {Field: fields.OneTermEqualSelector("metadata.name", rootca.Name)},
-				&coordinationv1.Lease{}: {Namespaces: map[string]cache.Config{corev1.NamespaceNodeLease: {}}},
+				&coordinationv1.Lease{}: {Namespaces: leases},
 				&corev1.Secret{}: {Namespaces: map[string]cache.Config{
 					cache.AllNamespaces: {FieldSelector: fields.OneTermEqualSelector("type", string(corev1.SecretTypeServiceAccountToken))},
 					// Here the bootstrap tokens as well; a selector cannot say "or".

@@ -20,7 +20,7 @@ func TestSelectControllers(t *testing.T) {
 		{"deployment-controller", "deployment-controller", "replicaset-controller", ""},
 		{"*,nothing", "", "", `"nothing" is not a controller`},
 		{"*,-selinux-warning-controller", "deployment-controller", "selinux-warning-controller", ""},
-		{"*,selinux-warning-controller", "", "", "selinux-warning-controller is a controller of Kubernetes that is not there yet"},
+		{"*,selinux-warning-controller", "selinux-warning-controller", "token-cleaner-controller", ""},
 		{"storage-version-gc,-podgroup-protection-controller", "storageversion-garbage-collector-controller", "podgroup-protection-controller", ""},
 	} {
 		got, err := selectControllers(strings.Split(c.flag, ","))

@@ -36,8 +36,7 @@ type entry struct {
 	Needs []schema.GroupVersionKind
 	// Indexes of the shared cache that it uses.
 	Indexes []index.Index
-	// New assembles it. An error made by notConfigured leaves it out. Without New there is but the name, which
-	// --controllers of an installer may leave out, and whose gate, if it has one, cannot be switched on.
+	// New assembles it. An error made by notConfigured leaves it out.
 	New func(d *dependencies, a *access) (registrar, error)
 }
 
@@ -115,13 +114,10 @@ func selectControllers(list []string) (sets.Set[string], error) {
 			errs = append(errs, fmt.Errorf("%q is not a controller; there are %s", name, allNames()))
 			continue
 		}
-		switch e := entries[i]; {
-		case unwanted:
-			off.Insert(e.Name)
-		case e.New == nil && e.Gate == "":
-			errs = append(errs, fmt.Errorf("%s is a controller of Kubernetes that is not there yet", e.Name))
-		default:
-			on.Insert(e.Name)
+		if unwanted {
+			off.Insert(entries[i].Name)
+		} else {
+			on.Insert(entries[i].Name)
 		}
 	}
 	if all {

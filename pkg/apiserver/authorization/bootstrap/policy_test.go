@@ -208,7 +208,8 @@ func TestFeatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	with, err := Load(map[string]bool{"GenericWorkload": true, "CompositePodGroup": true, "DRAWorkloadResourceClaims": true, "EvictionRequestAPI": true})
+	with, err := Load(map[string]bool{"GenericWorkload": true, "CompositePodGroup": true, "DRAWorkloadResourceClaims": true, "EvictionRequestAPI": true,
+		"DRAResourcePoolStatus": true, "StorageVersionAPI": true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,11 +226,12 @@ func TestFeatures(t *testing.T) {
 	want := map[string]int{
 		"system:aggregate-to-view": 3, "system:aggregate-to-edit": 3, "system:kube-scheduler": 4,
 		"system:controller:resource-claim-controller": 2, "system:controller:podgroup-protection-controller": 2,
+		"system:controller:resourcepoolstatusrequest-controller": 6, "system:controller:storage-version-garbage-collector": 3,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rules that features add (-want +got):\n%s", diff)
 	}
-	if more := len(with.ClusterRoleBindings) - len(without.ClusterRoleBindings); more != 1 {
-		t.Errorf("%d bindings more, want that of the controller", more)
+	if more := len(with.ClusterRoleBindings) - len(without.ClusterRoleBindings); more != 3 {
+		t.Errorf("%d bindings more, want those of the controllers", more)
 	}
 }

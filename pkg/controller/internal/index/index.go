@@ -29,6 +29,7 @@ const (
 	nodeField       = "spec.nodeName"
 	claimField      = "claims"
 	deviceField     = "resourceClaims"
+	groupField      = "podGroup"
 )
 
 // ByController finds the objects of o's kind by the object that controls them.
@@ -77,6 +78,22 @@ func PodsByResourceClaim() Index {
 func WithResourceClaim(ctx context.Context, r client.Reader, namespace, claim string, opts ...client.ListOption) (*corev1.PodList, error) {
 	list := &corev1.PodList{}
 	return list, r.List(ctx, list, append(opts, client.InNamespace(namespace), client.MatchingFields{deviceField: claim})...)
+}
+
+// PodsByGroup finds pods by the PodGroup that they belong to.
+func PodsByGroup() Index {
+	return Index{&corev1.Pod{}, groupField, func(o client.Object) []string {
+		if g := o.(*corev1.Pod).Spec.SchedulingGroup; g != nil && g.PodGroupName != nil {
+			return []string{*g.PodGroupName}
+		}
+		return nil
+	}}
+}
+
+// InGroup lists the pods that belong to a PodGroup.
+func InGroup(ctx context.Context, r client.Reader, namespace, group string) (*corev1.PodList, error) {
+	list := &corev1.PodList{}
+	return list, r.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{groupField: group}, client.UnsafeDisableDeepCopy)
 }
 
 // Controlled lists the objects in namespace that the owner with uid controls. An

@@ -18,18 +18,28 @@ func Needed(o client.Object, finalizer string) bool {
 
 // Apply puts the finalizer on o, which is as the cache has it, or takes it off.
 func Apply(ctx context.Context, c client.Client, o client.Object, finalizer string, inUse func() (bool, error)) error {
-	switch {
-	case !Needed(o, finalizer):
-		return nil
-	case o.GetDeletionTimestamp() == nil:
-		controllerutil.AddFinalizer(o, finalizer)
-	default:
-		used, err := inUse()
-		if err != nil || used {
-			return err
-		}
-		controllerutil.RemoveFinalizer(o, finalizer)
+	if o.GetDeletionTimestamp() != nil {
+		return Release(ctx, c, o, finalizer, inUse)
 	}
+	if !controllerutil.AddFinalizer(o, finalizer) {
+		return nil
+	}
+	return update(ctx, c, o)
+}
+
+// Release takes the finalizer off o, which is as the cache has it, once it is being deleted and no longer used.
+func Release(ctx context.Context, c client.Client, o client.Object, finalizer string, inUse func() (bool, error)) error {
+	if o.GetDeletionTimestamp() == nil || !controllerutil.ContainsFinalizer(o, finalizer) {
+		return nil
+	}
+	if used, err := inUse(); err != nil || used {
+		return err
+	}
+	controllerutil.RemoveFinalizer(o, finalizer)
+	return update(ctx, c, o)
+}
+
+func update(ctx context.Context, c client.Client, o client.Object) error {
 	err := c.Update(ctx, o)
 	if apierrors.IsConflict(err) {
 		return err // as it is, so that it is recognized
