@@ -30,13 +30,16 @@ type plane struct {
 	nodes  *nodes
 }
 
+// features are on in all components: they bring controllers.
+const features = "--feature-gates=GenericWorkload=true,DRAResourcePoolStatus=true"
+
 // managerFlags are those of both managers. Intervals are short where a scenario would
 // wait for them.
 func managerFlags(p *peers.Processes, kubeconfig string) []string {
 	return []string{
 		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		"--secure-port=0", "--leader-elect=false", "--use-service-account-credentials",
-		"--controllers=*,bootstrap-signer-controller,token-cleaner-controller",
+		"--controllers=*,bootstrap-signer-controller,selinux-warning-controller,token-cleaner-controller", features,
 		"--root-ca-file=" + p.Path("ca.crt"), "--service-account-private-key-file=" + p.Path("sa.key"),
 		"--cluster-signing-cert-file=" + p.Path("ca.crt"), "--cluster-signing-key-file=" + p.Path("ca.key"),
 		"--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--service-cluster-ip-range=10.96.0.0/16",
@@ -52,7 +55,8 @@ func startPlane(ctx context.Context, p *peers.Processes, name, manager string, o
 	if err != nil {
 		return nil, err
 	}
-	server, err := p.StartServer(ctx, name+"-kube-apiserver", o.server, etcd)
+	server, err := p.StartServer(ctx, name+"-kube-apiserver", o.server, etcd,
+		features, "--runtime-config=resource.k8s.io/v1alpha3=true,scheduling.k8s.io/v1beta1=true")
 	if err != nil {
 		return nil, err
 	}
