@@ -180,7 +180,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.StatefulSet },
 		Indexes: []index.Index{index.ByController(&appsv1.ControllerRevision{}), index.ByController(&corev1.Pod{})},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return statefulset.New(a.Client, a.Live, a.Events, d.gates[gateMaxUnavailable]), nil
+			return statefulset.New(a.Client, a.Live, a.Events, d.gates[gateMaxUnavailable], d.metrics), nil
 		},
 	},
 	{
@@ -277,7 +277,7 @@ var entries = []entry{
 		Name: "endpointslice-mirroring-controller", Alias: "endpointslicemirroring", Identity: "endpointslicemirroring-controller", Source: "endpoint-slice-mirroring-controller",
 		Workers: func(w Workers) int { return w.EndpointSliceMirroring },
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return endpointslicemirroring.New(a.Client, a.Events, d.options.MirroringMaxEndpoints, d.options.MirroringBatch), nil
+			return endpointslicemirroring.New(a.Client, a.Events, d.options.MirroringMaxEndpoints, d.options.MirroringBatch, d.metrics), nil
 		},
 	},
 	{

@@ -344,7 +344,7 @@ func scenarios() map[string]*scenario {
 		},
 		"StatefulSet": {
 			controllers: func(cached, live client.Client) []controllertest.Registrar {
-				return []controllertest.Registrar{statefulset.New(cached, live, events, true)}
+				return []controllertest.Registrar{statefulset.New(cached, live, events, true, metrics.NewKubeRegistry())}
 			},
 			kinds: []schema.GroupVersionKind{pod, corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
 				appsv1.SchemeGroupVersion.WithKind("StatefulSet"), appsv1.SchemeGroupVersion.WithKind("ControllerRevision")},

@@ -21,7 +21,7 @@ const (
 )
 
 var heededGates = []string{
-	gateGenericWorkload, gateMaxUnavailable, gatePodDeletionCost, gateResourcePoolStatus, gateStorageVersions, gateTerminatingReplicas, gateUnusedClaims,
+	gateResourcePoolStatus, gateTerminatingReplicas, gateGenericWorkload, gateMaxUnavailable, gateUnusedClaims, gatePodDeletionCost, gateStorageVersions,
 }
 
 // fixed are the gates that the original's controllers or the libraries below them look at, and that mean nothing

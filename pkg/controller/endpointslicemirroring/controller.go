@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/component-base/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -35,12 +36,13 @@ type Controller struct {
 	events record.EventRecorder
 	max    int
 	delay  time.Duration
+	counts *measures
 }
 
 // New returns the controller, which copies at most max addresses of a set of ports. Changes
 // of slices by others wait for delay, in which more may gather.
-func New(c client.Client, events record.EventRecorder, max int, delay time.Duration) *Controller {
-	return &Controller{client: c, events: events, max: max, delay: delay}
+func New(c client.Client, events record.EventRecorder, max int, delay time.Duration, registry metrics.KubeRegistry) *Controller {
+	return &Controller{client: c, events: events, max: max, delay: delay, counts: newMeasures(registry, c)}
 }
 
 // Register adds the controller to mgr.
@@ -73,6 +75,8 @@ func (c *Controller) onSlice() handler.EventHandler {
 
 // Reconcile brings the slices of one Endpoints object up to date.
 func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	began := time.Now()
+	defer func() { c.counts.looked(time.Since(began)) }()
 	var list discoveryv1.EndpointSliceList
 	if err := c.client.List(ctx, &list, client.InNamespace(req.Namespace), client.MatchingLabels{
 		discoveryv1.LabelServiceName: req.Name, discoveryv1.LabelManagedBy: managedBy,
@@ -93,6 +97,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if e != nil {
 		p = mirror(e, existing, c.max)
 		c.warn(e, p)
+		c.counts.mirrored(p)
 	}
 	return reconcile.Result{}, c.apply(ctx, p)
 }
@@ -125,7 +130,9 @@ func (c *Controller) warn(e *corev1.Endpoints, p plan) {
 func (c *Controller) apply(ctx context.Context, p plan) error {
 	var errs []error
 	for _, s := range p.create {
-		if err := c.client.Create(ctx, s); err != nil && !pods.IsNamespaceTerminating(err) {
+		if err := c.client.Create(ctx, s); err == nil {
+			c.counts.changed("create")
+		} else if !pods.IsNamespaceTerminating(err) {
 			errs = append(errs, fmt.Errorf("creating an EndpointSlice: %w", err))
 		}
 	}
@@ -134,11 +141,15 @@ func (c *Controller) apply(ctx context.Context, p plan) error {
 			return err
 		} else if err != nil {
 			errs = append(errs, fmt.Errorf("updating EndpointSlice %s: %w", s.Name, err))
+		} else {
+			c.counts.changed("update")
 		}
 	}
 	for _, s := range p.delete {
 		if err := c.client.Delete(ctx, s, client.Preconditions{UID: &s.UID}); client.IgnoreNotFound(err) != nil {
 			errs = append(errs, fmt.Errorf("deleting EndpointSlice %s: %w", s.Name, err))
+		} else {
+			c.counts.changed("delete")
 		}
 	}
 	return errors.Join(errs...)

@@ -20,6 +20,8 @@ type plan struct {
 	create, update, delete []*discoveryv1.EndpointSlice
 	// invalid addresses are no IP addresses, and skipped ones these and those that are too many.
 	invalid, skipped int
+	// added, updated and removed are numbers of endpoints.
+	added, updated, removed int
 }
 
 // slot is what endpoints must have in common to share a slice.
@@ -64,6 +66,7 @@ func mirror(e *corev1.Endpoints, existing []*discoveryv1.EndpointSlice, max int)
 			wanted[at].Endpoints = append(wanted[at].Endpoints, endpoint)
 		}
 	}
+	p.count(existing, slices.Collect(maps.Values(wanted)))
 	for _, old := range existing {
 		at := slot{old.AddressType, endpointsliceutil.NewPortMapKey(slices.Clone(old.Ports))}
 		now := wanted[at]
@@ -87,6 +90,34 @@ func mirror(e *corev1.Endpoints, existing []*discoveryv1.EndpointSlice, max int)
 		p.delete = slices.Delete(p.delete, spare, spare+1)
 	}
 	return p
+}
+
+// count says how the endpoints of slices that are wanted differ from those of the slices that there are.
+func (p *plan) count(existing, wanted []*discoveryv1.EndpointSlice) {
+	type key struct {
+		at      slot
+		address string
+	}
+	all := func(list []*discoveryv1.EndpointSlice) map[key]discoveryv1.Endpoint {
+		m := map[key]discoveryv1.Endpoint{}
+		for _, s := range list {
+			at := slot{s.AddressType, endpointsliceutil.NewPortMapKey(slices.Clone(s.Ports))}
+			for _, e := range s.Endpoints {
+				m[key{at, e.Addresses[0]}] = e
+			}
+		}
+		return m
+	}
+	before, now := all(existing), all(wanted)
+	for k, e := range now {
+		if old, had := before[k]; !had {
+			p.added++
+		} else if !equality.Semantic.DeepEqual(old, e) {
+			p.updated++
+		}
+		delete(before, k)
+	}
+	p.removed = len(before)
 }
 
 func newSlice(e *corev1.Endpoints, family discoveryv1.AddressType, ports []discoveryv1.EndpointPort) *discoveryv1.EndpointSlice {

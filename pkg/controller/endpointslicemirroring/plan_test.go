@@ -111,3 +111,23 @@ func TestMirror(t *testing.T) {
 		t.Errorf("another owner: %+v", p)
 	}
 }
+
+func TestCount(t *testing.T) {
+	made := func(ready string, notReady string) []*discoveryv1.EndpointSlice {
+		e := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "svc", UID: "u"}}
+		s := corev1.EndpointSubset{Ports: []corev1.EndpointPort{{Port: 80, Protocol: corev1.ProtocolTCP}}}
+		for _, ip := range strings.Fields(ready) {
+			s.Addresses = append(s.Addresses, corev1.EndpointAddress{IP: ip})
+		}
+		for _, ip := range strings.Fields(notReady) {
+			s.NotReadyAddresses = append(s.NotReadyAddresses, corev1.EndpointAddress{IP: ip})
+		}
+		e.Subsets = []corev1.EndpointSubset{s}
+		return mirror(e, nil, 100).create
+	}
+	var p plan
+	p.count(made("10.0.0.1 10.0.0.2 10.0.0.3", ""), made("10.0.0.1 10.0.0.4 fd00::1", "10.0.0.2"))
+	if p.added != 2 || p.updated != 1 || p.removed != 1 {
+		t.Errorf("%+v", p)
+	}
+}

@@ -60,8 +60,8 @@ func New(c client.Client, live client.Reader, events record.EventRecorder, regis
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	selector := func(o client.Object) *metav1.LabelSelector { return o.(*batchv1.Job).Spec.Selector }
 	return builder.ControllerManagedBy(mgr).Named("job-controller").WithOptions(o).
-		For(&batchv1.Job{}).
-		Watches(&corev1.Pod{}, claim.OwnedOrWanted(kind, c.client, &batchv1.JobList{}, selector)).
+		For(&batchv1.Job{}, builder.WithPredicates(c.counts.jobs())).
+		Watches(&corev1.Pod{}, claim.OwnedOrWanted(kind, c.client, &batchv1.JobList{}, selector), builder.WithPredicates(c.counts.pods())).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(leftBy), builder.WithPredicates(claim.Orphans())).
 		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
@@ -113,6 +113,9 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (_ re
 	}
 	if err := c.writeStatus(ctx, job, p); err != nil {
 		return reconcile.Result{}, errors.Join(actErr, client.IgnoreNotFound(err))
+	}
+	for _, action := range p.handled {
+		c.counts.handled.WithLabelValues(string(action)).Inc()
 	}
 	// What is written down may go; its going brings us back to count it.
 	errs := pods.InParallel(len(p.free), func(i int) error { return c.free(ctx, p.free[i]) })

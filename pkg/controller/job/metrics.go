@@ -7,12 +7,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-base/metrics"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
 
 // measures are the original's metrics of Jobs.
 type measures struct {
 	duration                                         *metrics.HistogramVec
 	syncs, finished, podsFinished, indexes, podsMade *metrics.CounterVec
+	handled, held, others                            *metrics.CounterVec
 }
 
 func newMeasures(r metrics.KubeRegistry) *measures {
@@ -29,13 +35,48 @@ func newMeasures(r metrics.KubeRegistry) *measures {
 		podsFinished: counter(metrics.STABLE, "job_pods_finished_total", "Number of pods whose end has been counted", "completion_mode", "result"),
 		indexes:      counter(metrics.ALPHA, "job_finished_indexes_total", "Number of indexes that have finished; the back-off limit is perIndex or global", "status", "backoffLimit"),
 		podsMade:     counter(metrics.ALPHA, "job_pods_creation_total", "Number of pods that were created, by why: new, recreate_terminating_or_failed, recreate_failed", "reason", "status"),
+		handled:      counter(metrics.BETA, "pod_failures_handled_by_failure_policy_total", "Number of failed pods that a rule of the failure policy has spoken of, by its action", "action"),
+		held:         counter(metrics.BETA, "terminated_pods_tracking_finalizer_total", "Number of ended pods with the finalizer of Jobs: those that it was found on (add), and those that have lost it (delete)", "event"),
+		others:       counter(metrics.ALPHA, "jobs_by_external_controller_total", "Number of Jobs that another controller manages", "controller_name"),
 	}
-	r.MustRegister(m.duration, m.syncs, m.finished, m.podsFinished, m.indexes, m.podsMade)
+	r.MustRegister(m.duration, m.syncs, m.finished, m.podsFinished, m.indexes, m.podsMade, m.handled, m.held, m.others)
 	return m
 }
 
 func completionMode(job *batchv1.Job) string {
 	return string(ptr.Deref(job.Spec.CompletionMode, batchv1.NonIndexedCompletion))
+}
+
+// jobs passes all events of Jobs, and counts those that another controller manages.
+func (m *measures) jobs() predicate.Predicate {
+	return predicate.Funcs{CreateFunc: func(e event.CreateEvent) bool {
+		if by := e.Object.(*batchv1.Job).Spec.ManagedBy; by != nil && *by != batchv1.JobControllerName {
+			m.others.WithLabelValues(*by).Inc()
+		}
+		return true
+	}}
+}
+
+// pods passes all events of pods, and counts the ends that the finalizer holds and has held.
+func (m *measures) pods() predicate.Predicate {
+	held := func(o client.Object) bool { return pods.IsTerminated(o.(*corev1.Pod)) && tracked(o.(*corev1.Pod)) }
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool {
+			if held(e.Object) {
+				m.held.WithLabelValues("add").Inc()
+			}
+			return true
+		},
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			switch before, now := held(e.ObjectOld), held(e.ObjectNew); {
+			case now && !before:
+				m.held.WithLabelValues("add").Inc()
+			case before && !now:
+				m.held.WithLabelValues("delete").Inc()
+			}
+			return true
+		},
+	}
 }
 
 // synced counts one reconciliation that has had a plan.

@@ -42,9 +42,10 @@ type input struct {
 type plan struct {
 	status  batchv1.JobStatus
 	create  []*corev1.Pod
-	remove  []*corev1.Pod // to delete, which counts as their failure
-	discard []*corev1.Pod // to delete as not needed, which does not; the finalizer goes first
-	free    []*corev1.Pod // to take the finalizer off
+	remove  []*corev1.Pod                    // to delete, which counts as their failure
+	discard []*corev1.Pod                    // to delete as not needed, which does not; the finalizer goes first
+	free    []*corev1.Pod                    // to take the finalizer off
+	handled []batchv1.PodFailurePolicyAction // what the failure policy has said of pods that were looked at for the first time
 	again   time.Duration
 }
 
@@ -81,7 +82,7 @@ func (in *input) hasFailed(p *corev1.Pod) bool {
 
 // account moves the ends of pods towards the counters of s and returns the pods that
 // may lose their finalizers once s is written.
-func (in *input) account(s *batchv1.JobStatus) (free []*corev1.Pod) {
+func (in *input) account(s *batchv1.JobStatus) (free []*corev1.Pod, handled []batchv1.PodFailurePolicyAction) {
 	u := s.UncountedTerminatedPods.DeepCopy()
 	if u == nil {
 		u = &batchv1.UncountedTerminatedPods{}
@@ -128,7 +129,11 @@ func (in *input) account(s *batchv1.JobStatus) (free []*corev1.Pod) {
 				in.done.add(index)
 			}
 		case in.hasFailed(p):
-			if in.ignores(p) {
+			action, why := in.matchFailure(p)
+			if why != "" {
+				handled = append(handled, action)
+			}
+			if action == batchv1.PodFailurePolicyActionIgnore {
 				break
 			}
 			u.Failed = append(u.Failed, p.UID)
@@ -150,7 +155,7 @@ func (in *input) account(s *batchv1.JobStatus) (free []*corev1.Pod) {
 	in.succeeded = s.Succeeded + int32(len(u.Succeeded))
 	in.failed = s.Failed + int32(len(u.Failed))
 	s.UncountedTerminatedPods = u
-	return free
+	return free, handled
 }
 
 // plan decides.
@@ -166,7 +171,7 @@ func (in *input) plan() *plan {
 	if s.StartTime == nil && !suspended {
 		s.StartTime = ptr.To(metav1.NewTime(in.now))
 	}
-	p.free = in.account(s)
+	p.free, p.handled = in.account(s)
 	s.Active = int32(len(in.active))
 	s.Terminating = ptr.To(in.terminating)
 	ready := int32(0)
@@ -217,7 +222,7 @@ func (in *input) end(p *plan, failed bool) {
 		if !tracked(pod) || settled.Has(pod.UID) || pods.IsTerminated(pod) { // an end that there was no room for is counted the next time
 			continue
 		}
-		if failed && !in.ignores(pod) {
+		if failed {
 			if len(u.Succeeded)+len(u.Failed) >= burst {
 				break
 			}

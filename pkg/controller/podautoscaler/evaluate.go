@@ -40,7 +40,9 @@ func (c *Controller) propose(ctx context.Context, h *autoscalingv2.HorizontalPod
 	invalid := 0
 	var first error
 	for i, m := range h.Spec.Metrics {
+		began := c.clock.Now()
 		n, name, status, err := e.metric(ctx, m)
+		c.counts.computation(m.Type, scale.Spec.Replicas, n, err, c.clock.Since(began))
 		if err != nil {
 			reason := failure(m.Type)
 			c.events.Event(h, corev1.EventTypeWarning, reason, err.Error())

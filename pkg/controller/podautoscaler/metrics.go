@@ -14,8 +14,8 @@ import (
 
 // measures are the original's metrics of autoscalers.
 type measures struct {
-	reconciled *metrics.CounterVec
-	took       *metrics.HistogramVec
+	reconciled, computed *metrics.CounterVec
+	took, tookMetric     *metrics.HistogramVec
 }
 
 func newMeasures(r metrics.KubeRegistry, reader client.Reader) *measures {
@@ -30,8 +30,17 @@ func newMeasures(r metrics.KubeRegistry, reader client.Reader) *measures {
 			Help:    "Time that it took to look at an autoscaler, by action and error as in reconciliations_total",
 			Buckets: metrics.ExponentialBuckets(0.001, 2, 15),
 		}, []string{"action", "error"}),
+		computed: metrics.NewCounterVec(&metrics.CounterOpts{
+			Subsystem: subsystem, Name: "metric_computation_total", StabilityLevel: metrics.ALPHA,
+			Help: "Number of times that a metric was asked how many pods it wants, by action and error as in reconciliations_total",
+		}, []string{"action", "error", "metric_type"}),
+		tookMetric: metrics.NewHistogramVec(&metrics.HistogramOpts{
+			Subsystem: subsystem, Name: "metric_computation_duration_seconds", StabilityLevel: metrics.ALPHA,
+			Help:    "Time that it took to ask one, by action and error as in reconciliations_total",
+			Buckets: metrics.ExponentialBuckets(0.001, 2, 15),
+		}, []string{"action", "error", "metric_type"}),
 	}
-	r.MustRegister(m.reconciled, m.took)
+	r.MustRegister(m.reconciled, m.took, m.computed, m.tookMetric)
 	number := census.Gauge(subsystem, "num_horizontal_pod_autoscalers", "Number of autoscalers")
 	desired := census.Gauge(subsystem, "desired_replicas", "Replicas that an autoscaler wants", "namespace", "hpa_name")
 	r.CustomMustRegister(&census.Census{Gauges: []*metrics.Desc{number, desired}, Count: func(ctx context.Context, show func(*metrics.Desc, float64, ...string)) error {
@@ -51,19 +60,31 @@ func newMeasures(r metrics.KubeRegistry, reader client.Reader) *measures {
 // specError is what only a change of the autoscaler or its target mends.
 type specError struct{ error }
 
-// reconciliation counts one look at an autoscaler.
-func (m *measures) reconciliation(status *autoscalingv2.HorizontalPodAutoscalerStatus, err error, took time.Duration) {
-	action, kind := "none", "none"
+// outcome says what a number of pods that is wanted means, or an error.
+func outcome(current, desired int32, err error) (action, kind string) {
 	switch {
 	case errors.As(err, &specError{}):
-		kind = "spec"
+		return "none", "spec"
 	case err != nil:
-		kind = "internal"
-	case status.DesiredReplicas > status.CurrentReplicas:
-		action = "scale_up"
-	case status.DesiredReplicas < status.CurrentReplicas:
-		action = "scale_down"
+		return "none", "internal"
+	case desired > current:
+		return "scale_up", "none"
+	case desired < current:
+		return "scale_down", "none"
 	}
+	return "none", "none"
+}
+
+// reconciliation counts one look at an autoscaler.
+func (m *measures) reconciliation(status *autoscalingv2.HorizontalPodAutoscalerStatus, err error, took time.Duration) {
+	action, kind := outcome(status.CurrentReplicas, status.DesiredReplicas, err)
 	m.reconciled.WithLabelValues(action, kind).Inc()
 	m.took.WithLabelValues(action, kind).Observe(took.Seconds())
+}
+
+// computation counts what a metric has said.
+func (m *measures) computation(of autoscalingv2.MetricSourceType, current, desired int32, err error, took time.Duration) {
+	action, kind := outcome(current, desired, err)
+	m.computed.WithLabelValues(action, kind, string(of)).Inc()
+	m.tookMetric.WithLabelValues(action, kind, string(of)).Observe(took.Seconds())
 }

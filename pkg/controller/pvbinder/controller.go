@@ -41,12 +41,12 @@ type Controller struct {
 	live         client.Reader
 	events       record.EventRecorder
 	provisioning bool
+	counts       *measures
 }
 
 // New returns the controller, which asks for volumes if provisioning is on.
 func New(c client.Client, live client.Reader, events record.EventRecorder, provisioning bool, registry metrics.KubeRegistry) *Controller {
-	register(registry, c)
-	return &Controller{client: c, live: live, events: events, provisioning: provisioning}
+	return &Controller{client: c, live: live, events: events, provisioning: provisioning, counts: newMeasures(registry, c)}
 }
 
 // Register adds the controller to mgr.
@@ -144,6 +144,7 @@ func (c *Controller) volumesOf(ctx context.Context, o client.Object) []reconcile
 func (c *Controller) reconcileClaim(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	claim := &corev1.PersistentVolumeClaim{}
 	if err := c.client.Get(ctx, req.NamespacedName, claim); err != nil {
+		c.counts.end(req.NamespacedName, provision, false)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if changed, err := c.noteMigration(ctx, claim, storagehelpers.AnnStorageProvisioner, storagehelpers.AnnBetaStorageProvisioner); changed || err != nil {
@@ -162,16 +163,23 @@ func (c *Controller) reconcileClaim(ctx context.Context, req reconcile.Request) 
 	}
 	switch {
 	case p.bind != nil:
-		return reconcile.Result{}, c.bind(ctx, p.bind.DeepCopy(), claim)
+		err := c.bind(ctx, p.bind.DeepCopy(), claim)
+		if err == nil {
+			c.counts.end(req.NamespacedName, provision, true)
+		}
+		return reconcile.Result{}, err
 	case p.class != "":
 		claim.Spec.StorageClassName = &p.class
-		return reconcile.Result{}, c.client.Update(ctx, claim)
+		err := c.client.Update(ctx, claim)
+		c.counts.gaveClass(err)
+		return reconcile.Result{}, err
 	case p.provisioner != "" && claim.Annotations[storagehelpers.AnnStorageProvisioner] != p.provisioner:
 		metav1.SetMetaDataAnnotation(&claim.ObjectMeta, storagehelpers.AnnStorageProvisioner, p.provisioner)
 		metav1.SetMetaDataAnnotation(&claim.ObjectMeta, storagehelpers.AnnBetaStorageProvisioner, p.provisioner)
 		if err := c.client.Update(ctx, claim); err != nil {
 			return reconcile.Result{}, client.IgnoreNotFound(err)
 		}
+		c.counts.begin(req.NamespacedName, p.provisioner, provision)
 	}
 	if p.phase != "" {
 		return reconcile.Result{}, c.setClaimStatus(ctx, claim, p.phase, nil)
@@ -272,6 +280,7 @@ func (c *Controller) setVolumePhase(ctx context.Context, v *corev1.PersistentVol
 func (c *Controller) reconcileVolume(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	v := &corev1.PersistentVolume{}
 	if err := c.client.Get(ctx, req.NamespacedName, v); err != nil {
+		c.counts.end(req.NamespacedName, remove, apierrors.IsNotFound(err))
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if changed, err := c.noteMigration(ctx, v, storagehelpers.AnnDynamicallyProvisioned); changed || err != nil {
@@ -290,6 +299,13 @@ func (c *Controller) reconcileVolume(ctx context.Context, req reconcile.Request)
 	}
 	if p.event != nil {
 		c.events.Event(v, p.event.kind, p.event.reason, p.event.message)
+	}
+	switch byDriver := v.Annotations[storagehelpers.AnnDynamicallyProvisioned]; {
+	case v.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimDelete:
+	case p.phase == corev1.VolumeReleased && byDriver != "":
+		c.counts.begin(req.NamespacedName, byDriver, remove)
+	case p.phase == corev1.VolumeFailed:
+		c.counts.fail(pluginName(v), remove)
 	}
 	if p.phase != "" {
 		return reconcile.Result{}, c.setVolumePhase(ctx, v, p.phase, "")

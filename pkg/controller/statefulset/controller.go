@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -49,8 +50,10 @@ type Controller struct {
 }
 
 // New returns the controller.
-func New(c client.Client, live client.Reader, events record.EventRecorder, maxUnavailable bool) *Controller {
-	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}, maxUnavailable: maxUnavailable}
+func New(c client.Client, live client.Reader, events record.EventRecorder, maxUnavailable bool, registry metrics.KubeRegistry) *Controller {
+	n := &Controller{client: c, live: live, events: events, clock: clock.RealClock{}, maxUnavailable: maxUnavailable}
+	n.register(registry)
+	return n
 }
 
 // Register adds the controller to mgr.

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/leme-k8s/leme/pkg/component/componenttest"
@@ -30,7 +31,7 @@ func TestCacheThatLags(t *testing.T) {
 	}
 	indexes := []index.Index{index.ByController(&corev1.Pod{}), index.ByController(&appsv1.ControllerRevision{})}
 	c := controllertest.Start(t, api.Config(), kinds, indexes, func(cached, live client.Client) controllertest.Registrar {
-		return New(cached, live, &record.FakeRecorder{}, true)
+		return New(cached, live, &record.FakeRecorder{}, true, metrics.NewKubeRegistry())
 	})
 	ctx := t.Context()
 	s := set(3, func(s *appsv1.StatefulSetSpec) {

@@ -205,7 +205,10 @@ func (in *input) roll() (steps []step) {
 	if r == nil {
 		return nil
 	}
-	budget := in.maxUnavailable(r)
+	budget := 1
+	if !in.oneByOne {
+		budget = maxUnavailable(r, len(in.replicas))
+	}
 	for _, m := range in.replicas {
 		if !in.available(m) {
 			budget--
@@ -228,12 +231,8 @@ func (in *input) roll() (steps []step) {
 }
 
 // maxUnavailable rounds a percentage down, as no one can tell half a pod; one may always be missing.
-func (in *input) maxUnavailable(r *appsv1.RollingUpdateStatefulSetStrategy) int {
-	one := intstr.FromInt32(1)
-	if in.oneByOne {
-		return 1
-	}
-	n, err := intstr.GetScaledValueFromIntOrPercent(intstr.ValueOrDefault(r.MaxUnavailable, one), len(in.replicas), false)
+func maxUnavailable(r *appsv1.RollingUpdateStatefulSetStrategy, replicas int) int {
+	n, err := intstr.GetScaledValueFromIntOrPercent(intstr.ValueOrDefault(r.MaxUnavailable, intstr.FromInt32(1)), replicas, false)
 	if err != nil {
 		return 1
 	}
