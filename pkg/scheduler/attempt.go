@@ -69,7 +69,7 @@ func (s *Scheduler) scheduleOne(ctx context.Context) bool {
 // decide finds the pod its node and reserves what it needs there, or sends it back. It
 // returns the pod as it will be on the node, and whether all agree to that.
 func (a *attempt) decide(ctx context.Context) (placed *v1.Pod, s *fwk.Status, recorded *record.Decided) {
-	q := question{fw: a.fw, state: a.state, pod: a.pod, attempt: a.queued.Attempts, start: a.nextStart, seed: seedOf(a.pod, a.queued.Attempts)}
+	q := question{fw: a.fw, state: a.state, pod: a.pod, attempt: a.queued.Attempts, start: a.nextStart, seed: seedOf(a.pod, a.queued.Attempts), now: a.started}
 	recorded = a.toRecord(q)
 	d := a.mind.decide(ctx, q)
 	a.why = d.told
@@ -94,7 +94,7 @@ func (a *attempt) toRecord(q question) *record.Decided {
 	if a.recorder == nil {
 		return nil
 	}
-	d := &record.Decided{Pod: record.Pod{Namespace: q.pod.Namespace, Name: q.pod.Name, UID: q.pod.UID}, Attempt: q.attempt, Start: q.start, Seed: q.seed}
+	d := &record.Decided{Pod: record.Pod{Namespace: q.pod.Namespace, Name: q.pod.Name, UID: q.pod.UID}, Attempt: q.attempt, Start: q.start, Seed: q.seed, Time: q.now}
 	// One that changed after it had been taken from the queue is tried as it was.
 	if seen, err := a.pods.Pods(q.pod.Namespace).Get(q.pod.Name); err != nil || seen != q.pod {
 		d.Object = &record.Object{Object: q.pod}

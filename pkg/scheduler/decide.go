@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
+	"github.com/leme-k8s/leme/pkg/scheduler/devices"
 	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/extender"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
@@ -51,6 +53,7 @@ func newMind(ctx context.Context, c *configv1.KubeSchedulerConfiguration, plugin
 		memo:      framework.NewMemo(),
 	}
 	deps.Snapshot = m.snapshot
+	deps.Devices = devices.NewManager(deps.Informers)
 	deps.Nominator = func() *queue.Queue { return m.queue }
 	deps.Waiting = framework.NewWaitingPods()
 	deps.Parallelism = int(*c.Parallelism)
@@ -120,15 +123,17 @@ type question struct {
 	fw      *framework.Framework
 	state   fwk.CycleState
 	pod     *v1.Pod
-	attempt int    // how often the pod has been tried, this time included
-	start   int    // the number of the node at which the search begins
-	seed    uint64 // what chooses among equals
+	attempt int       // how often the pod has been tried, this time included
+	start   int       // the number of the node at which the search begins
+	seed    uint64    // what chooses among equals
+	now     time.Time // when; the time of day if zero
 }
 
 // decide tries a pod on the cluster as it is now.
 func (m *mind) decide(ctx context.Context, q question) decision {
 	m.cache.UpdateSnapshot(m.snapshot)
 	fw, state, pod := q.fw, q.state, q.pod
+	framework.SetTime(state, q.now)
 	c := &cycle{fw: fw, snapshot: m.snapshot, percentage: m.percentage(pod.Spec.SchedulerName), start: q.start, memo: m.memo}
 	p, err := c.run(ctx, state, pod, q.seed)
 	d := decision{placement: p, err: err}

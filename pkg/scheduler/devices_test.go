@@ -34,8 +34,8 @@ func deviceClaim(name string, change ...func(*resourceapi.ResourceClaim)) *resou
 	return c
 }
 
-// devices are those that a driver offers on a node.
-func devices(node string, names ...string) *resourceapi.ResourceSlice {
+// deviceSlice has those that a driver offers on a node.
+func deviceSlice(node string, names ...string) *resourceapi.ResourceSlice {
 	s := &resourceapi.ResourceSlice{
 		ObjectMeta: metav1.ObjectMeta{Name: node},
 		Spec:       resourceapi.ResourceSliceSpec{Driver: "gpu.example", NodeName: &node, Pool: resourceapi.ResourcePool{Name: node, Generation: 1, ResourceSliceCount: 1}},
@@ -70,14 +70,14 @@ func TestDynamicResources(t *testing.T) {
 	for _, tc := range []placementCase{
 		{"no claim yet", pod, nodes, nil, nil, `0/2 nodes are available: could not find ResourceClaim "default/c".`},
 		{"no class", pod, nodes, nil, []runtime.Object{deviceClaim("c")}, "0/2 nodes are available: request r: device class gpu does not exist."},
-		{"where there is a device", pod, nodes, nil, []runtime.Object{class, devices("b", "g0"), deviceClaim("c")}, "b"},
+		{"where there is a device", pod, nodes, nil, []runtime.Object{class, deviceSlice("b", "g0"), deviceClaim("c")}, "b"},
 		{"no device", pod, nodes, nil, []runtime.Object{class, deviceClaim("c")}, none},
-		{"too few devices", pod, nodes, nil, []runtime.Object{class, devices("a", "g0"), devices("b", "g0", "g1"), deviceClaim("c", two)}, "b"},
-		{"a device that is taken", pod, nodes, nil, []runtime.Object{class, devices("b", "g0"), deviceClaim("c"), deviceClaim("d", given("b", "g0", "q"))}, none},
-		{"where the claim was allocated", pod, nodes, nil, []runtime.Object{class, devices("b", "g0"), deviceClaim("c", given("b", "g0"))}, "b"},
+		{"too few devices", pod, nodes, nil, []runtime.Object{class, deviceSlice("a", "g0"), deviceSlice("b", "g0", "g1"), deviceClaim("c", two)}, "b"},
+		{"a device that is taken", pod, nodes, nil, []runtime.Object{class, deviceSlice("b", "g0"), deviceClaim("c"), deviceClaim("d", given("b", "g0", "q"))}, none},
+		{"where the claim was allocated", pod, nodes, nil, []runtime.Object{class, deviceSlice("b", "g0"), deviceClaim("c", given("b", "g0"))}, "b"},
 		{"another claim has no device where the first was allocated", makePod("p", "1", "1Gi", wants("c", "d")), nodes, nil,
-			[]runtime.Object{class, devices("b", "g0"), deviceClaim("c", given("b", "g0")), deviceClaim("d")}, none},
-		{"shared with another pod", pod, nodes, nil, []runtime.Object{class, devices("b", "g0"), deviceClaim("c", given("b", "g0", "q"))}, "b"},
+			[]runtime.Object{class, deviceSlice("b", "g0"), deviceClaim("c", given("b", "g0")), deviceClaim("d")}, none},
+		{"shared with another pod", pod, nodes, nil, []runtime.Object{class, deviceSlice("b", "g0"), deviceClaim("c", given("b", "g0", "q"))}, "b"},
 	} {
 		tc.check(t)
 	}
@@ -90,7 +90,7 @@ func TestPrioritizedLists(t *testing.T) {
 			{CEL: &resourceapi.CELDeviceSelector{Expression: `device.driver == "` + driver + `"`}},
 		}}}
 	}
-	fast := devices("b", "f0")
+	fast := deviceSlice("b", "f0")
 	fast.Name, fast.Spec.Driver = "fast", "fast.example"
 	either := func(c *resourceapi.ResourceClaim) {
 		c.Spec.Devices.Requests[0] = resourceapi.DeviceRequest{Name: "r", FirstAvailable: []resourceapi.DeviceSubRequest{
@@ -98,7 +98,7 @@ func TestPrioritizedLists(t *testing.T) {
 			{Name: "slow", DeviceClassName: "gpu", AllocationMode: resourceapi.DeviceAllocationModeExactCount, Count: 1},
 		}}
 	}
-	objects := []runtime.Object{class("gpu", "gpu.example"), class("fast", "fast.example"), devices("a", "g0"), fast, deviceClaim("c", either)}
+	objects := []runtime.Object{class("gpu", "gpu.example"), class("fast", "fast.example"), deviceSlice("a", "g0"), fast, deviceClaim("c", either)}
 	(&placementCase{"the emptier node has the worse device", makePod("p", "1", "1Gi", wants("c")),
 		[]*v1.Node{makeNode("a", "8", "16Gi"), makeNode("b", "4", "8Gi")}, nil, objects, "b"}).check(t)
 }
@@ -107,7 +107,7 @@ func TestPrioritizedLists(t *testing.T) {
 func TestDevicesAreBound(t *testing.T) {
 	class := &resourceapi.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "gpu"}}
 	pod, second := makePod("p", "1", "1Gi", wants("c")), makePod("q", "1", "1Gi", wants("d"))
-	w := newWorld(t, []*v1.Node{makeNode("a", "8", "16Gi")}, []*v1.Pod{pod, second}, class, devices("a", "g0"), deviceClaim("c"), deviceClaim("d"))
+	w := newWorld(t, []*v1.Node{makeNode("a", "8", "16Gi")}, []*v1.Pod{pod, second}, class, deviceSlice("a", "g0"), deviceClaim("c"), deviceClaim("d"))
 	ctx, state := t.Context(), framework.NewCycleState(false)
 	if p, err := (&cycle{fw: w.fw, snapshot: w.snapshot}).run(ctx, state, pod, 0); err != nil || p.node != "a" {
 		t.Fatalf("the pod goes to %q: %v", p.node, err)
@@ -134,7 +134,7 @@ func TestDevicesAreBound(t *testing.T) {
 func TestIdleClaimsAreFreed(t *testing.T) {
 	class := &resourceapi.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "gpu"}}
 	pod := makePod("p", "1", "1Gi", wants("c"), func(p *v1.Pod) { p.Spec.NodeSelector = map[string]string{v1.LabelHostname: "b"} })
-	w := newWorld(t, []*v1.Node{makeNode("a", "8", "16Gi"), makeNode("b", "8", "16Gi")}, []*v1.Pod{pod}, class, devices("a", "g0"), devices("b", "g0"), deviceClaim("c", given("a", "g0")))
+	w := newWorld(t, []*v1.Node{makeNode("a", "8", "16Gi"), makeNode("b", "8", "16Gi")}, []*v1.Pod{pod}, class, deviceSlice("a", "g0"), deviceSlice("b", "g0"), deviceClaim("c", given("a", "g0")))
 	if _, msg := w.preempt(t, pod); msg == "" {
 		t.Error("nothing was done for the pod")
 	}

@@ -36,6 +36,11 @@ func addOptional(f informers.SharedInformerFactory) {
 		list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return api.List(ctx, o) }
 		return optional(c, &resourceapi.DeviceClass{}, &resourceapi.DeviceClassList{}, list, api.Watch, resync)
 	})
+	f.InformerFor(&resourceapi.DeviceTaintRule{}, func(c kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
+		api := c.ResourceV1().DeviceTaintRules()
+		list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return api.List(ctx, o) }
+		return optional(c, &resourceapi.DeviceTaintRule{}, &resourceapi.DeviceTaintRuleList{}, list, api.Watch, resync)
+	})
 }
 
 func optional(c kubernetes.Interface, kind, none runtime.Object, list cache.ListWithContextFunc, watching cache.WatchFuncWithContext, resync time.Duration) cache.SharedIndexInformer {

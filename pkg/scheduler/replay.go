@@ -150,7 +150,7 @@ func (r *replay) decideAgain(ctx context.Context, d *record.Decided, each func(r
 	if err != nil {
 		return err
 	}
-	q := question{state: framework.NewTrialState(), pod: pod, attempt: d.Attempt, start: d.Start, seed: d.Seed}
+	q := question{state: framework.NewTrialState(), pod: pod, attempt: d.Attempt, start: d.Start, seed: d.Seed, now: d.Time}
 	var (
 		ok  bool
 		now = record.Outcome{Message: fmt.Sprintf("no profile has the name %q", pod.Spec.SchedulerName)}

@@ -86,16 +86,16 @@ func (s *Scheduler) watchOthers(ctx context.Context) error {
 	}
 	core, storage, devices := s.informers.Core().V1(), s.informers.Storage().V1(), s.informers.Resource().V1()
 	for resource, informer := range map[fwk.EventResource]func() cache.SharedIndexInformer{
-		fwk.PersistentVolume:      func() cache.SharedIndexInformer { return core.PersistentVolumes().Informer() },
-		fwk.PersistentVolumeClaim: func() cache.SharedIndexInformer { return core.PersistentVolumeClaims().Informer() },
-		fwk.StorageClass:          func() cache.SharedIndexInformer { return storage.StorageClasses().Informer() },
-		fwk.CSINode:               func() cache.SharedIndexInformer { return storage.CSINodes().Informer() },
-		fwk.CSIDriver:             func() cache.SharedIndexInformer { return storage.CSIDrivers().Informer() },
-		fwk.CSIStorageCapacity:    func() cache.SharedIndexInformer { return storage.CSIStorageCapacities().Informer() },
-		fwk.ResourceClaim:         func() cache.SharedIndexInformer { return devices.ResourceClaims().Informer() },
-		fwk.ResourceSlice:         func() cache.SharedIndexInformer { return devices.ResourceSlices().Informer() },
-		fwk.DeviceClass:           func() cache.SharedIndexInformer { return devices.DeviceClasses().Informer() },
-		fwk.VolumeAttachment:      func() cache.SharedIndexInformer { return storage.VolumeAttachments().Informer() },
+		fwk.PersistentVolume:      core.PersistentVolumes().Informer,
+		fwk.PersistentVolumeClaim: core.PersistentVolumeClaims().Informer,
+		fwk.StorageClass:          storage.StorageClasses().Informer,
+		fwk.CSINode:               storage.CSINodes().Informer,
+		fwk.CSIDriver:             storage.CSIDrivers().Informer,
+		fwk.CSIStorageCapacity:    storage.CSIStorageCapacities().Informer,
+		fwk.ResourceClaim:         devices.ResourceClaims().Informer,
+		fwk.ResourceSlice:         devices.ResourceSlices().Informer,
+		fwk.DeviceClass:           devices.DeviceClasses().Informer,
+		fwk.VolumeAttachment:      storage.VolumeAttachments().Informer,
 	} {
 		if !wanted[resource] {
 			continue
@@ -111,7 +111,19 @@ func (s *Scheduler) watchOthers(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	if !wanted[fwk.ResourceSlice] {
+		return nil
+	}
+	// A rule that taints devices changes the slices that they are in.
+	changed := func() {
+		s.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.ResourceSlice, ActionType: fwk.Update}, nil, nil)
+	}
+	_, err := devices.DeviceTaintRules().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { changed() },
+		UpdateFunc: func(_, _ any) { changed() },
+		DeleteFunc: func(any) { changed() },
+	})
+	return err
 }
 
 // deleted calls f with an object that is gone, also when only its last known state is.

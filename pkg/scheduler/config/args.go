@@ -68,6 +68,7 @@ func setArgs(p *configv1.KubeSchedulerProfile) {
 			}
 		case *configv1.DynamicResourcesArgs:
 			set(&args.FilterTimeout, metav1.Duration{Duration: 10 * time.Second})
+			set(&args.BindingTimeout, metav1.Duration{Duration: 10 * time.Minute})
 		case *configv1.PodTopologySpreadArgs:
 			setValue(&args.DefaultingType, configv1.SystemDefaulting)
 		}
@@ -117,8 +118,8 @@ func validateArgs(list []configv1.PluginConfig, path *field.Path, known sets.Set
 			if args.FilterTimeout.Duration < 0 {
 				errs = append(errs, field.Invalid(at.Child("args", "filterTimeout"), args.FilterTimeout.Duration.String(), "must be zero or positive"))
 			}
-			if args.BindingTimeout != nil {
-				errs = append(errs, field.Forbidden(at.Child("args", "bindingTimeout"), "this scheduler allocates no devices with binding conditions"))
+			if args.BindingTimeout.Duration < time.Second {
+				errs = append(errs, field.Invalid(at.Child("args", "bindingTimeout"), args.BindingTimeout.Duration.String(), "must be at least 1 second"))
 			}
 		case *configv1.PodTopologySpreadArgs:
 			errs = append(errs, validateSpread(args, at.Child("args"))...)

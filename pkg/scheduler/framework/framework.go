@@ -22,6 +22,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
+	"github.com/leme-k8s/leme/pkg/scheduler/devices"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
 )
 
@@ -61,6 +62,7 @@ type Deps struct {
 	Client      clientset.Interface
 	KubeConfig  *restclient.Config
 	Informers   informers.SharedInformerFactory
+	Devices     fwk.SharedDRAManager // made from Informers if nil; profiles of one scheduler share it
 	Recorder    events.EventRecorderLogger
 	Snapshot    *cache.Snapshot
 	Nominator   func() *queue.Queue // the queue is made after the profiles, from their hints
@@ -108,6 +110,9 @@ var _ fwk.Handle = &Framework{}
 
 // New makes the plugins of a profile. Errors name the plugin.
 func New(ctx context.Context, spec Spec, registry Registry, deps Deps) (*Framework, error) {
+	if deps.Devices == nil { // a profile on its own
+		deps.Devices = devices.NewManager(deps.Informers)
+	}
 	f := &Framework{Deps: deps, profile: spec.SchedulerName, keepers: map[string]Keeper{}}
 	made := map[string]fwk.Plugin{}
 	for _, name := range spec.Plugins {
@@ -260,8 +265,8 @@ func (f *Framework) EventRecorder() events.EventRecorderLogger { return f.Record
 // while it is made has it started with the others.
 func (f *Framework) SharedInformerFactory() informers.SharedInformerFactory { return f.Informers }
 
-// SharedDRAManager returns nil: no plugin of the profile allocates devices.
-func (f *Framework) SharedDRAManager() fwk.SharedDRAManager { return nil }
+// SharedDRAManager returns what is known of devices, which all profiles share.
+func (f *Framework) SharedDRAManager() fwk.SharedDRAManager { return f.Devices }
 
 // SharedCSIManager returns nil: no plugin of the profile counts volumes.
 func (f *Framework) SharedCSIManager() fwk.CSIManager { return nil }

@@ -2,6 +2,7 @@ package framework
 
 import (
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -13,6 +14,7 @@ type CycleState struct {
 	data    map[fwk.StateKey]fwk.StateData
 	metrics bool
 	trial   bool
+	now     time.Time
 
 	skipFilter, skipScore, skipPreBind, parallelPreBind sets.Set[string]
 }
@@ -38,6 +40,21 @@ func NewTrialState() *CycleState {
 func IsTrial(state fwk.CycleState) bool {
 	s, ok := state.(*CycleState)
 	return ok && s.trial
+}
+
+// SetTime says when the attempt is made. A replay makes it at the time of the recorded one.
+func SetTime(state fwk.CycleState, now time.Time) {
+	if s, ok := state.(*CycleState); ok {
+		s.now = now
+	}
+}
+
+// TimeOf returns when the attempt is made: what a decision depends on time by.
+func TimeOf(state fwk.CycleState) time.Time {
+	if s, ok := state.(*CycleState); ok && !s.now.IsZero() {
+		return s.now
+	}
+	return time.Now()
 }
 
 // ShouldRecordPluginMetrics says whether plugins are timed in this attempt.
@@ -102,7 +119,7 @@ func (s *CycleState) Clone() fwk.CycleState {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	c := NewCycleState(s.metrics)
-	c.trial = s.trial
+	c.trial, c.now = s.trial, s.now
 	for k, v := range s.data {
 		c.data[k] = v.Clone()
 	}

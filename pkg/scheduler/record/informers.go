@@ -33,6 +33,7 @@ var kinds = map[schema.GroupVersionResource]string{
 	{Group: "resource.k8s.io", Version: "v1", Resource: "resourceclaims"}:      "ResourceClaim",
 	{Group: "resource.k8s.io", Version: "v1", Resource: "resourceslices"}:      "ResourceSlice",
 	{Group: "resource.k8s.io", Version: "v1", Resource: "deviceclasses"}:       "DeviceClass",
+	{Group: "resource.k8s.io", Version: "v1", Resource: "devicetaintrules"}:    "DeviceTaintRule",
 }
 
 // Informers fills a factory with informers whose stores change, and whose handlers run,

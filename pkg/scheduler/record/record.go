@@ -96,6 +96,8 @@ type Decided struct {
 	// Start is the node at which the search began, Seed what chose among equals.
 	Start int    `json:"start"`
 	Seed  uint64 `json:"seed"`
+	// Time is when it was tried, which tells whether devices took too long to become ready.
+	Time time.Time `json:"time,omitzero"`
 	// Object is the pod as it was tried, if that is not how it was seen last.
 	Object *Object `json:"object,omitempty"`
 	Outcome

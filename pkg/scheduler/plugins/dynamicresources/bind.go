@@ -9,106 +9,206 @@ import (
 	resourceapi "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
+	resourceclaimmetrics "k8s.io/dynamic-resource-allocation/resourceclaim/metrics"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/podstatus"
 )
 
 // Reserve takes the devices that Filter found, so that the next pod does not.
-func (p *Plugin) Reserve(_ context.Context, cs fwk.CycleState, _ *v1.Pod, node string) *fwk.Status {
+func (p *Plugin) Reserve(_ context.Context, cs fwk.CycleState, pod *v1.Pod, node string) *fwk.Status {
 	s, err := read(cs)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
 	open := s.unallocated()
-	found := s.found[node]
-	if len(found) != len(open) {
-		return fwk.AsStatus(fmt.Errorf("there are %d allocations on node %s for %d claims", len(found), node, len(open)))
+	there := s.found[node]
+	if len(there.special.requests) > 0 {
+		open = append(open, newSpecial(pod, there.special.requests))
+	}
+	if len(there.allocations) != len(open) {
+		return fwk.AsStatus(fmt.Errorf("there are %d allocations on node %s for %d claims", len(there.allocations), node, len(open)))
 	}
 	for i, c := range open {
 		allocated := c.DeepCopy()
-		allocated.Status.Allocation = &found[i]
-		p.claims.choose(allocated, false)
+		allocated.Status.Allocation = &there.allocations[i]
+		if err := p.claims.SignalClaimPendingAllocation(c.UID, allocated); err != nil {
+			return fwk.AsStatus(err)
+		}
 		s.reserved = append(s.reserved, allocated)
 	}
 	return nil
 }
 
-// Unreserve gives devices back, and reservations that were written.
+// Unreserve gives devices back, and what was written.
 func (p *Plugin) Unreserve(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, _ string) {
 	s, err := read(cs)
 	if err != nil {
 		return
 	}
+	ctx = context.WithoutCancel(ctx)
 	for _, c := range s.reserved {
-		if p.claims.pending(c.UID) {
-			framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteForgotten, Object: c}, func() { p.claims.forget(c.UID) })
+		if p.claims.GetPendingAllocation(c.UID) != nil {
+			framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteForgotten, Object: c}, func() { p.forget(c) })
 		}
 	}
 	for _, c := range s.claims {
-		if err := p.release(context.WithoutCancel(ctx), c, pod); err != nil && !apierrors.IsNotFound(err) {
+		if err := p.release(ctx, c, pod); err != nil && !apierrors.IsNotFound(err) {
 			klog.FromContext(ctx).Error(err, "Giving a claim back", "resourceclaim", klog.KObj(c))
+		}
+	}
+	if s.special != nil {
+		if err := p.remove(ctx, s.special); err != nil {
+			klog.FromContext(ctx).Error(err, "Deleting the claim for extended resources", "resourceclaim", klog.KObj(s.special))
 		}
 	}
 }
 
 // release takes the pod's reservation out of a claim, if it was written.
 func (p *Plugin) release(ctx context.Context, c *resourceapi.ResourceClaim, pod *v1.Pod) error {
-	seen, err := p.claims.lister.ResourceClaims(c.Namespace).Get(c.Name)
+	now, err := p.claims.Get(c.Namespace, c.Name)
 	if err != nil {
 		return err
 	}
-	if !resourceclaim.IsReservedForPod(pod, p.claims.now(seen), false) {
+	if !resourceclaim.IsReservedForPod(pod, now, false) {
 		return nil
 	}
-	return p.update(ctx, c, func(current *resourceapi.ResourceClaim) (bool, error) {
+	_, err = p.update(ctx, c, func(current *resourceapi.ResourceClaim) (bool, error) {
 		before := len(current.Status.ReservedFor)
 		current.Status.ReservedFor = slices.DeleteFunc(current.Status.ReservedFor, func(r resourceapi.ResourceClaimConsumerReference) bool { return r.UID == pod.UID })
 		return len(current.Status.ReservedFor) < before, nil
 	})
+	return err
 }
 
 // PreBindPreFlight skips pods without claims, and those that have all of theirs.
-func (p *Plugin) PreBindPreFlight(_ context.Context, cs fwk.CycleState, pod *v1.Pod, _ string) (*fwk.PreBindPreFlightResult, *fwk.Status) {
+func (p *Plugin) PreBindPreFlight(_ context.Context, cs fwk.CycleState, pod *v1.Pod, node string) (*fwk.PreBindPreFlightResult, *fwk.Status) {
 	s, err := read(cs)
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
-	if !slices.ContainsFunc(s.claims, func(c *resourceapi.ResourceClaim) bool { return !resourceclaim.IsReservedForPod(pod, c, false) }) {
+	busy := func(c *resourceapi.ResourceClaim) bool {
+		return !resourceclaim.IsReservedForPod(pod, c, false) || conditional(c)
+	}
+	if !slices.ContainsFunc(s.claims, busy) && len(s.found[node].special.requests) == 0 {
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
 	return &fwk.PreBindPreFlightResult{}, nil
 }
 
-// PreBind writes allocations, and that the claims are reserved for the pod.
-func (p *Plugin) PreBind(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, _ string) *fwk.Status {
+// PreBind writes allocations, and that the claims are reserved for the pod, and waits
+// for devices that are not ready yet.
+func (p *Plugin) PreBind(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, node string) *fwk.Status {
 	s, err := read(cs)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
+	var waiting []*resourceapi.ResourceClaim
 	for _, c := range s.claims {
-		if resourceclaim.IsReservedForPod(pod, c, false) {
-			continue
+		if !resourceclaim.IsReservedForPod(pod, c, false) {
+			if c, err = p.bind(ctx, c, s.allocationOf(c.UID), pod); err != nil {
+				return fwk.AsStatus(err)
+			}
 		}
-		var allocation *resourceapi.AllocationResult
-		if i := slices.IndexFunc(s.reserved, func(r *resourceapi.ResourceClaim) bool { return r.UID == c.UID }); i >= 0 {
-			allocation = s.reserved[i].Status.Allocation
+		if conditional(c) {
+			waiting = append(waiting, c)
 		}
-		if err := p.bind(ctx, c, allocation, pod); err != nil {
+	}
+	asked := s.found[node].special
+	if len(asked.requests) > 0 {
+		c, err := p.create(ctx, s, asked.requests, pod)
+		if err != nil {
 			return fwk.AsStatus(err)
+		}
+		if conditional(c) {
+			waiting = append(waiting, c)
+		}
+	}
+	if err := p.waitForDevices(ctx, waiting); err != nil {
+		return fwk.AsStatus(err)
+	}
+	if s.special != nil {
+		return fwk.AsStatus(p.name(ctx, pod, s.special.Name, asked.mappings))
+	}
+	return nil
+}
+
+// allocationOf returns the allocation that Reserve chose for a claim; nil if it has one.
+func (s *state) allocationOf(uid types.UID) *resourceapi.AllocationResult {
+	for _, r := range s.reserved {
+		if r.UID == uid {
+			return r.Status.Allocation
 		}
 	}
 	return nil
 }
 
-// bind reserves a claim for pod, with a new allocation if there is one.
-func (p *Plugin) bind(ctx context.Context, c *resourceapi.ResourceClaim, allocation *resourceapi.AllocationResult, pod *v1.Pod) error {
+// create makes the claim for extended resources.
+func (p *Plugin) create(ctx context.Context, s *state, requests []resourceapi.DeviceRequest, pod *v1.Pod) (*resourceapi.ResourceClaim, error) {
+	claim := newSpecial(pod, requests)
+	allocation := s.allocationOf(claim.UID)
+	claim.Name, claim.UID, claim.Finalizers = "", "", []string{resourceapi.Finalizer}
+	created, err := p.client.ResourceV1().ResourceClaims(pod.Namespace).Create(ctx, claim, metav1.CreateOptions{})
+	result := "success"
+	if err != nil {
+		result = "failure"
+	}
+	resourceclaimmetrics.ResourceClaimCreate.WithLabelValues(result, "false", "", "Pod").Inc()
+	if err != nil {
+		return nil, fmt.Errorf("create claim for extended resources: %w", err)
+	}
+	s.special = created
+	return p.bind(ctx, created, allocation, pod)
+}
+
+// name writes into the status of a pod which claim it has for extended resources. The API
+// server never forgets that again, so it comes last.
+func (p *Plugin) name(ctx context.Context, pod *v1.Pod, claim string, mappings []v1.ContainerExtendedResourceRequest) error {
+	status := pod.Status.DeepCopy()
+	status.ExtendedResourceClaimStatus = &v1.PodExtendedResourceClaimStatus{ResourceClaimName: claim, RequestMappings: mappings}
+	if err := podstatus.Patch(ctx, p.client, pod, status); err != nil {
+		return fmt.Errorf("update the pod's extendedResourceClaimStatus: %w", err)
+	}
+	return nil
+}
+
+// remove deletes the claim for extended resources. That it is gone already is well.
+func (p *Plugin) remove(ctx context.Context, c *resourceapi.ResourceClaim) error {
+	api := p.client.ResourceV1().ResourceClaims(c.Namespace)
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		current, err := api.Get(ctx, c.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if current.UID != c.UID {
+			return nil
+		}
+		if i := slices.Index(current.Finalizers, resourceapi.Finalizer); i >= 0 {
+			current.Finalizers = slices.Delete(current.Finalizers, i, i+1)
+			if _, err := api.Update(ctx, current, metav1.UpdateOptions{}); err != nil {
+				return err
+			}
+		}
+		return api.Delete(ctx, c.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(c.UID))})
+	})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete claim %s: %w", klog.KObj(c), err)
+	}
+	framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteDeleted, Object: c}, func() { p.claims.AssumedClaimRestore(c.Namespace, c.Name) })
+	return nil
+}
+
+// bind reserves a claim for pod, with a new allocation if there is one. It returns the
+// claim as it is then.
+func (p *Plugin) bind(ctx context.Context, c *resourceapi.ResourceClaim, allocation *resourceapi.AllocationResult, pod *v1.Pod) (*resourceapi.ResourceClaim, error) {
 	if allocation != nil && !slices.Contains(c.Finalizers, resourceapi.Finalizer) {
 		if err := p.protect(ctx, c); err != nil {
-			return fmt.Errorf("add finalizer to claim %s: %w", klog.KObj(c), err)
+			return nil, fmt.Errorf("add finalizer to claim %s: %w", klog.KObj(c), err)
 		}
 	}
 	return p.update(ctx, c, func(current *resourceapi.ResourceClaim) (bool, error) {
@@ -121,6 +221,10 @@ func (p *Plugin) bind(ctx context.Context, c *resourceapi.ResourceClaim, allocat
 			return false, fmt.Errorf("claim %s got deallocated elsewhere in the meantime", klog.KObj(c))
 		case allocation != nil:
 			current.Status.Allocation = allocation.DeepCopy()
+		}
+		if current.Status.Allocation.AllocationTimestamp == nil {
+			now := metav1.Now()
+			current.Status.Allocation.AllocationTimestamp = &now
 		}
 		current.Status.ReservedFor = append(current.Status.ReservedFor, resourceapi.ResourceClaimConsumerReference{Resource: "pods", Name: pod.Name, UID: pod.UID})
 		return true, nil
@@ -141,58 +245,59 @@ func (p *Plugin) protect(ctx context.Context, c *resourceapi.ResourceClaim) erro
 }
 
 // deallocate frees the devices of a claim that nobody uses.
-func (p *Plugin) deallocate(ctx context.Context, c *resourceapi.ResourceClaim) error {
-	return p.update(ctx, c, func(current *resourceapi.ResourceClaim) (bool, error) {
-		if len(current.Status.ReservedFor) > 1 {
+func (p *Plugin) deallocate(ctx context.Context, c *resourceapi.ResourceClaim, pod *v1.Pod) error {
+	_, err := p.update(ctx, c, func(current *resourceapi.ResourceClaim) (bool, error) {
+		if !idle(current, pod) {
 			return false, nil // somebody was faster
 		}
-		current.Status.Allocation, current.Status.ReservedFor = nil, nil
+		current.Status.Allocation, current.Status.ReservedFor, current.Status.Devices = nil, nil, nil
 		return true, nil
 	})
+	return err
 }
 
 // update changes the status of a claim as it is now, and remembers it until the
 // informer shows it.
-func (p *Plugin) update(ctx context.Context, c *resourceapi.ResourceClaim, change func(*resourceapi.ResourceClaim) (bool, error)) error {
-	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		current, err := p.client.ResourceV1().ResourceClaims(c.Namespace).Get(ctx, c.Name, metav1.GetOptions{})
+func (p *Plugin) update(ctx context.Context, c *resourceapi.ResourceClaim, change func(*resourceapi.ResourceClaim) (bool, error)) (now *resourceapi.ResourceClaim, err error) {
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		now, err = p.client.ResourceV1().ResourceClaims(c.Namespace).Get(ctx, c.Name, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
-		if current.UID != c.UID {
+		if now.UID != c.UID {
 			return fmt.Errorf("claim %s was deleted and made again", klog.KObj(c))
 		}
-		changed, err := change(current)
+		changed, err := change(now)
 		if err != nil || !changed {
 			return err
 		}
-		written, err := p.client.ResourceV1().ResourceClaims(c.Namespace).UpdateStatus(ctx, current, metav1.UpdateOptions{})
+		now, err = p.client.ResourceV1().ResourceClaims(c.Namespace).UpdateStatus(ctx, now, metav1.UpdateOptions{})
 		if err != nil {
 			return err
 		}
-		framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteWritten, Object: written}, func() { p.claims.choose(written, true) })
+		framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteWritten, Object: now}, func() { p.claims.Wrote(now) })
 		return nil
 	})
+	return now, err
 }
 
-// What notes of this plugin's memory say.
+// What notes of this plugin's memory say of a claim.
 const (
-	noteReserved  = "reserved"
-	noteWritten   = "written"
-	noteForgotten = "forgotten"
+	noteReserved  = "reserved"  // an allocation is being written
+	noteWritten   = "written"   // this is how it was written
+	noteForgotten = "forgotten" // the allocation is not going to be written
+	noteDeleted   = "deleted"
 )
 
 // Memory returns the claims whose allocation is being written, or has been just now.
 func (p *Plugin) Memory() []framework.Note {
-	p.claims.mu.Lock()
-	defer p.claims.mu.Unlock()
 	var notes []framework.Note
-	for _, c := range p.claims.chosen {
-		what := noteReserved
-		if c.written {
-			what = noteWritten
-		}
-		notes = append(notes, framework.Note{What: what, Object: c.claim})
+	pending, written := p.claims.Known()
+	for _, c := range pending {
+		notes = append(notes, framework.Note{What: noteReserved, Object: c})
+	}
+	for _, c := range written {
+		notes = append(notes, framework.Note{What: noteWritten, Object: c})
 	}
 	return notes
 }
@@ -203,10 +308,21 @@ func (p *Plugin) Recall(n framework.Note) error {
 	if !ok {
 		return fmt.Errorf("a note about a %T", n.Object)
 	}
-	if n.What == noteForgotten {
-		p.claims.forget(c.UID)
-	} else {
-		p.claims.choose(c, n.What == noteWritten)
+	switch n.What {
+	case noteReserved:
+		if p.claims.GetPendingAllocation(c.UID) == nil { // other profiles share what this one knows
+			return p.claims.SignalClaimPendingAllocation(c.UID, c)
+		}
+	case noteWritten:
+		p.claims.Wrote(c)
+	case noteForgotten:
+		p.forget(c)
+	case noteDeleted:
+		p.claims.AssumedClaimRestore(c.Namespace, c.Name)
 	}
 	return nil
+}
+
+func (p *Plugin) forget(c *resourceapi.ResourceClaim) {
+	p.claims.MaybeRemoveClaimPendingAllocation(c.UID, true)
 }

@@ -1,11 +1,11 @@
 // Package dynamicresources gives pods the devices that their ResourceClaims ask for
 // (dynamic resource allocation, KEP-4381). Which devices fit which claims is decided by
-// the published k8s.io/dynamic-resource-allocation/structured; claims.go knows which
-// devices are taken, bind.go writes allocations and reservations.
+// the published k8s.io/dynamic-resource-allocation/structured; bind.go writes allocations
+// and reservations, extended.go makes claims for extended resources that are backed by
+// devices, conditions.go waits for devices to become ready.
 package dynamicresources
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,10 +17,9 @@ import (
 	v1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/kubernetes"
-	resourcelisters "k8s.io/client-go/listers/resource/v1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/dynamic-resource-allocation/cel"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
@@ -29,36 +28,26 @@ import (
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	"github.com/leme-k8s/leme/pkg/scheduler/devices"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
 // Name of the plugin.
 const Name = "DynamicResources"
 
-const (
-	stateKey = fwk.StateKey(Name)
-	// maxExpressions is how many compiled CEL expressions are kept.
-	maxExpressions = 100
-)
-
-// features are those of devices that are on by default and known here.
-var features = structured.Features{
-	AdminAccess:          true,
-	ConsumableCapacity:   true,
-	DeviceTaints:         true,
-	PartitionableDevices: true,
-	PrioritizedList:      true,
-}
+const stateKey = fwk.StateKey(Name)
 
 // Plugin implements preEnqueue, preFilter, filter, postFilter, preScore, score, reserve and preBind.
 type Plugin struct {
-	handle  fwk.Handle
-	client  kubernetes.Interface
-	claims  *tracker
-	slices  resourcelisters.ResourceSliceLister
-	classes classLister
-	cel     *cel.Cache
-	timeout time.Duration // for the search on one node; 0 for none
+	handle         fwk.Handle
+	client         kubernetes.Interface
+	claims         *devices.Claims
+	slices         fwk.ResourceSliceLister
+	classes        fwk.DeviceClassLister
+	resolver       fwk.DeviceClassResolver
+	cel            *cel.Cache
+	timeout        time.Duration // for the search on one node; 0 for none
+	bindingTimeout time.Duration // for devices to become ready
 }
 
 var (
@@ -78,55 +67,66 @@ var (
 // New makes the plugin from DynamicResourcesArgs.
 func New(_ context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, error) {
 	a, ok := args.(*configv1.DynamicResourcesArgs)
-	if !ok || a.FilterTimeout == nil {
+	if !ok || a.FilterTimeout == nil || a.BindingTimeout == nil {
 		return nil, fmt.Errorf("args are of type %T, want DynamicResourcesArgs with defaults", args)
 	}
-	resource := h.SharedInformerFactory().Resource().V1()
+	known, ok := h.SharedDRAManager().(*devices.Manager)
+	if !ok {
+		return nil, fmt.Errorf("the handle knows devices by a %T", h.SharedDRAManager())
+	}
 	return &Plugin{
-		handle:  h,
-		client:  h.ClientSet(),
-		claims:  newTracker(resource.ResourceClaims().Lister()),
-		slices:  resource.ResourceSlices().Lister(),
-		classes: classLister{resource.DeviceClasses().Lister()},
-		cel:     cel.NewCache(maxExpressions, cel.Features{EnableConsumableCapacity: features.ConsumableCapacity}),
-		timeout: a.FilterTimeout.Duration,
+		handle:         h,
+		client:         h.ClientSet(),
+		claims:         known.Claims(),
+		slices:         known.ResourceSlices(),
+		classes:        known.DeviceClasses(),
+		resolver:       known.DeviceClassResolver(),
+		cel:            known.CEL(),
+		timeout:        a.FilterTimeout.Duration,
+		bindingTimeout: a.BindingTimeout.Duration,
 	}, nil
 }
 
 // Name returns the plugin's name.
 func (p *Plugin) Name() string { return Name }
 
-// classLister is an informer's lister as the allocator wants it.
-type classLister struct {
-	resourcelisters.DeviceClassLister
-}
-
-// List returns all classes.
-func (l classLister) List() ([]*resourceapi.DeviceClass, error) {
-	return l.DeviceClassLister.List(labels.Everything())
-}
-
 // state is what is known of the pod's claims during an attempt.
 type state struct {
 	claims    []*resourceapi.ResourceClaim
-	allocator structured.Allocator // nil if all claims are allocated
-	// selectors are where the allocated claims can be used, by index of the claim.
+	classes   map[v1.ResourceName]*resourceapi.DeviceClass // of extended resources
+	leftOver  *resourceapi.ResourceClaim                   // made for them by an earlier attempt
+	allocator structured.Allocator                         // nil if there is nothing to allocate
+	// selectors are where the allocated claims can be used, and failed those that can be
+	// used nowhere, by index of the claim.
 	selectors map[int]*nodeaffinity.NodeSelector
+	failed    sets.Set[int]
 
 	mu sync.Mutex
-	// found has the allocations of the unallocated claims, in order, by node.
-	found map[string][]resourceapi.AllocationResult
-	// refused says that some node was refused for the sake of a claim that is allocated.
-	refused bool
+	// found is what there is for the pod, by node.
+	found map[string]offer
+	// refused are the claims for the sake of which some node was refused that would do otherwise.
+	refused sets.Set[int]
 	// reserved are the claims with the allocation that Reserve chose for them.
 	reserved []*resourceapi.ResourceClaim
+	// special is the claim that has been created for extended resources.
+	special *resourceapi.ResourceClaim
+}
+
+// offer has the allocations of the unallocated claims, in order, and then of what is
+// asked for by the names of extended resources.
+type offer struct {
+	allocations []resourceapi.AllocationResult
+	special     asked
 }
 
 // Clone returns a copy whose findings the original does not see.
 func (s *state) Clone() fwk.StateData {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &state{claims: s.claims, allocator: s.allocator, selectors: s.selectors, found: maps.Clone(s.found), refused: s.refused}
+	return &state{
+		claims: s.claims, classes: s.classes, leftOver: s.leftOver, allocator: s.allocator, selectors: s.selectors, failed: s.failed,
+		found: maps.Clone(s.found), refused: s.refused.Clone(),
+	}
 }
 
 func (s *state) unallocated() []*resourceapi.ResourceClaim {
@@ -151,57 +151,105 @@ func unresolvable(format string, args ...any) *fwk.Status {
 
 // PreEnqueue keeps a pod out of the queue until its claims have been made.
 func (p *Plugin) PreEnqueue(_ context.Context, pod *v1.Pod) *fwk.Status {
-	if _, err := p.claims.of(pod); err != nil {
+	if _, err := p.claimsOf(pod); err != nil {
 		return unresolvable("%v", err)
 	}
 	return nil
 }
 
+// claimsOf returns the claims of a pod. It is an error, for people to read, if one cannot
+// be used: it is not there yet, somebody else's, or being deleted.
+func (p *Plugin) claimsOf(pod *v1.Pod) ([]*resourceapi.ResourceClaim, error) {
+	var claims []*resourceapi.ResourceClaim
+	for i := range pod.Spec.ResourceClaims {
+		name, own, err := resourceclaim.Name(pod, &pod.Spec.ResourceClaims[i])
+		if err != nil {
+			return nil, err
+		}
+		if name == nil { // the template asks for none
+			continue
+		}
+		claim, err := p.claims.Get(pod.Namespace, *name)
+		if apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("could not find ResourceClaim %q", pod.Namespace+"/"+*name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if claim.DeletionTimestamp != nil {
+			return nil, fmt.Errorf("resourceclaim %q is being deleted", claim.Name)
+		}
+		if own {
+			if err := resourceclaim.IsForPod(pod, claim, false); err != nil {
+				return nil, err
+			}
+		}
+		claims = append(claims, claim)
+	}
+	return claims, nil
+}
+
 // PreFilter collects the pod's claims and which devices are free.
 func (p *Plugin) PreFilter(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, _ []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
-	s := &state{selectors: map[int]*nodeaffinity.NodeSelector{}, found: map[string][]resourceapi.AllocationResult{}}
+	s := &state{selectors: map[int]*nodeaffinity.NodeSelector{}, failed: sets.New[int](), found: map[string]offer{}, refused: sets.New[int]()}
 	cs.Write(stateKey, s)
-	claims, err := p.claims.of(pod)
+	claims, err := p.claimsOf(pod)
 	if err != nil {
 		return nil, unresolvable("%v", err)
 	}
-	if len(claims) == 0 {
+	s.classes = classesOf(pod, p.resolver)
+	if len(claims) == 0 && len(s.classes) == 0 {
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
+	if len(s.classes) > 0 {
+		if s.leftOver, err = p.leftOver(pod); err != nil {
+			return nil, fwk.AsStatus(err)
+		}
+	}
 	for i, c := range claims {
-		switch {
-		case c.Status.Allocation == nil:
-			if p.claims.pending(c.UID) {
-				return nil, unresolvable("resource claim %s is in the process of being allocated", klog.KObj(c))
-			}
-			if s := p.checkClasses(c); !s.IsSuccess() {
-				return nil, s
-			}
-		case !resourceclaim.IsReservedForPod(pod, c, false) && !resourceclaim.CanBeReserved(c):
-			return nil, unresolvable("resourceclaim in use")
-		case c.Status.Allocation.NodeSelector != nil:
-			if s.selectors[i], err = nodeaffinity.NewNodeSelector(c.Status.Allocation.NodeSelector); err != nil {
-				return nil, fwk.AsStatus(err)
-			}
+		if status := p.look(s, i, c, pod, framework.TimeOf(cs)); !status.IsSuccess() {
+			return nil, status
 		}
 	}
 	s.claims = claims
-	if len(s.unallocated()) == 0 {
+	if s.leftOver != nil || len(s.unallocated())+len(s.classes) == 0 {
 		return nil, nil
 	}
-	all, err := p.slices.List(labels.Everything())
+	all, err := p.slices.ListWithDeviceTaintRules()
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
-	slices.SortFunc(all, func(a, b *resourceapi.ResourceSlice) int { return cmp.Compare(a.Name, b.Name) }) // the same choice whatever the informer's order
-	taken, err := p.claims.taken()
+	taken, err := p.claims.GatherAllocatedState()
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
-	if s.allocator, err = structured.NewAllocator(ctx, features, taken, p.classes, all, p.cel); err != nil {
+	if s.allocator, err = structured.NewAllocator(ctx, devices.Features, *taken, p.classes, all, p.cel); err != nil {
 		return nil, fwk.AsStatus(err)
 	}
 	return nil, nil
+}
+
+// look finds out whether, and where, a claim can be used.
+func (p *Plugin) look(s *state, i int, c *resourceapi.ResourceClaim, pod *v1.Pod, now time.Time) *fwk.Status {
+	if c.Status.Allocation == nil {
+		if p.claims.GetPendingAllocation(c.UID) != nil {
+			return unresolvable("resource claim %s is in the process of being allocated", klog.KObj(c))
+		}
+		return p.checkClasses(c)
+	}
+	if !resourceclaim.IsReservedForPod(pod, c, false) && !resourceclaim.CanBeReserved(c) {
+		return unresolvable("resourceclaim in use")
+	}
+	if _, err := ready(c, now, p.bindingTimeout); err != nil {
+		s.failed.Insert(i)
+	}
+	if c.Status.Allocation.NodeSelector != nil {
+		var err error
+		if s.selectors[i], err = nodeaffinity.NewNodeSelector(c.Status.Allocation.NodeSelector); err != nil {
+			return fwk.AsStatus(err)
+		}
+	}
+	return nil
 }
 
 // checkClasses refuses a claim that names a class that is not there.
@@ -236,43 +284,60 @@ func (p *Plugin) checkClasses(c *resourceapi.ResourceClaim) *fwk.Status {
 func (p *Plugin) PreFilterExtensions() fwk.PreFilterExtensions { return nil }
 
 // Filter rejects nodes that an allocated claim does not reach, or without free devices.
-func (p *Plugin) Filter(ctx context.Context, cs fwk.CycleState, _ *v1.Pod, node fwk.NodeInfo) *fwk.Status {
+func (p *Plugin) Filter(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo) *fwk.Status {
 	s, err := read(cs)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	unreachable := false
-	for _, selector := range s.selectors {
-		unreachable = unreachable || !selector.Match(node.Node())
+	if s.leftOver != nil {
+		return unresolvable("cannot schedule extended resource claim")
 	}
-	var found []resourceapi.AllocationResult
+	out := s.failed.Clone()
+	for i, selector := range s.selectors {
+		if !selector.Match(node.Node()) {
+			out.Insert(i)
+		}
+	}
+	there := offer{special: ask(pod, elsewhere(s.classes, node))}
 	if s.allocator != nil {
+		claims := s.unallocated()
+		if len(there.special.requests) > 0 {
+			claims = append(claims, newSpecial(pod, there.special.requests))
+		}
 		var refused *fwk.Status
-		if found, refused = p.allocate(ctx, s, node.Node()); refused != nil {
+		if there.allocations, refused = p.allocate(ctx, s.allocator, node.Node(), claims); refused != nil {
 			return refused
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if unreachable {
-		// Freeing the claim is worth while, since the others would find their devices here.
-		s.refused = true
+	if len(out) > 0 {
+		// Freeing a claim is worth while, since the others would find their devices here.
+		s.refused = s.refused.Union(out)
 		return unresolvable("resourceclaim not available on the node")
 	}
-	if s.allocator != nil {
-		s.found[node.Node().Name] = found
-	}
+	s.found[node.Node().Name] = there
 	return nil
 }
 
-// allocate looks for devices on a node for the claims that have none.
-func (p *Plugin) allocate(ctx context.Context, s *state, node *v1.Node) ([]resourceapi.AllocationResult, *fwk.Status) {
+// elsewhere returns the classes of extended resources that the node does not have itself.
+func elsewhere(classes map[v1.ResourceName]*resourceapi.DeviceClass, node fwk.NodeInfo) map[v1.ResourceName]*resourceapi.DeviceClass {
+	out := maps.Clone(classes)
+	maps.DeleteFunc(out, func(name v1.ResourceName, _ *resourceapi.DeviceClass) bool { return devices.OnNode(node, name) })
+	return out
+}
+
+// allocate looks for devices on a node for claims that have none.
+func (p *Plugin) allocate(ctx context.Context, allocator structured.Allocator, node *v1.Node, claims []*resourceapi.ResourceClaim) ([]resourceapi.AllocationResult, *fwk.Status) {
+	if len(claims) == 0 {
+		return nil, nil
+	}
 	if p.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, p.timeout, errors.New("timed out trying to allocate devices"))
 		defer cancel()
 	}
-	found, err := s.allocator.Allocate(ctx, node, s.unallocated())
+	found, err := allocator.Allocate(ctx, node, claims)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded): // it may pass, so the pod is tried again soon
 		return nil, fwk.AsStatus(fmt.Errorf("node %s: timed out trying to allocate devices", node.Name))
@@ -287,18 +352,27 @@ func (p *Plugin) allocate(ctx context.Context, s *state, node *v1.Node) ([]resou
 }
 
 // PostFilter frees a claim that nobody uses and that keeps the pod off the nodes where
-// it could run. The claim is then allocated anew.
+// it could run, or whose devices did not become ready. The claim is then allocated anew.
+// One that an earlier attempt has made for the pod is deleted.
 func (p *Plugin) PostFilter(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, _ fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	s, err := read(cs)
-	if err != nil || !s.refused {
+	if err != nil {
 		return nil, fwk.NewStatus(fwk.Unschedulable)
 	}
+	if s.leftOver != nil {
+		if !framework.IsTrial(cs) {
+			if err := p.remove(ctx, s.leftOver); err != nil {
+				return nil, fwk.AsStatus(err)
+			}
+		}
+		return nil, fwk.NewStatus(fwk.Unschedulable, "deletion of ResourceClaim completed")
+	}
 	for i, c := range s.claims {
-		if s.selectors[i] == nil || !idle(c, pod) {
+		if !s.refused.Has(i) || !idle(c, pod) {
 			continue
 		}
 		if !framework.IsTrial(cs) {
-			if err := p.deallocate(ctx, c); err != nil {
+			if err := p.deallocate(ctx, c, pod); err != nil {
 				return nil, fwk.AsStatus(err)
 			}
 		}
@@ -312,21 +386,14 @@ func idle(c *resourceapi.ResourceClaim, pod *v1.Pod) bool {
 	return len(c.Status.ReservedFor) == 0 || len(c.Status.ReservedFor) == 1 && c.Status.ReservedFor[0].UID == pod.UID
 }
 
-// SignPod refuses pods with claims: each takes devices of its own.
+// SignPod refuses pods with claims: each takes devices of its own. So does one that asks
+// for them by the name of an extended resource.
 func (p *Plugin) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
 	if len(pod.Spec.ResourceClaims) > 0 {
 		return nil, fwk.NewStatus(fwk.Unschedulable, "pods with dra resource claims are not signable")
 	}
+	if len(classesOf(pod, p.resolver)) > 0 {
+		return nil, fwk.NewStatus(fwk.Unschedulable, "pods with extended resources that are backed by devices are not signable")
+	}
 	return nil, nil
-}
-
-// EventsToRegister: claims are made, allocated and freed; devices and classes appear.
-func (p *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
-	return []fwk.ClusterEventWithHint{
-		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add | fwk.UpdateNodeLabel | fwk.UpdateNodeTaint}},
-		{Event: fwk.ClusterEvent{Resource: fwk.ResourceClaim, ActionType: fwk.Add | fwk.Update | fwk.Delete}},
-		{Event: fwk.ClusterEvent{Resource: fwk.TargetPod, ActionType: fwk.UpdatePodGeneratedResourceClaim}},
-		{Event: fwk.ClusterEvent{Resource: fwk.DeviceClass, ActionType: fwk.Add | fwk.Update}},
-		{Event: fwk.ClusterEvent{Resource: fwk.ResourceSlice, ActionType: fwk.Add | fwk.Update}},
-	}, nil
 }

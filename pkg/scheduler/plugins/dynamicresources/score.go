@@ -36,9 +36,9 @@ func (p *Plugin) Score(_ context.Context, cs fwk.CycleState, _ *v1.Pod, node fwk
 		return 0, fwk.AsStatus(err)
 	}
 	s.mu.Lock()
-	found, ok := s.found[node.Node().Name]
+	found := s.found[node.Node().Name].allocations
 	s.mu.Unlock()
-	if !ok { // all claims are allocated: they are as good on any node
+	if len(found) == 0 { // all claims are allocated: they are as good on any node
 		return 0, nil
 	}
 	var score int64

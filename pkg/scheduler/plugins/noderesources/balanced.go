@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/devices"
 )
 
 // BalancedName is the name of the BalancedAllocation plugin.
@@ -16,7 +18,10 @@ const BalancedName = "NodeResourcesBalancedAllocation"
 const balancedKey = fwk.StateKey("PreScore" + BalancedName)
 
 // BalancedAllocation implements preScore and score.
-type BalancedAllocation struct{ resources []configv1.ResourceSpec }
+type BalancedAllocation struct {
+	resources []configv1.ResourceSpec
+	devices   *devices.Manager
+}
 
 var (
 	_ fwk.PreScorePlugin = &BalancedAllocation{}
@@ -25,20 +30,24 @@ var (
 )
 
 // NewBalancedAllocation makes the plugin from NodeResourcesBalancedAllocationArgs.
-func NewBalancedAllocation(_ context.Context, args runtime.Object, _ fwk.Handle) (fwk.Plugin, error) {
+func NewBalancedAllocation(_ context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, error) {
 	a, ok := args.(*configv1.NodeResourcesBalancedAllocationArgs)
 	if !ok {
 		return nil, fmt.Errorf("args are of type %T, want NodeResourcesBalancedAllocationArgs", args)
 	}
-	return &BalancedAllocation{resources: a.Resources}, nil
+	known, err := knownDevices(h)
+	if err != nil {
+		return nil, err
+	}
+	return &BalancedAllocation{a.Resources, known}, nil
 }
 
 // Name returns the plugin's name.
 func (p *BalancedAllocation) Name() string { return BalancedName }
 
 // PreScore skips pods that ask for none of the resources: they unbalance nothing.
-func (p *BalancedAllocation) PreScore(_ context.Context, state fwk.CycleState, pod *v1.Pod, _ []fwk.NodeInfo) *fwk.Status {
-	r, err := requestIn(state, pod)
+func (p *BalancedAllocation) PreScore(ctx context.Context, state fwk.CycleState, pod *v1.Pod, _ []fwk.NodeInfo) *fwk.Status {
+	r, err := toWeigh(ctx, state, pod, p.resources, p.devices)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
@@ -78,9 +87,5 @@ func (p *BalancedAllocation) ByNode() {}
 
 // SignPod tells pods apart by what they ask for.
 func (p *BalancedAllocation) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
-	r, err := requestOf(pod)
-	if err != nil {
-		return nil, fwk.AsStatus(err)
-	}
-	return []fwk.SignFragment{{Key: fwk.ResourcesSignerName, Value: r.PodResource}}, nil
+	return sign(pod, p.devices)
 }

@@ -6,13 +6,16 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/klog/v2"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
+	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
+	"github.com/leme-k8s/leme/pkg/scheduler/devices"
 )
 
 // FitName is the name of the Fit plugin.
@@ -30,6 +33,7 @@ type Fit struct {
 	resources     []configv1.ResourceSpec
 	score         func([]use) int64
 	nonZero       bool
+	devices       *devices.Manager
 }
 
 var (
@@ -42,12 +46,17 @@ var (
 )
 
 // NewFit makes the plugin from NodeResourcesFitArgs.
-func NewFit(_ context.Context, args runtime.Object, _ fwk.Handle) (fwk.Plugin, error) {
+func NewFit(_ context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, error) {
 	a, ok := args.(*configv1.NodeResourcesFitArgs)
 	if !ok || a.ScoringStrategy == nil {
 		return nil, fmt.Errorf("args are of type %T, want NodeResourcesFitArgs with a scoringStrategy", args)
 	}
+	known, err := knownDevices(h)
+	if err != nil {
+		return nil, err
+	}
 	f := &Fit{
+		devices:       known,
 		ignored:       sets.New(a.IgnoredResources...),
 		ignoredGroups: sets.New(a.IgnoredResourceGroups...),
 		resources:     a.ScoringStrategy.Resources,
@@ -77,7 +86,7 @@ func (f *Fit) PreFilter(_ context.Context, state fwk.CycleState, pod *v1.Pod, _ 
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
-	state.Write(fitFilterKey, r)
+	state.Write(fitFilterKey, r.byDevices(f.devices))
 	return nil, nil
 }
 
@@ -126,9 +135,10 @@ func (f *Fit) lacking(r *request, node fwk.NodeInfo) []lack {
 	check(v1.ResourceMemory)
 	check(v1.ResourceEphemeralStorage)
 	for name := range r.Resource.GetScalarResources() {
-		if !f.ignores(name) {
-			check(name)
+		if _, backed := r.classes[name]; f.ignores(name) || backed && !devices.OnNode(node, name) {
+			continue
 		}
+		check(name)
 	}
 	return lacks
 }
@@ -139,8 +149,8 @@ func (f *Fit) ignores(name v1.ResourceName) bool {
 }
 
 // PreScore keeps what the pod asks for.
-func (f *Fit) PreScore(_ context.Context, state fwk.CycleState, pod *v1.Pod, _ []fwk.NodeInfo) *fwk.Status {
-	r, err := requestIn(state, pod)
+func (f *Fit) PreScore(ctx context.Context, state fwk.CycleState, pod *v1.Pod, _ []fwk.NodeInfo) *fwk.Status {
+	r, err := toWeigh(ctx, state, pod, f.resources, f.devices)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
@@ -166,11 +176,7 @@ func (f *Fit) ByNode() {}
 
 // SignPod tells pods apart by what they ask for.
 func (f *Fit) SignPod(_ context.Context, pod *v1.Pod) ([]fwk.SignFragment, *fwk.Status) {
-	r, err := requestOf(pod)
-	if err != nil {
-		return nil, fwk.AsStatus(err)
-	}
-	return []fwk.SignFragment{{Key: fwk.ResourcesSignerName, Value: r.PodResource}}, nil
+	return sign(pod, f.devices)
 }
 
 // EventsToRegister: room is made by pods that go or shrink and by nodes that come or grow.
@@ -180,7 +186,38 @@ func (f *Fit) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, err
 		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.UpdatePodScaleDown}, QueueingHintFn: makesRoom},
 		{Event: fwk.ClusterEvent{Resource: fwk.TargetPod, ActionType: fwk.UpdatePodScaleDown}},
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add | fwk.UpdateNodeAllocatable}, QueueingHintFn: f.couldFit},
+		{Event: fwk.ClusterEvent{Resource: fwk.DeviceClass, ActionType: fwk.Add | fwk.Update}, QueueingHintFn: newlyBacked},
 	}, nil
+}
+
+// newlyBacked asks whether a class stands for an extended resource that the pod asks for,
+// and did not before.
+func newlyBacked(_ klog.Logger, pod *v1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+	class, ok := newObj.(*resourceapi.DeviceClass)
+	if !ok {
+		return fwk.Queue, fmt.Errorf("a %T, want a DeviceClass", newObj)
+	}
+	names := []string{resourceapi.ResourceDeviceClassPrefix + class.Name, ptr.Deref(class.Spec.ExtendedResourceName, "")}
+	if oldObj != nil {
+		before, ok := oldObj.(*resourceapi.DeviceClass)
+		if !ok {
+			return fwk.Queue, fmt.Errorf("a %T, want a DeviceClass", oldObj)
+		}
+		names = names[1:]
+		if ptr.Deref(before.Spec.ExtendedResourceName, "") == names[0] {
+			return fwk.QueueSkip, nil
+		}
+	}
+	r, err := requestOf(pod)
+	if err != nil {
+		return fwk.Queue, err
+	}
+	for _, name := range names {
+		if r.Resource.GetScalarResources()[v1.ResourceName(name)] > 0 {
+			return fwk.Queue, nil
+		}
+	}
+	return fwk.QueueSkip, nil
 }
 
 // makesRoom asks whether another pod that went, or shrank, had something that pod wants.
@@ -230,7 +267,7 @@ func (f *Fit) couldFit(_ klog.Logger, pod *v1.Pod, _, newObj any) (fwk.QueueingH
 	}
 	empty := cache.NewNodeInfo()
 	empty.SetNode(node)
-	if len(f.lacking(r, empty)) > 0 {
+	if len(f.lacking(r.byDevices(f.devices), empty)) > 0 {
 		return fwk.QueueSkip, nil
 	}
 	return fwk.Queue, nil

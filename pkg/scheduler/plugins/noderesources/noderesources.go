@@ -5,32 +5,103 @@
 package noderesources
 
 import (
+	"context"
+	"fmt"
 	"math"
 
 	v1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
+	"github.com/leme-k8s/leme/pkg/scheduler/devices"
 )
 
 // request is what a pod asks for, computed once for an attempt.
-type request struct{ fwk.PodResource }
+type request struct {
+	fwk.PodResource
+	// classes are those of the extended resources that devices back (KEP-5004). Of these
+	// a node need not have any itself.
+	classes map[v1.ResourceName]*resourceapi.DeviceClass
+	// devices are how many there are of each such resource that is weighed.
+	devices map[v1.ResourceName]*devices.Count
+}
 
 // Clone returns the amounts themselves, which do not change.
 func (r *request) Clone() fwk.StateData { return r }
 
 func requestOf(pod *v1.Pod) (*request, error) {
 	info, err := cache.NewPodInfo(pod)
-	return &request{info.CalculateResource()}, err
+	return &request{PodResource: info.CalculateResource()}, err
 }
 
-// requestIn returns what the pod asks for as PreFilter has summed it up, or anew where it has not.
-func requestIn(state fwk.CycleState, pod *v1.Pod) (*request, error) {
-	if s, err := state.Read(fitFilterKey); err == nil {
-		return s.(*request), nil
+// byDevices adds what devices back of what the pod asks for.
+func (r *request) byDevices(known *devices.Manager) *request {
+	for name, n := range r.Resource.GetScalarResources() {
+		if n == 0 {
+			continue
+		}
+		if class := known.DeviceClassResolver().GetDeviceClass(name); class != nil {
+			if r.classes == nil {
+				r.classes = map[v1.ResourceName]*resourceapi.DeviceClass{}
+			}
+			r.classes[name] = class
+		}
 	}
-	return requestOf(pod)
+	return r
+}
+
+// toWeigh returns what the pod asks for, as PreFilter has summed it up or anew where it has
+// not, with the numbers of devices that back resources which are weighed.
+func toWeigh(ctx context.Context, state fwk.CycleState, pod *v1.Pod, resources []configv1.ResourceSpec, known *devices.Manager) (*request, error) {
+	var r *request
+	if s, err := state.Read(fitFilterKey); err == nil {
+		r = s.(*request)
+	} else if r, err = requestOf(pod); err != nil {
+		return nil, err
+	} else {
+		r.byDevices(known)
+	}
+	counted := *r
+	for _, spec := range resources {
+		name := v1.ResourceName(spec.Name)
+		class, ok := r.classes[name]
+		if !ok {
+			continue
+		}
+		n, err := known.Count(ctx, class)
+		if err != nil {
+			return nil, err
+		}
+		if counted.devices == nil {
+			counted.devices = map[v1.ResourceName]*devices.Count{}
+		}
+		counted.devices[name] = n
+	}
+	return &counted, nil
+}
+
+// sign tells pods apart by what they ask for. One that asks for devices takes some of its
+// own.
+func sign(pod *v1.Pod, known *devices.Manager) ([]fwk.SignFragment, *fwk.Status) {
+	r, err := requestOf(pod)
+	if err != nil {
+		return nil, fwk.AsStatus(err)
+	}
+	if len(r.byDevices(known).classes) > 0 {
+		return nil, fwk.NewStatus(fwk.Unschedulable, "pods with extended resources that are backed by devices are not signable")
+	}
+	return []fwk.SignFragment{{Key: fwk.ResourcesSignerName, Value: r.PodResource}}, nil
+}
+
+// knownDevices is what the handle of a plugin knows of devices.
+func knownDevices(h fwk.Handle) (*devices.Manager, error) {
+	known, ok := h.SharedDRAManager().(*devices.Manager)
+	if !ok {
+		return nil, fmt.Errorf("the handle knows devices by a %T", h.SharedDRAManager())
+	}
+	return known, nil
 }
 
 // amount returns one resource out of many.
@@ -70,6 +141,9 @@ func uses(resources []configv1.ResourceSpec, r *request, node fwk.NodeInfo, nonZ
 			}
 		}
 		allocatable := amount(node.GetAllocatable(), name)
+		if c, ok := r.devices[name]; ok && !devices.OnNode(node, name) {
+			allocatable, used = c.On(node.Node())
+		}
 		if allocatable == 0 || wanted == 0 && isScalar(name) {
 			continue
 		}
