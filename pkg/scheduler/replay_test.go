@@ -37,6 +37,7 @@ import (
 // bindable returns a client whose pods can be bound. Every so many bindings fail.
 func bindable(fails int, objects ...runtime.Object) *fake.Clientset {
 	client := fake.NewClientset(objects...)
+	nameClaims(client)
 	client.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, nil })
 	// Nobody binds claims here. Half of the volumes cannot be written, so that their pods are turned back.
 	volumes := 0
@@ -157,6 +158,8 @@ func (b *busy) pod(i int) *v1.Pod {
 		p.Spec.ResourceClaims = []v1.PodResourceClaim{{Name: "gpu", ResourceClaimName: &name}}
 	case 7:
 		p.Spec.NodeSelector = map[string]string{zoneKey: fmt.Sprint("z", b.rand.IntN(4))} // there is no z3
+	case 8:
+		asking(resourceapi.ResourceDeviceClassPrefix+"gpu", "1")(p)
 	}
 	return p
 }

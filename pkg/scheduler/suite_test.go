@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -9,6 +10,7 @@ import (
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
@@ -166,6 +168,120 @@ func TestDevicesOnACluster(t *testing.T) {
 	if got.Status.Allocation == nil || got.Status.Allocation.Devices.Results[0].Device != "g0" || len(got.Status.ReservedFor) != 1 || got.Status.ReservedFor[0].Name != "p" {
 		t.Errorf("the claim says %v", got.Status)
 	}
+}
+
+// A pod that asks for devices by the name of an extended resource gets a claim for them. It
+// is bound when they are ready; if they fail, the claim is made anew. What a pod leaves,
+// the next one gets.
+func TestExtendedResourcesOnACluster(t *testing.T) {
+	c := testcluster.Start(t, testcluster.WithControllerManager(), testcluster.WithScheduler())
+	client, ctx := c.Client(t), t.Context()
+	makeReady(t, client, "a")
+	makeReady(t, client, "b")
+	const dongle = "example.com/dongle"
+	api, pods := client.ResourceV1(), client.CoreV1().Pods("default")
+	class := &resourceapi.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "gpu"}, Spec: resourceapi.DeviceClassSpec{ExtendedResourceName: ptr.To(dongle)}}
+	if _, err := api.DeviceClasses().Create(ctx, class, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []resourceapi.Device{{Name: "far", BindingConditions: []string{"attached"}, BindingFailureConditions: []string{"broken"}}, {Name: "near"}} {
+		slice := &resourceapi.ResourceSlice{ObjectMeta: metav1.ObjectMeta{Name: d.Name}, Spec: resourceapi.ResourceSliceSpec{
+			Driver: "gpu.example.com", NodeName: ptr.To("b"), Pool: resourceapi.ResourcePool{Name: d.Name, Generation: 1, ResourceSliceCount: 1}, Devices: []resourceapi.Device{d},
+		}}
+		if _, err := api.ResourceSlices().Create(ctx, slice, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create := func(name string) {
+		t.Helper()
+		pod := newPod(name, "", "100m", nil)
+		one := v1.ResourceList{dongle: resource.MustParse("1")}
+		pod.Spec.Containers[0].Resources.Requests[dongle], pod.Spec.Containers[0].Resources.Limits = one[dongle], one
+		componenttest.EventuallyTold(t, "the service account", func() (bool, string) {
+			_, err := pods.Create(ctx, pod, metav1.CreateOptions{})
+			return err == nil, fmt.Sprint(err)
+		})
+	}
+	// claimOf waits for the claim that is made for a pod and allocated, other than one.
+	claimOf := func(pod string, but types.UID) (found *resourceapi.ResourceClaim) {
+		t.Helper()
+		componenttest.EventuallyTold(t, "a claim for "+pod, func() (bool, string) {
+			list, err := api.ResourceClaims("default").List(ctx, metav1.ListOptions{})
+			if err != nil {
+				return false, err.Error()
+			}
+			for i := range list.Items {
+				if owner := metav1.GetControllerOf(&list.Items[i]); owner != nil && owner.Name == pod && list.Items[i].UID != but && list.Items[i].Status.Allocation != nil {
+					found = &list.Items[i]
+					return true, ""
+				}
+			}
+			return false, fmt.Sprint(list.Items)
+		})
+		return found
+	}
+	placed := func(name string) *v1.Pod {
+		t.Helper()
+		var pod *v1.Pod
+		componenttest.EventuallyTold(t, name+" to be placed", func() (bool, string) {
+			var err error
+			pod, err = pods.Get(ctx, name, metav1.GetOptions{})
+			return err == nil && pod.Spec.NodeName == "b", fmt.Sprint(pod.Status, err)
+		})
+		return pod
+	}
+	says := func(claim, condition string) {
+		t.Helper()
+		if err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			current, err := api.ResourceClaims("default").Get(ctx, claim, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			current.Status.Devices = []resourceapi.AllocatedDeviceStatus{{Driver: "gpu.example.com", Pool: "far", Device: "far", Conditions: []metav1.Condition{
+				{Type: condition, Status: metav1.ConditionTrue, Reason: "Test", LastTransitionTime: metav1.Now()},
+			}}}
+			_, err = api.ResourceClaims("default").UpdateStatus(ctx, current, metav1.UpdateOptions{})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	create("p")
+	pod := placed("p")
+	claim := claimOf("p", "")
+	status := pod.Status.ExtendedResourceClaimStatus
+	if status == nil || status.ResourceClaimName != claim.Name || len(status.RequestMappings) != 1 || status.RequestMappings[0].RequestName != claim.Spec.Devices.Requests[0].Name {
+		t.Errorf("the pod's status says %v of claim %s", status, claim.Name)
+	}
+	if got := claim.Status.Allocation.Devices.Results[0].Device; got != "near" {
+		t.Errorf("the first pod got device %s, which is not ready at once", got)
+	}
+
+	create("q")
+	claim = claimOf("q", "")
+	if q, err := pods.Get(ctx, "q", metav1.GetOptions{}); err != nil || q.Spec.NodeName != "" {
+		t.Errorf("the second pod is on %q before its device is ready, %v", q.Spec.NodeName, err)
+	}
+	says(claim.Name, "broken")
+	claim = claimOf("q", claim.UID)
+	says(claim.Name, "attached")
+	if pod = placed("q"); pod.Status.ExtendedResourceClaimStatus == nil || pod.Status.ExtendedResourceClaimStatus.ResourceClaimName != claim.Name {
+		t.Errorf("the pod's status says %v of claim %s", pod.Status.ExtendedResourceClaimStatus, claim.Name)
+	}
+
+	create("r")
+	componenttest.EventuallyTold(t, "the third pod to be told that there is none left", func() (bool, string) {
+		r, err := pods.Get(ctx, "r", metav1.GetOptions{})
+		if err != nil || len(r.Status.Conditions) == 0 {
+			return false, fmt.Sprint(err)
+		}
+		return strings.HasPrefix(r.Status.Conditions[0].Message, "0/2 nodes are available: 2 cannot allocate all claims."), r.Status.Conditions[0].Message
+	})
+	if err := pods.Delete(ctx, "p", metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)}); err != nil {
+		t.Fatal(err)
+	}
+	placed("r")
 }
 
 // A cluster may have no devices at all: the API server does not serve their kinds.

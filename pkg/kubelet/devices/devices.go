@@ -111,11 +111,11 @@ func (m *Manager) Capacity() (capacity, allocatable v1.ResourceList) {
 	return capacity, allocatable
 }
 
-// wants lists how many devices a container asks for, by resource.
-func (m *Manager) wants(c *v1.Container) map[string]int {
+// wants lists how many devices a container of a pod asks plugins for, by resource.
+func (m *Manager) wants(pod *v1.Pod, c *v1.Container) map[string]int {
 	out := map[string]int{}
 	for name, q := range c.Resources.Limits {
-		if m.resources[string(name)] != nil && q.Value() > 0 {
+		if m.resources[string(name)] != nil && q.Value() > 0 && !runtime.FromClaim(pod, name) {
 			out[string(name)] = int(q.Value())
 		}
 	}
@@ -128,7 +128,7 @@ func (m *Manager) Prepare(ctx context.Context, pod *v1.Pod) error {
 	var errs []error
 	runtime.EachContainer(pod, func(c *v1.Container, kind runtime.Kind) {
 		m.mu.Lock()
-		wants := m.wants(c)
+		wants := m.wants(pod, c)
 		m.mu.Unlock()
 		for _, name := range slices.Sorted(maps.Keys(wants)) {
 			at := place{pod.UID, c.Name, name}

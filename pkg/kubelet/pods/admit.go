@@ -95,6 +95,9 @@ func fits(pod *v1.Pod, node *v1.Node, others []*v1.Pod) *Rejection {
 	used := v1.ResourceList{}
 	for _, o := range others {
 		for name, q := range resourcehelper.PodRequests(o, resourcehelper.PodResourcesOptions{}) {
+			if runtime.FromClaim(o, name) {
+				continue
+			}
 			sum := used[name]
 			sum.Add(q)
 			used[name] = sum
@@ -102,7 +105,7 @@ func fits(pod *v1.Pod, node *v1.Node, others []*v1.Pod) *Rejection {
 	}
 	for _, name := range sortedResources(request) {
 		want := request[name]
-		if want.IsZero() {
+		if want.IsZero() || runtime.FromClaim(pod, name) {
 			continue
 		}
 		have, known := node.Status.Allocatable[name]

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	v1 "k8s.io/api/core/v1"
@@ -123,6 +124,12 @@ const (
 func IsStatic(pod *v1.Pod) bool {
 	source, ok := pod.Annotations[AnnotationConfigSource]
 	return ok && source != "api"
+}
+
+// FromClaim tells whether a pod has an extended resource from its ResourceClaim for these, so that the node need have none.
+func FromClaim(pod *v1.Pod, name v1.ResourceName) bool {
+	s := pod.Status.ExtendedResourceClaimStatus
+	return s != nil && slices.ContainsFunc(s.RequestMappings, func(r v1.ContainerExtendedResourceRequest) bool { return r.ResourceName == string(name) })
 }
 
 // IsMirror tells whether the pod only shows a static pod in the API.
