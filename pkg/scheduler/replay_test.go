@@ -26,6 +26,7 @@ import (
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
 	configv1 "k8s.io/kube-scheduler/config/v1"
+	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/component/componenttest"
@@ -319,6 +320,47 @@ func isWhole(t *testing.T, file string) {
 	for _, kind := range []string{"*v1.Pod", "*v1.Node", "*v1.Service", "*v1.PersistentVolumeClaim", "*v1.ResourceClaim", "*v1.ResourceSlice", "*v1.PodDisruptionBudget", "*v1.CSINode"} {
 		if saw[kind] == 0 {
 			t.Errorf("no %s was seen: %v", kind, saw)
+		}
+	}
+}
+
+// curious is a plugin that reads objects of which recordings know nothing.
+type curious struct{}
+
+func (curious) Name() string { return "Curious" }
+
+func (curious) PreEnqueue(context.Context, *v1.Pod) *fwk.Status { return nil }
+
+// No kind of objects that decisions may depend on is left out of a recording unnoticed:
+// with all plugins there is none, and a plugin that reads another one cannot be recorded.
+func TestWhatPluginsReadIsRecorded(t *testing.T) {
+	registry := plugins.Registry()
+	registry["Curious"] = func(_ context.Context, _ runtime.Object, h fwk.Handle) (fwk.Plugin, error) {
+		h.SharedInformerFactory().Core().V1().ConfigMaps().Informer()
+		return curious{}, nil
+	}
+	for _, tc := range []struct {
+		plugin, want string
+	}{
+		{"", ""},
+		{"Curious", "--record-to: plugins read objects that are not recorded: v1.ConfigMap"},
+	} {
+		c := config.Default()
+		if tc.plugin != "" {
+			c.Profiles[0].Plugins.MultiPoint.Enabled = []configv1.Plugin{{Name: tc.plugin}}
+		}
+		s, err := assemble(t.Context(), Config{
+			KubeConfig: &rest.Config{Host: "https://192.0.2.1"}, Component: c, Plugins: registry, RecordTo: filepath.Join(t.TempDir(), "log"), RecordLimit: 1 << 20,
+		}, bindable(2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ready, err := s.watch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ready(); fmt.Sprint(err) != tc.want && (err != nil || tc.want != "") {
+			t.Errorf("%q: %v, want %q", tc.plugin, err, tc.want)
 		}
 	}
 }

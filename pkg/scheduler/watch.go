@@ -3,6 +3,9 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -13,6 +16,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/record"
 )
 
 // newInformers returns informers that keep what the scheduler needs: pods that have not
@@ -67,7 +72,10 @@ func (s *Scheduler) watch(ctx context.Context) (func() error, error) {
 	}
 	return func() error {
 		s.informers.Start(ctx.Done())
-		s.informers.WaitForCacheSync(ctx.Done())
+		read := s.informers.WaitForCacheSync(ctx.Done())
+		if missing := record.Unrecorded(maps.Keys(read)); s.recorder != nil && len(missing) > 0 {
+			return fmt.Errorf("--record-to: plugins read objects that are not recorded: %s", strings.Join(missing, ", "))
+		}
 		if !cache.WaitForCacheSync(ctx.Done(), pods.HasSynced, nodes.HasSynced) {
 			return errors.New("stopped while waiting for pods and nodes")
 		}

@@ -31,6 +31,7 @@ var (
 	runs     = flag.Int("runs", 1, "how often each is measured")
 	clients  = flag.Int("clients", 16, "how many create pods at once")
 	patience = flag.Duration("timeout", 20*time.Minute, "how long one shape may take")
+	recorded = flag.Bool("record", false, "measure Leme once more, while it records all that it sees and decides (--record-to)")
 	profiles = flag.String("profiles", "", "directory for processor profiles of the schedulers; empty takes none")
 )
 
@@ -62,8 +63,14 @@ func run(ctx context.Context) error {
 	for range *runs {
 		for _, s := range list {
 			for _, b := range binaries {
-				if err := measure(ctx, b, s, t); err != nil {
+				if err := measure(ctx, b, s, false, t); err != nil {
 					return fmt.Errorf("%s, %s: %w", b.Name, s.name, err)
+				}
+				if !*recorded || b.Name != bench.Leme {
+					continue
+				}
+				if err := measure(ctx, b, s, true, t); err != nil {
+					return fmt.Errorf("%s, %s, recorded: %w", b.Name, s.name, err)
 				}
 			}
 		}
@@ -73,7 +80,7 @@ func run(ctx context.Context) error {
 }
 
 // measure measures one scheduler with one shape, on a cluster that is made for it.
-func measure(ctx context.Context, b bench.Binary, s shape, t *bench.Table) (err error) {
+func measure(ctx context.Context, b bench.Binary, s shape, record bool, t *bench.Table) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, *patience)
 	defer cancel()
 	server, err := bench.StartServer(ctx, filepath.Join(*bench.Bin, "kube-apiserver"), "--disable-admission-plugins=TaintNodesByCondition")
@@ -91,7 +98,13 @@ func measure(ctx context.Context, b bench.Binary, s shape, t *bench.Table) (err 
 	if err := c.fill(ctx); err != nil {
 		return err
 	}
-	sched, err := startScheduler(ctx, server, b.Path)
+	var flags []string
+	called, recording := s.name, server.File("recording")
+	if record {
+		called += ", recorded"
+		flags = append(flags, "--record-to="+recording)
+	}
+	sched, err := startScheduler(ctx, server, b.Path, flags...)
 	if err != nil {
 		return err
 	}
@@ -107,7 +120,7 @@ func measure(ctx context.Context, b bench.Binary, s shape, t *bench.Table) (err 
 	if *profiles == "" {
 		err = schedule()
 	} else {
-		err = bench.Profile(ctx, sched.config, filepath.Join(*profiles, b.Name+"-"+s.name+".pprof"), schedule)
+		err = bench.Profile(ctx, sched.config, filepath.Join(*profiles, b.Name+"-"+called+".pprof"), schedule)
 	}
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, server.LogOf(b.Path))
@@ -117,10 +130,18 @@ func measure(ctx context.Context, b bench.Binary, s shape, t *bench.Table) (err 
 		return err
 	}
 	n := float64(len(r.waits))
-	t.Add(b.Name, s.name+": pods per second", n/r.took.Seconds())
-	t.Add(b.Name, s.name+": scheduler CPU, ms per pod", (after.CPU-before.CPU).Seconds()*1000/n)
-	t.Add(b.Name, s.name+": creation to binding, p50, ms", r.percentile(50))
-	t.Add(b.Name, s.name+": creation to binding, p99, ms", r.percentile(99))
+	t.Add(b.Name, called+": pods per second", n/r.took.Seconds())
+	t.Add(b.Name, called+": scheduler CPU, ms per pod", (after.CPU-before.CPU).Seconds()*1000/n)
+	t.Add(b.Name, called+": creation to binding, p50, ms", r.percentile(50))
+	t.Add(b.Name, called+": creation to binding, p99, ms", r.percentile(99))
+	if !record {
+		return nil
+	}
+	file, err := os.Stat(recording)
+	if err != nil {
+		return err
+	}
+	t.Add(b.Name, called+": recording, KiB per pod", float64(file.Size())/1024/n)
 	return nil
 }
 

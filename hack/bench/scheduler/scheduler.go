@@ -23,7 +23,7 @@ leaderElection: {leaderElect: false}
 clientConnection: {kubeconfig: %q, qps: 10000, burst: 10000}
 `
 
-func startScheduler(ctx context.Context, s *bench.Server, path string) (*scheduler, error) {
+func startScheduler(ctx context.Context, s *bench.Server, path string, flags ...string) (*scheduler, error) {
 	kubeconfig, err := s.Kubeconfig()
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func startScheduler(ctx context.Context, s *bench.Server, path string) (*schedul
 	if err := os.WriteFile(file, fmt.Appendf(nil, configuration, kubeconfig), 0o600); err != nil {
 		return nil, err
 	}
-	process, config, err := s.StartComponent(ctx, path, kubeconfig, "--config="+file)
+	process, config, err := s.StartComponent(ctx, path, kubeconfig, append(flags, "--config="+file)...)
 	if err != nil {
 		return nil, err
 	}

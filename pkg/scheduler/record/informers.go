@@ -2,6 +2,8 @@ package record
 
 import (
 	"context"
+	"iter"
+	"reflect"
 	"slices"
 	"time"
 
@@ -59,6 +61,25 @@ func (r *Recorder) Informers(known, watching informers.SharedInformerFactory) er
 		known.InformerFor(object, func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer { return i })
 	}
 	return nil
+}
+
+// Unrecorded names the kinds of objects among types that are not recorded. What is
+// decided from one of these could not be replayed.
+func Unrecorded(types iter.Seq[reflect.Type]) []string {
+	var known []reflect.Type
+	for resource, kind := range kinds {
+		if object, err := clientscheme.Scheme.New(resource.GroupVersion().WithKind(kind)); err == nil {
+			known = append(known, reflect.TypeOf(object))
+		}
+	}
+	var out []string
+	for t := range types {
+		if !slices.Contains(known, t) {
+			out = append(out, t.Elem().String())
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // informer is one that is recorded. The embedded one watches.
