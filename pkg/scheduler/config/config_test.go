@@ -82,6 +82,7 @@ func TestBadConfigurationNamesTheField(t *testing.T) {
 		"profiles: [{pluginConfig: [{name: NodeResourcesBalancedAllocation, args: {resources: [{name: cpu, weight: 2}]}}]}]":                                                                                 "args.resources[0].weight: Invalid value: 2",
 		"profiles: [{pluginConfig: [{name: NodeAffinity, args: {addedAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Near}]}]}}}}]}]": "args.addedAffinity.requiredDuringSchedulingIgnoredDuringExecution",
 		"profiles: [{pluginConfig: [{name: DynamicResources, args: {filterTimeout: -1s}}]}]":                                                                                                                 "args.filterTimeout: Invalid value",
+		"profiles: [{pluginConfig: [{name: DynamicResources, args: {bindingTimeout: 999ms}}]}]":                                                                                                              "args.bindingTimeout: Invalid value",
 		"extenders: [{filterVerb: filter}]":                                                       "extenders[0].urlPrefix: Required value",
 		"extenders: [{urlPrefix: 'http://x', prioritizeVerb: p}]":                                 "extenders[0].weight: Invalid value: 0",
 		"extenders: [{urlPrefix: 'http://x', bindVerb: b}, {urlPrefix: 'http://y', bindVerb: b}]": "extenders[1].bindVerb: Invalid value",

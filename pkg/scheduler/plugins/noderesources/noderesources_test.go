@@ -3,7 +3,13 @@ package noderesources
 import (
 	"testing"
 
+	v1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
 	configv1 "k8s.io/kube-scheduler/config/v1"
+	fwk "k8s.io/kube-scheduler/framework"
 )
 
 func TestBalance(t *testing.T) {
@@ -50,6 +56,40 @@ func TestStrategies(t *testing.T) {
 	} {
 		if got := tc.score(tc.list); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.name, got, tc.want)
+		}
+	}
+}
+
+// A class is worth a look for the pods that ask for what it comes to stand for.
+func TestNewlyBacked(t *testing.T) {
+	class := func(name, resource string) *resourceapi.DeviceClass {
+		c := &resourceapi.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if resource != "" {
+			c.Spec.ExtendedResourceName = &resource
+		}
+		return c
+	}
+	for _, tc := range []struct {
+		name     string
+		asks     v1.ResourceName
+		old, new any
+		want     fwk.QueueingHint
+		bad      bool
+	}{
+		{"a class with the name", "a.io/x", nil, class("c", "a.io/x"), fwk.Queue, false},
+		{"a class with another name", "a.io/x", nil, class("c", "a.io/y"), fwk.QueueSkip, false},
+		{"a class without one", "a.io/x", nil, class("c", ""), fwk.QueueSkip, false},
+		{"the class itself", "deviceclass.resource.kubernetes.io/c", nil, class("c", "a.io/y"), fwk.Queue, false},
+		{"another class", "deviceclass.resource.kubernetes.io/d", nil, class("c", "a.io/y"), fwk.QueueSkip, false},
+		{"it gets the name", "a.io/x", class("c", "a.io/y"), class("c", "a.io/x"), fwk.Queue, false},
+		{"it has the name", "a.io/x", class("c", "a.io/x"), class("c", "a.io/x"), fwk.QueueSkip, false},
+		{"it was there", "deviceclass.resource.kubernetes.io/c", class("c", ""), class("c", "a.io/y"), fwk.QueueSkip, false},
+		{"something else", "a.io/x", nil, "hello", fwk.Queue, true},
+		{"something else before", "a.io/x", "hello", class("c", "a.io/x"), fwk.Queue, true},
+	} {
+		pod := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Resources: v1.ResourceRequirements{Requests: v1.ResourceList{tc.asks: resource.MustParse("1")}}}}}}
+		if got, err := newlyBacked(klog.Background(), pod, tc.old, tc.new); got != tc.want || (err != nil) != tc.bad {
+			t.Errorf("%s: %v, %v", tc.name, got, err)
 		}
 	}
 }

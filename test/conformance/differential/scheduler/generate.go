@@ -124,7 +124,7 @@ func (g *generator) node(i int) *v1.Node {
 		v1.ResourceEphemeralStorage: resource.MustParse(fmt.Sprint(4+g.IntN(20), "Gi")),
 	}
 	if g.IntN(3) == 0 {
-		n.Status.Allocatable["example.com/card"] = resource.MustParse(fmt.Sprint(g.IntN(4)))
+		n.Status.Allocatable[card] = resource.MustParse(fmt.Sprint(g.IntN(4)))
 	}
 	if g.IntN(4) == 0 {
 		n.Status.Allocatable["hugepages-2Mi"] = resource.MustParse("8Mi")
@@ -261,7 +261,7 @@ func (g *generator) requests() v1.ResourceRequirements {
 	ask(2, v1.ResourceMemory, "0", "16Mi", "256Mi", "1Gi", "2Gi", "5Gi")
 	if g.IntN(3) == 0 {
 		ask(6, v1.ResourceEphemeralStorage, "1Gi", "3Gi", "9Gi")
-		ask(8, "example.com/card", "1", "2")
+		ask(8, card, "1", "2")
 		ask(12, "hugepages-2Mi", "4Mi", "8Mi")
 	}
 	return r
