@@ -60,26 +60,30 @@ func (p *Plugin) waitForDevices(ctx context.Context, claims []*resourceapi.Resou
 	if len(claims) == 0 {
 		return nil
 	}
-	err := wait.PollUntilContextTimeout(ctx, lookAtDevices, p.bindingTimeout, true, func(context.Context) (bool, error) {
-		for _, c := range claims {
-			current, err := p.claims.Get(c.Namespace, c.Name)
-			if err != nil {
-				return false, err
-			}
-			if current.UID != c.UID || current.Status.Allocation == nil {
-				return false, fmt.Errorf("claim %s got deallocated elsewhere in the meantime", c.Name)
-			}
-			if ok, err := ready(current, time.Now(), p.bindingTimeout); err != nil || !ok {
-				return false, err
-			}
-		}
-		return true, nil
-	})
+	began := time.Now()
+	err := wait.PollUntilContextTimeout(ctx, lookAtDevices, p.bindingTimeout, true, func(context.Context) (bool, error) { return p.allReady(claims) })
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		err = context.Cause(ctx)
 	case wait.Interrupted(err):
-		return errBindingTimeout
+		err = errBindingTimeout
 	}
+	p.metrics.waited(p.handle.ProfileName(), claims, time.Since(began), err)
 	return err
+}
+
+func (p *Plugin) allReady(claims []*resourceapi.ResourceClaim) (bool, error) {
+	for _, c := range claims {
+		current, err := p.claims.Get(c.Namespace, c.Name)
+		if err != nil {
+			return false, err
+		}
+		if current.UID != c.UID || current.Status.Allocation == nil {
+			return false, fmt.Errorf("claim %s got deallocated elsewhere in the meantime", c.Name)
+		}
+		if ok, err := ready(current, time.Now(), p.bindingTimeout); err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
 }

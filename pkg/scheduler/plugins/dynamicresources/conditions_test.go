@@ -1,12 +1,15 @@
 package dynamicresources
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
 	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-base/metrics/testutil"
 )
 
 func TestReady(t *testing.T) {
@@ -52,6 +55,22 @@ func TestReady(t *testing.T) {
 		}
 		if got != tc.want || msg != tc.err {
 			t.Errorf("%s: %v, %q, want %v, %q", tc.name, got, msg, tc.want, tc.err)
+		}
+	}
+}
+
+func TestWaitedIsCounted(t *testing.T) {
+	claim := &resourceapi.ResourceClaim{}
+	claim.Status.Allocation = &resourceapi.AllocationResult{Devices: resourceapi.DeviceAllocationResult{Results: []resourceapi.DeviceRequestAllocationResult{
+		{Driver: "plain"}, {Driver: "far", BindingConditions: []string{"attached"}}, {Driver: "far", BindingConditions: []string{"attached"}},
+	}}}
+	r := sharedRecorder()
+	for status, err := range map[string]error{"success": nil, "timeout": fmt.Errorf("%w: claim=c", errBindingTimeout), "failure": errors.New("broken")} {
+		r.waited("profile-"+status, []*resourceapi.ResourceClaim{claim}, time.Second, err)
+		for driver, want := range map[string]float64{"far": 1, "plain": 0} {
+			if got, err := testutil.GetCounterMetricValue(r.allocations.WithLabelValues("profile-"+status, driver, status)); err != nil || got != want {
+				t.Errorf("%s, driver %s: %v, %v, want %v", status, driver, got, err, want)
+			}
 		}
 	}
 }

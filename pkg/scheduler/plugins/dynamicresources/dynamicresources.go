@@ -48,6 +48,7 @@ type Plugin struct {
 	cel            *cel.Cache
 	timeout        time.Duration // for the search on one node; 0 for none
 	bindingTimeout time.Duration // for devices to become ready
+	metrics        *recorder
 }
 
 var (
@@ -84,6 +85,7 @@ func New(_ context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, erro
 		cel:            known.CEL(),
 		timeout:        a.FilterTimeout.Duration,
 		bindingTimeout: a.BindingTimeout.Duration,
+		metrics:        sharedRecorder(),
 	}, nil
 }
 

@@ -69,7 +69,7 @@ func (p *plan) usage() map[string]usage {
 		return out
 	}
 	for _, n := range p.provisions {
-		if n.capacity == nil {
+		if n.capacity == nil || n.capacity.Capacity == nil { // it may name the largest volume only
 			continue
 		}
 		class := volume.GetPersistentVolumeClaimClass(n.claim)
