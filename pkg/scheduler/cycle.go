@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
-	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -156,10 +155,8 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 		}
 	}
 
-	search := search{cycle: c, all: all, count: len(all), start: c.start, want: feasibleNodesToFind(c.percentage, len(all))}
-	if c.memo != nil {
-		search.findings = c.memo.For(c.fw.SharedSignature(ctx, pod), len(all))
-	}
+	search := search{cycle: c, all: all, count: len(all), start: c.start, want: feasibleNodesToFind(c.percentage, len(all)), filters: c.fw.FiltersOf(ctx, state, pod)}
+	search.findings = c.memo.For(search.filters.Signature(), len(all))
 	if !allowed.AllNodes() {
 		for i, n := range all {
 			if allowed.NodeNames.Has(n.Node().Name) {
@@ -171,9 +168,9 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 		d.Absent = fwk.NewStatus(fwk.UnschedulableAndUnresolvable, fmt.Sprintf("node(s) didn't satisfy plugin(s) %v", sets.List(narrowing)))
 		d.UnschedulablePlugins = d.UnschedulablePlugins.Union(narrowing)
 	}
-	if near := search.narrowed(c.fw.Narrow(state)); near != nil {
+	if narrow := search.narrowed(c.fw.Narrow(state)); narrow != nil {
 		d := framework.NewDiagnosis()
-		if fit, p, err := near.run(ctx, state, pod, d); err != nil || len(fit.nodes) > 0 {
+		if fit, p, err := narrow.run(ctx, state, pod, d); err != nil || len(fit.nodes) > 0 {
 			return fit, d, p, err
 		}
 	}
@@ -189,54 +186,66 @@ type search struct {
 	count    int   // of the nodes that are allowed
 	start    int   // among them
 	want     int   // nodes that fit are enough
+	filters  *framework.Filters
 	findings *framework.Findings
 
-	// passed is set where all nodes are meant, and those that are not allowed are passed
-	// over: a filter would refuse each of them with this status.
-	passed *fwk.Status
+	// within are domains that know of nodes that need not be looked at.
+	within []*within
 }
 
-// narrowed returns the same search without the nodes beyond some domains, which
-// comes to the same if any node fits; nil if it is not worth while.
-func (s *search) narrowed(to *framework.Domains) *search {
-	if to == nil || s.allowed != nil {
-		return nil
-	}
-	at := s.snapshot.Labelled(to.Key)
-	near := *s
-	for _, value := range to.Values {
-		near.allowed = append(near.allowed, at[value]...)
-		if len(near.allowed) > len(s.all)/2 {
-			return nil
-		}
-	}
-	if len(near.allowed) == 0 {
-		return nil
-	}
-	slices.Sort(near.allowed)
-	near.count = len(near.allowed)
-	near.start, _ = slices.BinarySearch(near.allowed, s.cycle.start)
-	near.passed = to.Others
-	return &near
+// within is what a plugin says of domains, asked about each once.
+type within struct {
+	*framework.Domains
+	nodes    *cache.Domains
+	asked    []bool // by domain
+	refusals []*fwk.Status
 }
 
-// passOver counts the nodes that were passed over as looked at, and says of some of
-// them, for those who ask, why they were.
-func (s *search) passOver(p *placement, enough bool, d *framework.Diagnosis) {
-	looked := p.evaluated
-	p.evaluated = len(s.all)
-	if enough {
-		p.evaluated = (s.at(looked-1)-s.cycle.start+len(s.all))%len(s.all) + 1
+// narrowed returns the same search without the nodes in domains that plugins refuse, which
+// comes to the same if any node fits; nil if there are none.
+func (s *search) narrowed(to []*framework.Domains) *search {
+	if len(to) == 0 || s.allowed != nil {
+		return nil
 	}
-	p.next = (s.cycle.start + p.evaluated) % len(s.all)
-	for i, next, said := 0, 0, 0; i < p.evaluated && said < explain.MaxRefusals; i++ {
-		at := (s.cycle.start + i) % len(s.all)
-		if next < looked && s.at(next) == at {
-			next++
-			continue
+	narrow := *s
+	for _, d := range to {
+		nodes := s.snapshot.Domains(d.Key)
+		narrow.within = append(narrow.within, &within{d, nodes, make([]bool, len(nodes.Values)), make([]*fwk.Status, len(nodes.Values))})
+	}
+	narrow.filters = s.filters.Within(to)
+	return &narrow
+}
+
+// passed returns why the node at a position in the snapshot is passed over; nil if it is
+// looked at.
+func (s *search) passed(at int) *fwk.Status {
+	for _, w := range s.within {
+		if refusal := w.refusal(at); refusal != nil {
+			return refusal
 		}
-		d.Refuse(s.all[at].Node().Name, s.passed)
-		said++
+	}
+	return nil
+}
+
+func (w *within) refusal(at int) *fwk.Status {
+	domain := w.nodes.Of[at]
+	if domain == cache.NoDomain {
+		return w.Unlabelled
+	}
+	if !w.asked[domain] {
+		w.asked[domain], w.refusals[domain] = true, w.Refusal(w.nodes.Values[domain])
+	}
+	return w.refusals[domain]
+}
+
+// say notes, for those who ask, why some of the nodes that were passed over were.
+func (s *search) say(p placement, d *framework.Diagnosis) {
+	for i, said := 0, 0; i < p.evaluated && said < explain.MaxRefusals; i++ {
+		at := s.at(i)
+		if refusal := s.passed(at); refusal != nil {
+			d.Refuse(s.all[at].Node().Name, refusal)
+			said++
+		}
 	}
 }
 
@@ -253,25 +262,25 @@ func (s *search) at(i int) int {
 func (s *search) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, d *framework.Diagnosis) (fitting, placement, error) {
 	var (
 		p       placement
-		enough  = min(s.want, s.count)
-		fit     = fitting{make([]fwk.NodeInfo, 0, enough), make([]*framework.Finding, 0, enough)}
-		filters = s.fw.FiltersOf(state)
-
-		// One run's, none of which is longer than the first.
-		longest  = min(max(s.want, 256), s.count)
-		nodes    = make([]fwk.NodeInfo, longest)
-		found    = make([]*framework.Finding, longest)
-		statuses = make([]*fwk.Status, longest)
+		fit     fitting
+		filters = s.filters
+		next    int                                                                  // to look at
+		list    = s.memo.Lists(min(s.want, s.count), min(max(s.want, 256), s.count)) // no run is longer than the first
 	)
-	for p.evaluated < s.count && len(fit.nodes) < s.want {
-		first := p.evaluated
-		run := min(max(s.want-len(fit.nodes), 256), s.count-first)
-		for i := range run {
-			at := s.at(first + i)
-			nodes[i], found[i] = s.all[at], s.findings.About(at, s.all[at])
+	fit.nodes, fit.found = list.FitNodes, list.FitFound
+	for next < s.count && len(fit.nodes) < s.want {
+		run := 0
+		for most := min(max(s.want-len(fit.nodes), 256), s.count); next < s.count && run < most; next++ {
+			at := s.at(next)
+			if s.passed(at) != nil {
+				continue
+			}
+			list.Nodes[run], list.Found[run], list.At[run] = s.all[at], s.findings.About(at, s.all[at]), next
+			run++
 		}
+		nodes, found, statuses := list.Nodes[:run], list.Found[:run], list.Statuses[:run]
 		filter := func(i int) { statuses[i] = filters.Run(ctx, state, pod, nodes[i], found[i]) }
-		if filters.Known(found[:run]) {
+		if filters.Known(found) {
 			for i := range run {
 				filter(i)
 			}
@@ -282,22 +291,24 @@ func (s *search) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, d *
 			return fit, p, err
 		}
 		for i := 0; i < run && len(fit.nodes) < s.want; i++ {
-			p.evaluated++
+			p.evaluated = list.At[i] + 1
 			switch said := statuses[i]; {
 			case said.IsSuccess():
 				fit.nodes, fit.found = append(fit.nodes, nodes[i]), append(fit.found, found[i])
 			case said.IsRejected():
-				d.Refuse(found[i].NameOf(nodes[i]), said)
+				d.RefuseNode(found[i].NameOf(nodes[i]), nodes[i], said)
 			default:
 				return fit, p, said.AsError()
 			}
 		}
 	}
-	switch {
-	case s.count == 0:
-	case s.passed != nil:
-		s.passOver(&p, len(fit.nodes) >= s.want, d)
-	default:
+	if len(fit.nodes) < s.want {
+		p.evaluated = s.count
+	}
+	if s.within != nil {
+		s.say(p, d)
+	}
+	if s.count > 0 {
 		p.next = (s.start + p.evaluated) % s.count
 	}
 	return fit, p, nil

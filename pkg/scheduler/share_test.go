@@ -126,7 +126,7 @@ func TestNarrowingChangesNothing(t *testing.T) {
 			t.Fatal(s.AsError())
 		}
 		start := r.IntN(len(all))
-		whole := search{cycle: &cycle{fw: fw, snapshot: snapshot, start: start}, all: all, count: len(all), start: start, want: 1 + r.IntN(60)}
+		whole := search{cycle: &cycle{fw: fw, snapshot: snapshot, start: start}, all: all, count: len(all), start: start, want: 1 + r.IntN(60), filters: fw.FiltersOf(t.Context(), state, pod)}
 		want, p, err := whole.run(t.Context(), state, pod, framework.NewDiagnosis())
 		if err != nil {
 			t.Fatal(err)

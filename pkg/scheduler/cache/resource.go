@@ -117,7 +117,7 @@ func podResource(pod *v1.Pod) fwk.PodResource {
 		UseStatusResources: true,
 		InPlacePodLevelResourcesVerticalScalingEnabled: true,
 	}
-	requests := resourcehelper.PodRequests(pod, opts)
+	requests := requestsOf(pod, opts)
 	if saysAll(pod) {
 		return fwk.PodResource{Resource: NewResource(requests), Non0CPU: max(requests.Cpu().MilliValue(), 0), Non0Mem: max(requests.Memory().Value(), 0)}
 	}
@@ -128,6 +128,16 @@ func podResource(pod *v1.Pod) fwk.PodResource {
 		Non0CPU:  max(nonZero.Cpu().MilliValue(), 0),
 		Non0Mem:  max(nonZero.Memory().Value(), 0),
 	}
+}
+
+// requestsOf returns what a pod asks for; of the only container of one that no kubelet has seen, which
+// most new pods are, without adding up anything. It is only read.
+func requestsOf(pod *v1.Pod, opts resourcehelper.PodResourcesOptions) v1.ResourceList {
+	if len(pod.Spec.Containers) == 1 && len(pod.Spec.InitContainers)+len(pod.Status.ContainerStatuses) == 0 &&
+		pod.Spec.Overhead == nil && pod.Spec.Resources == nil {
+		return pod.Spec.Containers[0].Resources.Requests
+	}
+	return resourcehelper.PodRequests(pod, opts)
 }
 
 // saysAll reports whether each container of a pod that no kubelet has seen asks for

@@ -20,12 +20,11 @@ type Snapshot struct {
 	list   []fwk.NodeInfo
 	lists  lists
 	index  *topology.Index
-	// labelled has the positions in list of the nodes by the values of a label, in order,
-	// made when first asked for.
-	labelled map[string]map[string][]int
+	// domains has the nodes by the values of a label, made when first asked for.
+	domains map[string]*Domains
 }
 
-// maxLabels bounds the memory that labelled takes.
+// maxLabels bounds the memory that domains take.
 const maxLabels = 16
 
 type entry struct {
@@ -67,7 +66,7 @@ func (s *Snapshot) set(name string, n *NodeInfo) {
 	if e, ok := s.byName[name]; ok {
 		s.index.Update(e.info, n)
 		if e.info.node != n.node && !maps.Equal(e.info.node.Labels, n.node.Labels) {
-			s.labelled = nil
+			s.domains = nil
 		}
 		e.info = n
 		s.list[e.pos] = n
@@ -86,7 +85,7 @@ func (s *Snapshot) delete(name string) {
 }
 
 func (s *Snapshot) order(names []string) {
-	s.labelled = nil
+	s.domains = nil
 	s.list = make([]fwk.NodeInfo, len(names))
 	for i, name := range names {
 		e := s.byName[name]
@@ -115,22 +114,44 @@ func (s *Snapshot) part() *lists {
 	return l
 }
 
-// Labelled returns where in the list the nodes are that have each value of a label.
-func (s *Snapshot) Labelled(key string) map[string][]int {
-	if at, ok := s.labelled[key]; ok {
-		return at
+// Domains are the nodes by the values of a label.
+type Domains struct {
+	// Values are the different ones.
+	Values []string
+	// Of has the position in Values of the label of each node in the list, NoDomain for
+	// one without it.
+	Of []int32
+}
+
+// NoDomain is for a node without the label.
+const NoDomain = -1
+
+// Domains returns the nodes by the values of a label.
+func (s *Snapshot) Domains(key string) *Domains {
+	if d, ok := s.domains[key]; ok {
+		return d
 	}
-	if s.labelled == nil || len(s.labelled) >= maxLabels {
-		s.labelled = map[string]map[string][]int{}
+	if s.domains == nil || len(s.domains) >= maxLabels {
+		s.domains = map[string]*Domains{}
 	}
-	at := map[string][]int{}
+	d := &Domains{Of: make([]int32, len(s.list))}
+	at := map[string]int32{}
 	for i, n := range s.list {
-		if value, ok := n.Node().Labels[key]; ok {
-			at[value] = append(at[value], i)
+		value, ok := n.Node().Labels[key]
+		if !ok {
+			d.Of[i] = NoDomain
+			continue
 		}
+		domain, ok := at[value]
+		if !ok {
+			domain = int32(len(d.Values))
+			at[value] = domain
+			d.Values = append(d.Values, value)
+		}
+		d.Of[i] = domain
 	}
-	s.labelled[key] = at
-	return at
+	s.domains[key] = d
+	return d
 }
 
 // Topology returns what is counted over nodes and pods.

@@ -31,6 +31,7 @@ type Diagnosis struct {
 
 type refused struct {
 	node   string
+	info   fwk.NodeInfo // nil if only the name is known
 	status *fwk.Status
 }
 
@@ -46,12 +47,19 @@ func NewDiagnosis() *Diagnosis {
 }
 
 // Refuse notes what was said of a node that was refused, and by whom.
-func (d *Diagnosis) Refuse(node string, s *fwk.Status) {
+func (d *Diagnosis) Refuse(node string, s *fwk.Status) { d.RefuseNode(node, nil, s) }
+
+// RefuseNode is Refuse, of a node that is at hand.
+func (d *Diagnosis) RefuseNode(node string, info fwk.NodeInfo, s *fwk.Status) {
 	d.byName = nil
-	if last := len(d.refused) - 1; last < 0 || d.refused[last].status != s { // plugins use one status for many nodes
+	if last := len(d.refused) - 1; last < 0 || !sameRejector(d.refused[last].status, s) { // many nodes are refused alike
 		d.Reject(s)
 	}
-	d.refused = append(d.refused, refused{node, s})
+	d.refused = append(d.refused, refused{node, info, s})
+}
+
+func sameRejector(a, b *fwk.Status) bool {
+	return a == b || a.Plugin() == b.Plugin() && a.Code() == b.Code()
 }
 
 // Reject notes which plugin said no.
@@ -83,11 +91,27 @@ func (d *Diagnosis) Get(node string) *fwk.Status {
 
 // NodesForStatusCode returns the nodes of which code was said.
 func (d *Diagnosis) NodesForStatusCode(lister fwk.NodeInfoLister, code fwk.Code) ([]fwk.NodeInfo, error) {
+	var out []fwk.NodeInfo
+	if d.Absent.Code() != code { // as almost always: only those that were looked at count
+		for _, r := range d.refused {
+			if r.status.Code() != code {
+				continue
+			}
+			info := r.info
+			if info == nil {
+				var err error
+				if info, err = lister.Get(r.node); err != nil {
+					return nil, err
+				}
+			}
+			out = append(out, info)
+		}
+		return out, nil
+	}
 	all, err := lister.List()
 	if err != nil {
 		return nil, err
 	}
-	var out []fwk.NodeInfo
 	for _, n := range all {
 		if d.Get(n.Node().Name).Code() == code {
 			out = append(out, n)

@@ -289,6 +289,14 @@ func (f *Framework) PodGroupManager() fwk.PodGroupManager { return nil }
 // ProfileName returns the scheduler name that pods ask for this profile by.
 func (f *Framework) ProfileName() string { return f.profile }
 
+// FiltersOf returns the filters of a cycle of the profile of a plugin whose handle is h; nil if h is not a Framework.
+func FiltersOf(ctx context.Context, h fwk.Handle, state fwk.CycleState, pod *v1.Pod) *Filters {
+	if f, ok := h.(*Framework); ok {
+		return f.FiltersOf(ctx, state, pod)
+	}
+	return nil
+}
+
 // Activate makes waiting pods active.
 func (f *Framework) Activate(logger klog.Logger, pods map[string]*v1.Pod) {
 	f.Nominator().Activate(logger, pods)

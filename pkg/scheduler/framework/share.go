@@ -18,31 +18,46 @@ type ByNode interface {
 	ByNode()
 }
 
-// Narrowing is a plugin that may know, once its PreFilter has run, that the pod fits only
-// on nodes with some values of one label. The others need not be looked at unless to say
-// why the pod fits nowhere.
+// FilterByNode is a filter of which the same holds for some pods, as its PreFilter has found out.
+type FilterByNode interface {
+	fwk.FilterPlugin
+	// FilterByNode says whether the pod is one of those, and what its answers depend on beside the node.
+	FilterByNode(state fwk.CycleState, pod *v1.Pod) (fwk.SignFragment, bool)
+}
+
+// Narrowing is a plugin that may know, once its PreFilter has run, on which values of one
+// label of nodes its answer depends. Nodes that it would refuse need not be looked at
+// unless to say why the pod fits nowhere.
 type Narrowing interface {
 	fwk.FilterPlugin
 	Narrow(state fwk.CycleState) *Domains
 }
 
-// Domains are the nodes with one of some values of a label, and what the plugin says of all others.
+// Domains are the nodes by the values of a label, and what a plugin says of them.
 type Domains struct {
-	Key    string
-	Values []string
-	Others *fwk.Status
+	Key string
+	// Refusal is what the plugin says of all nodes with a value, nil unless it refuses them.
+	Refusal func(value string) *fwk.Status
+	// Unlabelled is the same for nodes without the label.
+	Unlabelled *fwk.Status
+	// Decided says that the plugin refuses no others.
+	Decided bool
+
+	plugin string
 }
 
-// Narrow returns the domains to which a filter confines a pod, nil if none does.
-func (f *Framework) Narrow(state fwk.CycleState) *Domains {
+// Narrow returns the domains to which filters confine a pod.
+func (f *Framework) Narrow(state fwk.CycleState) []*Domains {
+	var out []*Domains
 	for _, p := range f.filter {
 		if n, ok := p.(Narrowing); ok && !state.GetSkipFilterPlugins().Has(p.Name()) {
 			if d := n.Narrow(state); d != nil {
-				return d
+				d.plugin = p.Name()
+				out = append(out, d)
 			}
 		}
 	}
-	return nil
+	return out
 }
 
 // maxSignatures bounds the memory that findings take.
@@ -52,8 +67,10 @@ const maxSignatures = 64
 // goroutine that schedules.
 type Memo struct {
 	nodes    int
+	clock    int64
 	findings map[string]*Findings
 	room     room
+	lists    Lists
 }
 
 // NewMemo returns an empty memo.
@@ -61,7 +78,10 @@ func NewMemo() *Memo { return &Memo{findings: map[string]*Findings{}} }
 
 // Findings are what is known of nodes with respect to pods of one signature, by their
 // position in the snapshot. Nil is for a pod that shares nothing.
-type Findings struct{ at []Finding }
+type Findings struct {
+	at   []Finding
+	used int64
+}
 
 // Finding is what the plugins ByNode said of one state of a node.
 type Finding struct {
@@ -80,20 +100,41 @@ type Finding struct {
 // unknown is the score of a plugin that has not been asked.
 const unknown = math.MinInt64
 
-// For returns the findings for a signature in a cluster of so many nodes.
+// For returns the findings for a signature in a cluster of so many nodes. Where there are
+// too many, those that have not been asked for the longest make room.
 func (m *Memo) For(signature fwk.PodSignature, nodes int) *Findings {
 	if m == nil || signature == nil {
 		return nil
 	}
-	if m.nodes != nodes || len(m.findings) >= maxSignatures { // some scores depend on the number of nodes
+	if m.nodes != nodes { // some scores depend on the number of nodes
 		m.nodes, m.findings = nodes, map[string]*Findings{}
 	}
 	f, ok := m.findings[string(signature)]
 	if !ok {
-		f = &Findings{at: make([]Finding, nodes)}
+		f = m.oldest()
 		m.findings[string(signature)] = f
 	}
+	m.clock++
+	f.used = m.clock
 	return f
+}
+
+// oldest returns empty findings, which if there are too many were those that have not been
+// asked for the longest.
+func (m *Memo) oldest() *Findings {
+	if len(m.findings) < maxSignatures {
+		return &Findings{at: make([]Finding, m.nodes)}
+	}
+	var signature string
+	var oldest *Findings
+	for s, f := range m.findings {
+		if oldest == nil || f.used < oldest.used {
+			signature, oldest = s, f
+		}
+	}
+	delete(m.findings, signature)
+	clear(oldest.at)
+	return oldest
 }
 
 // About returns what is known of the node at a position in the snapshot, as it is: a
@@ -109,9 +150,9 @@ func (f *Findings) About(at int, node fwk.NodeInfo) *Finding {
 	return found
 }
 
-// SharedSignature is the signature of a pod for the plugins ByNode only; nil if one of
-// them cannot tell, or if the profile has none.
-func (f *Framework) SharedSignature(ctx context.Context, pod *v1.Pod) fwk.PodSignature {
+// signature tells pods apart for the plugins ByNode and those whose fragments are given;
+// nil if one of them cannot tell, or if the profile has none.
+func (f *Framework) signature(ctx context.Context, pod *v1.Pod, more []fwk.SignFragment) fwk.PodSignature {
 	if len(f.byNode) == 0 {
 		return nil
 	}
@@ -124,6 +165,9 @@ func (f *Framework) SharedSignature(ctx context.Context, pod *v1.Pod) fwk.PodSig
 		for _, fragment := range fragments {
 			parts[fragment.Key] = fragment.Value
 		}
+	}
+	for _, fragment := range more {
+		parts[fragment.Key] = fragment.Value
 	}
 	signature, err := json.Marshal(parts)
 	if err != nil {
@@ -156,26 +200,60 @@ type Filters struct {
 	framework *Framework
 	shared    []fwk.FilterPlugin
 	own       []fwk.FilterPlugin
-	promises  bool // nodes are promised to pods
+	signature fwk.PodSignature         // of the pod for those that are shared
+	promised  map[string][]fwk.PodInfo // nodes that are promised to pods beside which it must fit
 }
 
 // FiltersOf returns the filters of a cycle, for many nodes.
-func (f *Framework) FiltersOf(state fwk.CycleState) *Filters {
-	skip := state.GetSkipFilterPlugins()
-	wanted := func(list []fwk.FilterPlugin) (out []fwk.FilterPlugin) {
-		for _, p := range list {
-			if !skip.Has(p.Name()) {
-				out = append(out, p)
+func (f *Framework) FiltersOf(ctx context.Context, state fwk.CycleState, pod *v1.Pod) *Filters {
+	l := &Filters{framework: f, promised: f.Nominator().Promised(func(p fwk.PodInfo) bool { return besides(pod, p) })}
+	var byNode []fwk.SignFragment
+	for i, p := range f.filter {
+		if state.GetSkipFilterPlugins().Has(p.Name()) {
+			continue
+		}
+		if len(l.own) == 0 {
+			if i < f.sharedFilters {
+				l.shared = append(l.shared, p)
+				continue
+			}
+			if b, ok := p.(FilterByNode); ok {
+				if fragment, ok := b.FilterByNode(state, pod); ok {
+					l.shared, byNode = append(l.shared, p), append(byNode, fragment)
+					continue
+				}
 			}
 		}
-		return out
+		l.own = append(l.own, p)
 	}
-	return &Filters{f, wanted(f.filter[:f.sharedFilters]), wanted(f.filter[f.sharedFilters:]), f.Nominator().Promises()}
+	l.signature = f.signature(ctx, pod, byNode)
+	return l
 }
+
+// Signature tells pods apart whose findings differ, nil if the pod shares none.
+func (l *Filters) Signature() fwk.PodSignature { return l.signature }
+
+// Within returns the filters for the nodes that are left of some domains.
+func (l *Filters) Within(domains []*Domains) *Filters {
+	within := *l
+	within.own = nil
+	for _, p := range l.own {
+		if !slices.ContainsFunc(domains, func(d *Domains) bool { return d.Decided && d.plugin == p.Name() }) {
+			within.own = append(within.own, p)
+		}
+	}
+	return &within
+}
+
+// OnlyByNode says that all answers of the filters can be shared.
+func (l *Filters) OnlyByNode() bool { return len(l.own) == 0 && l.signature != nil }
+
+// Promised are the pods that a node is promised to and beside which the pod must fit.
+func (l *Filters) Promised(node string) []fwk.PodInfo { return l.promised[node] }
 
 // Known says that Run has next to nothing to do for these nodes.
 func (l *Filters) Known(nodes []*Finding) bool {
-	return len(l.own) == 0 && !l.promises && fewWithout(nodes, func(f *Finding) bool { return f.filtered })
+	return len(l.own) == 0 && fewWithout(nodes, func(f *Finding) bool { return f.filtered && l.promised[f.name] == nil })
 }
 
 // fewWithout reports whether something is known of all nodes but a few, for which it
@@ -200,11 +278,9 @@ func (l *Filters) Run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, no
 	if found == nil {
 		return f.RunFilterPluginsWithNominatedPods(ctx, state, pod, node)
 	}
-	if l.promises {
-		if promised := f.promised(pod, found.name); len(promised) > 0 {
-			if s := l.withPromised(ctx, state, pod, node, promised, found); !s.IsSuccess() {
-				return s
-			}
+	if promised := l.promised[found.name]; len(promised) > 0 {
+		if s := l.withPromised(ctx, state, pod, node, promised, found); !s.IsSuccess() {
+			return s
 		}
 	}
 	if !found.filtered {
@@ -255,15 +331,22 @@ func (f *Framework) scoreOf(ctx context.Context, state fwk.CycleState, pod *v1.P
 	return found.scores[i], nil
 }
 
-// promised are the pods of at least the priority of pod that have been promised a node.
+// promised are the pods beside which pod must fit on a node that is promised to them.
 func (f *Framework) promised(pod *v1.Pod, node string) []fwk.PodInfo {
 	var out []fwk.PodInfo
 	for _, p := range f.NominatedPodsForNode(node) {
-		if p.GetPod().UID != pod.UID && corev1helpers.PodPriority(p.GetPod()) >= corev1helpers.PodPriority(pod) {
+		if besides(pod, p) {
 			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// besides reports whether pod must fit beside another one that is promised the node:
+// those of at least its priority count.
+func besides(pod *v1.Pod, promised fwk.PodInfo) bool {
+	other := promised.GetPod()
+	return other.UID != pod.UID && corev1helpers.PodPriority(other) >= corev1helpers.PodPriority(pod)
 }
 
 // NameOf returns the node's name from where it is nearest.
@@ -272,6 +355,33 @@ func (f *Finding) NameOf(node fwk.NodeInfo) string {
 		return f.name
 	}
 	return node.Node().Name
+}
+
+// Lists are memory for a search, in which one cycle after the other keeps what it finds.
+type Lists struct {
+	// Of nodes that fit: empty, with room for enough.
+	FitNodes []fwk.NodeInfo
+	FitFound []*Finding
+	// Of nodes that are looked at together.
+	Nodes    []fwk.NodeInfo
+	Found    []*Finding
+	Statuses []*fwk.Status
+	At       []int
+}
+
+// Lists returns lists for so many nodes that fit, and for so many at once. They are good until the next call.
+func (m *Memo) Lists(fit, atOnce int) Lists {
+	if m == nil {
+		m = &Memo{}
+	}
+	l := &m.lists
+	if cap(l.FitNodes) < fit {
+		l.FitNodes, l.FitFound = make([]fwk.NodeInfo, 0, fit), make([]*Finding, 0, fit)
+	}
+	if len(l.Nodes) < atOnce {
+		l.Nodes, l.Found, l.Statuses, l.At = make([]fwk.NodeInfo, atOnce), make([]*Finding, atOnce), make([]*fwk.Status, atOnce), make([]int, atOnce)
+	}
+	return *l
 }
 
 // room is memory for scores that one cycle after the other uses.

@@ -14,7 +14,7 @@ import (
 // made there by preemption.
 type nominator struct {
 	mu     sync.RWMutex
-	byNode map[string][]fwk.PodInfo
+	byNode map[string][]fwk.PodInfo // lists are replaced, never changed: others read them
 	nodeOf map[types.UID]string
 }
 
@@ -41,7 +41,7 @@ func (n *nominator) nominate(pod fwk.PodInfo, info *fwk.NominatingInfo) {
 		return
 	}
 	n.nodeOf[pod.GetPod().UID] = node
-	n.byNode[node] = append(n.byNode[node], pod)
+	n.byNode[node] = append(slices.Clip(n.byNode[node]), pod)
 }
 
 // DeleteNominatedPodIfExists takes a promise back.
@@ -74,14 +74,39 @@ func (n *nominator) renominate(old *v1.Pod, pod fwk.PodInfo) {
 func (n *nominator) NominatedPodsForNode(node string) []fwk.PodInfo {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	return slices.Clone(n.byNode[node])
+	return slices.Clip(n.byNode[node])
 }
 
-// Promises reports whether any node is promised to a pod.
-func (n *nominator) Promises() bool {
+// Promised returns, by node, the pods that nodes have been promised to and that count.
+func (n *nominator) Promised(counts func(fwk.PodInfo) bool) map[string][]fwk.PodInfo {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	return len(n.byNode) > 0
+	var out map[string][]fwk.PodInfo
+	for node, pods := range n.byNode {
+		if pods = which(pods, counts); len(pods) == 0 {
+			continue
+		}
+		if out == nil {
+			out = make(map[string][]fwk.PodInfo, len(n.byNode))
+		}
+		out[node] = pods
+	}
+	return out
+}
+
+// which returns the pods that count, the same list if all do.
+func which(pods []fwk.PodInfo, counts func(fwk.PodInfo) bool) []fwk.PodInfo {
+	not := slices.IndexFunc(pods, func(p fwk.PodInfo) bool { return !counts(p) })
+	if not < 0 {
+		return slices.Clip(pods)
+	}
+	out := slices.Clone(pods[:not])
+	for _, p := range pods[not:] {
+		if counts(p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // TakePromisesOf copies the promises that another queue knows of.
@@ -91,7 +116,7 @@ func (n *nominator) TakePromisesOf(other *Queue) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for node, pods := range other.byNode {
-		n.byNode[node] = slices.Clone(pods)
+		n.byNode[node] = slices.Clip(pods)
 		for _, p := range pods {
 			n.nodeOf[p.GetPod().UID] = node
 		}
@@ -104,7 +129,7 @@ func (n *nominator) remove(uid types.UID) {
 		return
 	}
 	delete(n.nodeOf, uid)
-	n.byNode[node] = slices.DeleteFunc(n.byNode[node], func(p fwk.PodInfo) bool { return p.GetPod().UID == uid })
+	n.byNode[node] = which(n.byNode[node], func(p fwk.PodInfo) bool { return p.GetPod().UID != uid })
 	if len(n.byNode[node]) == 0 {
 		delete(n.byNode, node)
 	}

@@ -43,6 +43,11 @@ type Index struct {
 	terms    map[string]*Term
 	termsBy  finder[*Term]
 	clock    int64
+
+	// hosts has the number of nodes by their label for the host, and shared how many of
+	// those have more than one.
+	hosts  map[string]int
+	shared int
 }
 
 // New returns an index of no nodes.
@@ -54,6 +59,25 @@ func New() *Index {
 		byLabel:  finder[*Counter]{},
 		terms:    map[string]*Term{},
 		termsBy:  finder[*Term]{},
+		hosts:    map[string]int{},
+	}
+}
+
+// OnePerHost reports whether no two nodes have the same label for the host.
+func (x *Index) OnePerHost() bool { return x.shared == 0 }
+
+func (x *Index) host(node *v1.Node, sign int) {
+	host, ok := node.Labels[v1.LabelHostname]
+	if !ok {
+		return
+	}
+	before := x.hosts[host]
+	bump(x.hosts, host, sign)
+	switch {
+	case before == 1 && sign > 0:
+		x.shared++
+	case before == 2 && sign < 0:
+		x.shared--
 	}
 }
 
@@ -333,12 +357,14 @@ func (x *Index) Update(before, after fwk.NodeInfo) {
 		for _, p := range before.GetPods() {
 			x.pod(old, p, -1)
 		}
+		x.host(old, -1)
 		for _, c := range x.classes {
 			c.set(old, -1)
 		}
 		delete(x.nodes, old.Name)
 	}
 	if node != nil {
+		x.host(node, 1)
 		for _, c := range x.classes {
 			c.set(node, 1)
 		}

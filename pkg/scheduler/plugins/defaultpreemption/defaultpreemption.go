@@ -39,6 +39,7 @@ type Plugin struct {
 	pods       corelisters.PodLister
 	budgets    policylisters.PodDisruptionBudgetLister
 	evictions  *evictions
+	trials     trials
 }
 
 var (
@@ -204,30 +205,42 @@ func (p *Plugin) candidates(ctx context.Context, state fwk.CycleState, pod *v1.P
 	var (
 		want   = min(max(len(nodes)*p.percentage/100, p.absolute), len(nodes))
 		first  = offset(pod, len(nodes))
+		trials = p.trials.of(ctx, p.handle, state, pod, budgets)
 		found  []candidate
 		unkind int // candidates that break a budget
 		failed *fwk.Status
 	)
 	for done := 0; done < len(nodes) && (len(found) < want || unkind == len(found)); {
 		run := min(max(want-len(found), 16), len(nodes)-done)
-		results := make([]candidate, run)
-		outcomes := make([]*fwk.Status, run)
+		outcomes := make([]outcome, run)
 		at := func(i int) fwk.NodeInfo { return nodes[(first+done+i)%len(nodes)] }
-		p.handle.Parallelizer().Until(ctx, run, func(i int) {
-			results[i], outcomes[i] = selectVictims(ctx, p.handle, state.Clone(), pod, at(i).Snapshot(), budgets)
+		var unknown []int
+		for i := range outcomes {
+			var ok bool
+			if outcomes[i], ok = trials.known(at(i)); !ok {
+				unknown = append(unknown, i)
+			}
+		}
+		p.handle.Parallelizer().Until(ctx, len(unknown), func(n int) {
+			i := unknown[n]
+			o := &outcomes[i]
+			o.candidate, o.status = selectVictims(ctx, p.handle, state.Clone(), pod, at(i).Snapshot(), budgets)
 		}, Name)
 		if err := ctx.Err(); err != nil {
 			return nil, refused, fwk.AsStatus(err)
 		}
-		for i, s := range outcomes {
-			switch {
+		for _, i := range unknown {
+			trials.learn(at(i), outcomes[i])
+		}
+		for i, o := range outcomes {
+			switch s := o.status; {
 			case s.IsSuccess():
-				found = append(found, results[i])
-				if results[i].violations > 0 {
+				found = append(found, o.candidate)
+				if o.violations > 0 {
 					unkind++
 				}
 			case s.IsRejected():
-				refused.Refuse(at(i).Node().Name, s)
+				refused.RefuseNode(at(i).Node().Name, at(i), s)
 			default:
 				failed = s
 			}

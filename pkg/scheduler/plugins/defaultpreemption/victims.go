@@ -159,35 +159,48 @@ func Covers(b *policyv1.PodDisruptionBudget, pod *v1.Pod) bool {
 // priorities, then with the fewest victims, then where the most important ones
 // started last.
 func leastHarm(candidates []candidate) candidate {
-	return slices.MinFunc(candidates, func(a, b candidate) int {
-		if c := cmp.Compare(a.violations, b.violations); c != 0 {
-			return c
-		}
-		topA, sumA, sinceA := a.harm()
-		topB, sumB, sinceB := b.harm()
-		return cmp.Or(
-			cmp.Compare(topA, topB),
-			cmp.Compare(sumA, sumB),
-			cmp.Compare(len(a.victims), len(b.victims)),
-			-sinceA.Compare(sinceB),
-		)
-	})
-}
-
-// harm returns the highest priority of the victims, the sum of all, counted from the
-// lowest priority there is so that more victims always weigh more, and when the first
-// of those with the highest priority started.
-func (c *candidate) harm() (top int32, sum int64, since time.Time) {
-	top = math.MinInt32
-	for _, v := range c.victims {
-		priority, started := corev1helpers.PodPriority(v), startTime(v)
-		sum += int64(priority) + math.MaxInt32 + 1
-		switch {
-		case priority > top || since.IsZero():
-			top, since = priority, started
-		case priority == top && started.Before(since):
-			since = started
+	least := 0
+	lowest := candidates[0].harm()
+	for i := 1; i < len(candidates); i++ {
+		if h := candidates[i].harm(); h.compare(lowest) < 0 {
+			least, lowest = i, h
 		}
 	}
-	return top, sum, since
+	return candidates[least]
+}
+
+// harm is what evicting the victims of a candidate would do: the highest priority of them, the
+// sum of all, counted from the lowest priority there is so that more victims always weigh more, and
+// when the first of those with the highest priority started.
+type harm struct {
+	violations int
+	top        int32
+	sum        int64
+	victims    int
+	since      time.Time
+}
+
+func (h harm) compare(other harm) int {
+	return cmp.Or(
+		cmp.Compare(h.violations, other.violations),
+		cmp.Compare(h.top, other.top),
+		cmp.Compare(h.sum, other.sum),
+		cmp.Compare(h.victims, other.victims),
+		-h.since.Compare(other.since),
+	)
+}
+
+func (c *candidate) harm() harm {
+	h := harm{violations: c.violations, top: math.MinInt32, victims: len(c.victims)}
+	for _, v := range c.victims {
+		priority, started := corev1helpers.PodPriority(v), startTime(v)
+		h.sum += int64(priority) + math.MaxInt32 + 1
+		switch {
+		case priority > h.top || h.since.IsZero():
+			h.top, h.since = priority, started
+		case priority == h.top && started.Before(h.since):
+			h.since = started
+		}
+	}
+	return h
 }

@@ -56,6 +56,7 @@ var (
 	_ fwk.EnqueueExtensions   = &Plugin{}
 	_ fwk.SignPlugin          = &Plugin{}
 	_ framework.Narrowing     = &Plugin{}
+	_ framework.FilterByNode  = &Plugin{}
 )
 
 // New makes the plugin from InterPodAffinityArgs.
@@ -289,9 +290,60 @@ func (p *Plugin) Narrow(state fwk.CycleState) *framework.Domains {
 	if !anywhere {
 		return nil
 	}
-	d := &framework.Domains{Key: fewest.key, Others: p.noFriends}
-	fewest.counter.Each(func(domain string) { d.Values = append(d.Values, domain) })
-	return d
+	return &framework.Domains{
+		Key:        fewest.key,
+		Unlabelled: p.noFriends,
+		Refusal: func(domain string) *fwk.Status {
+			if fewest.counter.Of(domain) == 0 {
+				return p.noFriends
+			}
+			return nil
+		},
+		Decided: len(r.affinity) == 1 && len(r.anti)+len(r.existing)+len(r.existingBy) == 0,
+	}
+}
+
+// FilterByNode says that nothing but the pods on a node matters for pods without affinity, if all anti-affinity, theirs
+// and that of others towards them, is by host.
+func (p *Plugin) FilterByNode(state fwk.CycleState, pod *v1.Pod) (fwk.SignFragment, bool) {
+	r, err := read(state)
+	if err != nil || len(r.affinity) > 0 || !p.onePerHost() {
+		return fwk.SignFragment{}, false
+	}
+	for i := range r.anti {
+		if r.anti[i].key != v1.LabelHostname {
+			return fwk.SignFragment{}, false
+		}
+	}
+	for _, t := range r.existing {
+		if t.TopologyKey != v1.LabelHostname {
+			return fwk.SignFragment{}, false
+		}
+	}
+	var terms []v1.PodAffinityTerm
+	if a := pod.Spec.Affinity; a != nil {
+		terms = fwk.GetPodAntiAffinityTerms(a)
+	}
+	for i := range terms {
+		if terms[i].NamespaceSelector != nil { // which namespaces those are can change
+			return fwk.SignFragment{}, false
+		}
+	}
+	return fwk.SignFragment{Key: Name, Value: byNode{pod.Namespace, r.namespace, pod.Labels, terms}}, true
+}
+
+// byNode is what tells pods apart where only the pods on a node matter.
+type byNode struct {
+	Namespace       string
+	NamespaceLabels labels.Set
+	Labels          labels.Set
+	AntiAffinity    []v1.PodAffinityTerm
+}
+
+// onePerHost reports whether each node is a host of its own.
+func (p *Plugin) onePerHost() bool {
+	x, err := p.index()
+	return err == nil && x.OnePerHost()
 }
 
 func (r *required) nearFriends(node map[string]string) bool {

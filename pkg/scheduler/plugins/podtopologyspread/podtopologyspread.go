@@ -15,6 +15,7 @@ import (
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/topology"
 )
 
@@ -51,6 +52,7 @@ var (
 	_ fwk.ScoreExtensions     = &Plugin{}
 	_ fwk.EnqueueExtensions   = &Plugin{}
 	_ fwk.SignPlugin          = &Plugin{}
+	_ framework.Narrowing     = &Plugin{}
 )
 
 // New makes the plugin from PodTopologySpreadArgs.
@@ -111,6 +113,11 @@ func (h *hard) settle() {
 	if h.counter.Domains() >= h.minDomains {
 		h.lowest = h.counter.Min(h.changes)
 	}
+}
+
+// tooMany reports whether there would be too many more pods in a domain than in the emptiest one.
+func (h *hard) tooMany(domain string) bool {
+	return h.counter.Of(domain)+h.changes[domain]+h.self-h.lowest > h.maxSkew
 }
 
 // PreFilter looks up the counters of the pod's constraints.
@@ -185,8 +192,7 @@ func read(state fwk.CycleState) (hards, error) {
 	return list, nil
 }
 
-// Filter rejects nodes in whose domain there would be too many more pods than in the
-// emptiest one.
+// Filter rejects nodes in whose domain there would be too many more pods than in the emptiest one.
 func (p *Plugin) Filter(_ context.Context, state fwk.CycleState, _ *v1.Pod, node fwk.NodeInfo) *fwk.Status {
 	list, err := read(state)
 	if err != nil {
@@ -198,11 +204,31 @@ func (p *Plugin) Filter(_ context.Context, state fwk.CycleState, _ *v1.Pod, node
 		if !ok {
 			return p.unlabelled
 		}
-		if h.counter.Of(domain)+h.changes[domain]+h.self-h.lowest > h.maxSkew {
+		if h.tooMany(domain) {
 			return p.skewed
 		}
 	}
 	return nil
+}
+
+// Narrow returns what the pod's first constraint says of domains.
+func (p *Plugin) Narrow(state fwk.CycleState) *framework.Domains {
+	list, err := read(state)
+	if err != nil || len(list) == 0 {
+		return nil
+	}
+	h := &list[0]
+	return &framework.Domains{
+		Key:        h.key,
+		Unlabelled: p.unlabelled,
+		Refusal: func(domain string) *fwk.Status {
+			if h.tooMany(domain) {
+				return p.skewed
+			}
+			return nil
+		},
+		Decided: len(list) == 1,
+	}
 }
 
 // SignPod refuses pods that are spread: where they fit depends on all pods before them.
