@@ -232,14 +232,14 @@ func (a *attempt) failed(ctx context.Context, s *fwk.Status, nominated *fwk.Nomi
 
 // tell writes a condition, and the node that is being made ready, to the pod's status, if they changed.
 func (s *Scheduler) tell(ctx context.Context, pod *v1.Pod, c v1.PodCondition, nominated *fwk.NominatingInfo) error {
-	changed := pod.DeepCopy()
+	var change podstatus.Change
 	if nominated.Mode() == fwk.ModeOverride {
-		changed.Status.NominatedNodeName = nominated.NominatedNodeName
+		change.SetNominatedNodeName(&pod.Status, nominated.NominatedNodeName)
 	}
-	if !podstatus.SetCondition(&changed.Status, c, metav1.NewTime(s.now())) && changed.Status.NominatedNodeName == pod.Status.NominatedNodeName {
+	if change.SetCondition(&pod.Status, c, metav1.NewTime(s.now())); change.Empty() {
 		return nil
 	}
-	return podstatus.Patch(ctx, s.client, pod, &changed.Status)
+	return change.Patch(ctx, s.client, pod)
 }
 
 // truncate keeps an event's note within the 1,024 bytes that the API accepts.

@@ -173,7 +173,8 @@ func (d *decision) outcome() record.Outcome {
 
 // assume takes a pod to be on a node. It returns the pod as it will be.
 func (m *mind) assume(pod *v1.Pod, node string) (*v1.Pod, error) {
-	placed := pod.DeepCopy()
+	placed := new(v1.Pod)
+	*placed = *pod // the rest is the informer's, which nobody changes
 	placed.Spec.NodeName = node
 	info, _ := cache.NewPodInfo(placed) // a bad selector was reported when the pod came
 	if err := m.cache.AssumePod(info); err != nil {

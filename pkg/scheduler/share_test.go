@@ -8,7 +8,11 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
+	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
@@ -36,6 +40,9 @@ func TestSharingChangesNothing(t *testing.T) {
 				if r.IntN(6) == 0 {
 					n.Spec.Taints = []v1.Taint{{Key: "t", Effect: []v1.TaintEffect{v1.TaintEffectNoSchedule, v1.TaintEffectPreferNoSchedule}[r.IntN(2)]}}
 				}
+				if r.IntN(40) == 0 && seed == 0 { // two nodes of one host, for some time
+					n.Labels[v1.LabelHostname] = "n1"
+				}
 				n.Status.Images = []v1.ContainerImage{{Names: []string{"busybox:latest"}, SizeBytes: int64(r.IntN(500)) << 20}}
 			})
 		}
@@ -49,7 +56,11 @@ func TestSharingChangesNothing(t *testing.T) {
 				c.SetNode(node(r.IntN(150)))
 			}
 			pod := makePod(fmt.Sprint("p", i), []string{"500m", "1"}[r.IntN(2)], "1Gi", app([]string{"a", "b"}[r.IntN(2)]))
-			switch r.IntN(6) {
+			switch r.IntN(8) {
+			case 6:
+				apart(term(v1.LabelHostname, "a"))(pod)
+			case 7:
+				apart(term(v1.LabelHostname, "a"), term(v1.LabelHostname, "b"))(pod)
 			case 0:
 				pod.Spec.Containers[0].Ports = []v1.ContainerPort{{HostPort: 80, Protocol: []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP}[r.IntN(2)]}}
 			case 1:
@@ -92,7 +103,7 @@ func TestSharingChangesNothing(t *testing.T) {
 	}
 }
 
-// A search that passes over the domains without friends of a pod finds the same nodes,
+// A search that passes over domains, such as those without friends of a pod, finds the same nodes,
 // and ends at the same one.
 func TestNarrowingChangesNothing(t *testing.T) {
 	c, snapshot := cache.New(), cache.NewSnapshot()
@@ -115,7 +126,16 @@ func TestNarrowingChangesNothing(t *testing.T) {
 			c.SetNode(makeNode(fmt.Sprint("n", r.IntN(400)), "3", "8Gi", zone(fmt.Sprint("z", r.IntN(5)))))
 		}
 		name := fmt.Sprint("a", r.IntN(4))
-		pod := makePod(fmt.Sprint("p", i), "1", "1Gi", app(name), near(term(zoneKey, name)))
+		pod := makePod(fmt.Sprint("p", i), "1", "1Gi", app(name))
+		wishes := r.IntN(3)
+		if wishes != 1 {
+			near(term(zoneKey, name))(pod)
+		}
+		if wishes != 0 {
+			spread([]string{v1.LabelHostname, zoneKey}[r.IntN(2)], 1+r.Int32N(2), v1.DoNotSchedule, func(c *v1.TopologySpreadConstraint) {
+				c.LabelSelector.MatchLabels["app"] = name
+			})(pod)
+		}
 		c.UpdateSnapshot(snapshot)
 		all, err := snapshot.List()
 		if err != nil {
@@ -148,5 +168,97 @@ func TestNarrowingChangesNothing(t *testing.T) {
 	}
 	if narrowed == 0 {
 		t.Error("no search was narrowed")
+	}
+}
+
+// What is known of victims, from pods that were alike, changes no preemption.
+func TestKnownVictimsChangeNothing(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	c, snapshot := cache.New(), cache.NewSnapshot()
+	var q *queue.Queue
+	known := informers.NewSharedInformerFactory(nil, 0)
+	profile := func() *framework.Framework {
+		fw, err := framework.New(t.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+			Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 4, Informers: known,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fw
+	}
+	fw := profile()
+	q = queue.New(queue.Config{Less: fw.Less})
+	victims := 0
+	victim := func(node string) *v1.Pod {
+		victims++
+		p := makePod(fmt.Sprint("victim", victims), fmt.Sprint(1+r.IntN(2)), "1Gi", app([]string{"a", "b"}[r.IntN(2)]), priority(int32(r.IntN(3))), on(node))
+		if r.IntN(4) == 0 {
+			apart(term(v1.LabelHostname, "c"))(p)
+		}
+		return p
+	}
+	for i := range 40 {
+		name := fmt.Sprint("n", i)
+		c.SetNode(makeNode(name, "4", "8Gi", zone(fmt.Sprint("z", i%3))))
+		for range 2 {
+			c.SetPod(victim(name))
+		}
+	}
+	budgets, pods := known.Policy().V1().PodDisruptionBudgets().Informer().GetIndexer(), known.Core().V1().Pods().Informer().GetIndexer()
+	promised := 0
+	for i := range 120 {
+		if r.IntN(5) == 0 {
+			c.SetPod(victim(fmt.Sprint("n", r.IntN(40))))
+		}
+		if r.IntN(10) == 0 {
+			if err := budgets.Update(&policyv1.PodDisruptionBudget{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "keep"},
+				Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}},
+				Status:     policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: int32(r.IntN(2))},
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pod := makePod(fmt.Sprint("p", i), "4", "1Gi", app([]string{"c", "d"}[r.IntN(2)]), priority(int32(100+r.IntN(2))))
+		switch r.IntN(4) {
+		case 0:
+			apart(term(v1.LabelHostname, "a"))(pod)
+		case 1:
+			spread(zoneKey, 3, v1.DoNotSchedule)(pod)
+		}
+		if err := pods.Add(pod); err != nil {
+			t.Fatal(err)
+		}
+		c.UpdateSnapshot(snapshot)
+		preempt := func(fw *framework.Framework) (node, outcome string) {
+			state := framework.NewTrialState()
+			_, err := (&cycle{fw: fw, snapshot: snapshot}).run(t.Context(), state, pod, 1)
+			var fit *framework.FitError
+			if !errors.As(err, &fit) {
+				t.Fatal(err)
+			}
+			nominated, told := makeRoom(t.Context(), fw, state, pod, fit)
+			if nominated.Mode() == fwk.ModeOverride {
+				node = nominated.NominatedNodeName
+			}
+			return node, fmt.Sprint(node, *told)
+		}
+		_, want := preempt(profile())
+		node, got := preempt(fw)
+		if got != want {
+			t.Fatalf("pod %d: %s, want %s", i, got, want)
+		}
+		if node == "" || r.IntN(2) == 0 {
+			continue
+		}
+		promised++
+		info, err := cache.NewPodInfo(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.AddNominatedPod(klog.Background(), info, &fwk.NominatingInfo{NominatingMode: fwk.ModeOverride, NominatedNodeName: node})
+	}
+	if promised < 10 {
+		t.Errorf("only %d pods were promised a node", promised)
 	}
 }

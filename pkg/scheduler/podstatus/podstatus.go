@@ -9,13 +9,20 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/kubernetes"
 )
 
-// SetCondition puts c into the status and reports whether that changed anything. The
-// time of transition moves only when the condition's status does.
-func SetCondition(status *v1.PodStatus, c v1.PodCondition, now metav1.Time) bool {
+// A Change is what is to be different about a pod's status.
+type Change struct {
+	// Condition is one that is new, or has changed.
+	Condition *v1.PodCondition
+	// NominatedNodeName is the node that the pod is promised now, empty for none.
+	NominatedNodeName *string
+}
+
+// SetCondition has c in the status, unless it is there already. The time of transition
+// moves only when the condition's status does.
+func (ch *Change) SetCondition(status *v1.PodStatus, c v1.PodCondition, now metav1.Time) {
 	c.LastTransitionTime = now
 	for i := range status.Conditions {
 		old := &status.Conditions[i]
@@ -27,27 +34,52 @@ func SetCondition(status *v1.PodStatus, c v1.PodCondition, now metav1.Time) bool
 		}
 		c.LastProbeTime = old.LastProbeTime
 		if *old == c {
-			return false
+			return
 		}
-		*old = c
-		return true
+		break
 	}
-	status.Conditions = append(status.Conditions, c)
-	return true
+	ch.Condition = &c
 }
 
-// Patch gives pod a new status. The patch carries the UID, so that it cannot hit a pod
-// of the same name that came since.
-func Patch(ctx context.Context, client kubernetes.Interface, pod *v1.Pod, status *v1.PodStatus) error {
-	before, err := json.Marshal(v1.Pod{Status: pod.Status})
-	if err != nil {
-		return fmt.Errorf("making a patch: %w", err)
+// SetNominatedNodeName has the node promised, unless it is already.
+func (ch *Change) SetNominatedNodeName(status *v1.PodStatus, node string) {
+	if status.NominatedNodeName != node {
+		ch.NominatedNodeName = &node
 	}
-	after, err := json.Marshal(v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: pod.UID}, Status: *status})
-	if err != nil {
-		return fmt.Errorf("making a patch: %w", err)
+}
+
+// Empty reports whether nothing is to be different.
+func (ch *Change) Empty() bool { return ch.Condition == nil && ch.NominatedNodeName == nil }
+
+// order is that of the conditions, by their types: a new one is the last.
+func (ch *Change) order(conditions []v1.PodCondition) []map[string]v1.PodConditionType {
+	var order []map[string]v1.PodConditionType
+	known := false
+	for _, c := range conditions {
+		order = append(order, map[string]v1.PodConditionType{"type": c.Type})
+		known = known || c.Type == ch.Condition.Type
 	}
-	patch, err := strategicpatch.CreateTwoWayMergePatch(before, after, &v1.Pod{})
+	if !known {
+		order = append(order, map[string]v1.PodConditionType{"type": ch.Condition.Type})
+	}
+	return order
+}
+
+// Patch makes the change. The patch carries the UID, so that it cannot hit a pod of the
+// same name that came since. Conditions are merged by their types.
+func (ch *Change) Patch(ctx context.Context, client kubernetes.Interface, pod *v1.Pod) error {
+	status := map[string]any{}
+	if ch.Condition != nil {
+		status["conditions"] = []*v1.PodCondition{ch.Condition}
+		status["$setElementOrder/conditions"] = ch.order(pod.Status.Conditions)
+	}
+	if node := ch.NominatedNodeName; node != nil {
+		status["nominatedNodeName"] = node
+		if *node == "" {
+			status["nominatedNodeName"] = nil // takes it away
+		}
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": status})
 	if err != nil {
 		return fmt.Errorf("making a patch: %w", err)
 	}

@@ -111,9 +111,9 @@ func (e *evictions) takePromisesBack(ctx context.Context, pod *v1.Pod, node stri
 		if !below(other, pod) || other.Status.NominatedNodeName == "" {
 			continue
 		}
-		status := other.Status.DeepCopy()
-		status.NominatedNodeName = ""
-		if err := podstatus.Patch(ctx, e.handle.ClientSet(), other, status); err != nil && !apierrors.IsNotFound(err) {
+		var change podstatus.Change
+		change.SetNominatedNodeName(&other.Status, "")
+		if err := change.Patch(ctx, e.handle.ClientSet(), other); err != nil && !apierrors.IsNotFound(err) {
 			klog.FromContext(ctx).Error(err, "Taking a promised node back", "pod", klog.KObj(other))
 		}
 	}
@@ -145,15 +145,16 @@ func (e *evictions) turnBack(victim *v1.Pod) bool {
 
 // delete says in the victim's status why it goes and deletes it.
 func (e *evictions) delete(ctx context.Context, pod, victim *v1.Pod) (gone bool, err error) {
-	status := victim.Status.DeepCopy()
-	if podstatus.SetCondition(status, v1.PodCondition{
+	var change podstatus.Change
+	change.SetCondition(&victim.Status, v1.PodCondition{
 		Type:               v1.DisruptionTarget,
 		Status:             v1.ConditionTrue,
 		Reason:             v1.PodReasonPreemptionByScheduler,
 		Message:            pod.Spec.SchedulerName + ": preempting to accommodate a higher priority pod",
 		ObservedGeneration: victim.Generation,
-	}, metav1.Now()) {
-		if err := podstatus.Patch(ctx, e.handle.ClientSet(), victim, status); err != nil {
+	}, metav1.Now())
+	if !change.Empty() {
+		if err := change.Patch(ctx, e.handle.ClientSet(), victim); err != nil {
 			return absent(err), notAbsent(err)
 		}
 	}
