@@ -26,7 +26,6 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle"
 	"k8s.io/apiserver/pkg/admission/plugin/resourcequota"
-	mutatingwebhook "k8s.io/apiserver/pkg/admission/plugin/webhook/mutating"
 	validatingwebhook "k8s.io/apiserver/pkg/admission/plugin/webhook/validating"
 	"k8s.io/apiserver/pkg/server"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
@@ -51,6 +50,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/imagepolicywebhook"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/limitpodhardantiaffinitytopology"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/limitranger"
+	"github.com/leme-k8s/leme/pkg/apiserver/admission/mutatingwebhook"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/namespaceautoprovision"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/namespaceexists"
 	"github.com/leme-k8s/leme/pkg/apiserver/admission/nodedeclaredfeaturevalidator"
@@ -143,7 +143,7 @@ func (o *Options) plugins() []plugin {
 		{name: nodedeclaredfeaturevalidator.PluginName, new: configless(nodedeclaredfeaturevalidator.New)},
 		{name: podresizevalidator.PluginName, new: configless(podresizevalidator.New)},
 		{name: policies.Mutating, new: policies.NewMutating, needs: registration.WithResource("mutatingadmissionpolicies")},
-		{name: mutatingwebhook.PluginName, needs: registration.WithResource("mutatingwebhookconfigurations")},
+		{name: mutatingwebhook.PluginName, new: configured(mutatingwebhook.New), needs: registration.WithResource("mutatingwebhookconfigurations")},
 		{name: policies.Validating, new: policies.NewValidating, needs: registration.WithResource("validatingadmissionpolicies")},
 		{name: validatingwebhook.PluginName, needs: registration.WithResource("validatingwebhookconfigurations")},
 		{name: resourcequota.PluginName, needs: v1("", "resourcequotas")},
@@ -157,7 +157,6 @@ func NewOptions() *Options {
 	o.generic.RecommendedPluginOrder = nil
 	o.generic.Plugins = admission.NewPlugins()
 	lifecycle.Register(o.generic.Plugins)
-	mutatingwebhook.Register(o.generic.Plugins)
 	validatingwebhook.Register(o.generic.Plugins)
 	resourcequota.Register(o.generic.Plugins)
 	o.generic.DefaultOffPlugins = sets.New[string]()
