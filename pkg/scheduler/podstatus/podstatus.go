@@ -18,6 +18,8 @@ type Change struct {
 	Condition *v1.PodCondition
 	// NominatedNodeName is the node that the pod is promised now, empty for none.
 	NominatedNodeName *string
+	// ExtendedResourceClaim says which claim has the devices for the pod's extended resources.
+	ExtendedResourceClaim *v1.PodExtendedResourceClaimStatus
 }
 
 // SetCondition has c in the status, unless it is there already. The time of transition
@@ -49,7 +51,7 @@ func (ch *Change) SetNominatedNodeName(status *v1.PodStatus, node string) {
 }
 
 // Empty reports whether nothing is to be different.
-func (ch *Change) Empty() bool { return ch.Condition == nil && ch.NominatedNodeName == nil }
+func (ch *Change) Empty() bool { return *ch == (Change{}) }
 
 // order is that of the conditions, by their types: a new one is the last.
 func (ch *Change) order(conditions []v1.PodCondition) []map[string]v1.PodConditionType {
@@ -78,6 +80,9 @@ func (ch *Change) Patch(ctx context.Context, client kubernetes.Interface, pod *v
 		if *node == "" {
 			status["nominatedNodeName"] = nil // takes it away
 		}
+	}
+	if claim := ch.ExtendedResourceClaim; claim != nil {
+		status["extendedResourceClaimStatus"] = claim
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": status})
 	if err != nil {

@@ -169,9 +169,8 @@ func (p *Plugin) create(ctx context.Context, s *state, requests []resourceapi.De
 // name writes into the status of a pod which claim it has for extended resources. The API
 // server never forgets that again, so it comes last.
 func (p *Plugin) name(ctx context.Context, pod *v1.Pod, claim string, mappings []v1.ContainerExtendedResourceRequest) error {
-	status := pod.Status.DeepCopy()
-	status.ExtendedResourceClaimStatus = &v1.PodExtendedResourceClaimStatus{ResourceClaimName: claim, RequestMappings: mappings}
-	if err := podstatus.Patch(ctx, p.client, pod, status); err != nil {
+	change := podstatus.Change{ExtendedResourceClaim: &v1.PodExtendedResourceClaimStatus{ResourceClaimName: claim, RequestMappings: mappings}}
+	if err := change.Patch(ctx, p.client, pod); err != nil {
 		return fmt.Errorf("update the pod's extendedResourceClaimStatus: %w", err)
 	}
 	return nil
