@@ -77,6 +77,9 @@ type registration struct {
 	handler                                     toolscache.ResourceEventHandler
 }
 
+// GetStore returns what the informer has.
+func (i *informer) GetStore() toolscache.Store { return i.store }
+
 // AddEventHandler implements cache.Informer. Who comes later is first told of what is there, of which some events may still be on their
 // way, so that it may hear twice of the same, and of the end of what it has not heard of.
 func (i *informer) AddEventHandler(h toolscache.ResourceEventHandler) (toolscache.ResourceEventHandlerRegistration, error) {

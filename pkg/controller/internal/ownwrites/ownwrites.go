@@ -65,7 +65,7 @@ func (p *Progress) of(ctx context.Context, obj client.Object) (*kind, error) {
 	if err != nil {
 		return nil, fmt.Errorf("following %T: %w", obj, err)
 	}
-	shared, ok := informer.(toolscache.SharedInformer)
+	shared, ok := informer.(interface{ GetStore() toolscache.Store })
 	if !ok {
 		return nil, fmt.Errorf("following %T: its informer is a %T", obj, informer)
 	}
