@@ -11,10 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -35,15 +32,7 @@ var (
 	profiles    = flag.String("profiles", "", "directory for profiles of the managers, of the processor and of the heap; empty takes none")
 )
 
-func main() {
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // or its processes would live on
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "controllers:", err)
-		os.Exit(1)
-	}
-}
+func main() { bench.Main("controllers", run) }
 
 func run(ctx context.Context) error {
 	fmt.Printf("%d Deployments of %d pods on %d nodes, medians of %d runs\n\n", *deployments, *pods, *nodes, *runs)
@@ -86,14 +75,7 @@ func measure(ctx context.Context, b bench.Binary, t *bench.Table) (err error) {
 	if err := c.awaitManager(ctx); err != nil {
 		return fmt.Errorf("%w\n%s", err, server.LogOf(b.Path))
 	}
-	idle := func(context.Context) error {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(*rest):
-			return nil
-		}
-	}
+	idle := func(ctx context.Context) error { return bench.Rest(ctx, *rest) }
 	for _, phase := range []struct {
 		name string
 		do   func(context.Context) error

@@ -35,15 +35,9 @@ const (
 	namespace = "bench"
 )
 
-func main() {
-	flag.Parse()
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "pods:", err)
-		os.Exit(1)
-	}
-}
+func main() { bench.Main("pods", run) }
 
-func run() error {
+func run(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "leme-bench-")
 	if err != nil {
 		return err
@@ -51,7 +45,7 @@ func run() error {
 	defer os.RemoveAll(dir)
 	fmt.Printf("%d pods at once, medians of %d runs\n\n| | all Running, s | bare CRI calls, s | ratio |\n|---|---|---|---|\n", *count, *runs)
 	for _, c := range bench.Clusters(dir) {
-		if err := measure(c); err != nil {
+		if err := measure(ctx, c); err != nil {
 			return errors.Join(err, c.Do("down"))
 		}
 		if err := c.Do("down"); err != nil {
@@ -61,8 +55,8 @@ func run() error {
 	return nil
 }
 
-func measure(c *bench.Cluster) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+func measure(ctx context.Context, c *bench.Cluster) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	wait, err := c.Up()
 	if err != nil {

@@ -44,15 +44,9 @@ type result struct {
 	cpu      []float64 // percent of a core
 }
 
-func main() {
-	flag.Parse()
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "startup:", err)
-		os.Exit(1)
-	}
-}
+func main() { bench.Main("startup", run) }
 
-func run() error {
+func run(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "leme-bench-")
 	if err != nil {
 		return err
@@ -67,7 +61,7 @@ func run() error {
 				r = &result{times: map[string][][]time.Duration{}}
 				results[c.Name] = r
 			}
-			if err := r.measure(c); err != nil {
+			if err := r.measure(ctx, c); err != nil {
 				return errors.Join(err, c.Do("down"))
 			}
 		}
@@ -76,9 +70,9 @@ func run() error {
 	return nil
 }
 
-func (r *result) measure(c *bench.Cluster) error {
+func (r *result) measure(ctx context.Context, c *bench.Cluster) error {
 	for _, kind := range []string{"cold", "warm"} {
-		times, err := start(c)
+		times, err := start(ctx, c)
 		if err != nil {
 			return fmt.Errorf("%s start of %s: %w", kind, c.Name, err)
 		}
@@ -91,12 +85,16 @@ func (r *result) measure(c *bench.Cluster) error {
 		}
 	}
 	// What was started takes a while to settle.
-	time.Sleep(20 * time.Second)
+	if err := bench.Rest(ctx, 20*time.Second); err != nil {
+		return err
+	}
 	before, err := c.Usage()
 	if err != nil {
 		return err
 	}
-	time.Sleep(*idle)
+	if err := bench.Rest(ctx, *idle); err != nil {
+		return err
+	}
 	after, err := c.Usage()
 	if err != nil {
 		return err
@@ -107,8 +105,8 @@ func (r *result) measure(c *bench.Cluster) error {
 }
 
 // start starts a cluster, uses it as soon as it can be used, and returns the times.
-func start(c *bench.Cluster) ([]time.Duration, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+func start(ctx context.Context, c *bench.Cluster) ([]time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	began := time.Now()
 	wait, err := c.Up()

@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -29,6 +31,18 @@ var (
 	// Originals is where the original components are.
 	Originals = flag.String("originals", "bin/originals", "where the original components are; empty to measure Leme alone")
 )
+
+// Main is the main of a measurement. What it has started is ended when it is interrupted.
+func Main(name string, run func(context.Context) error) {
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
 
 // Components that are Leme's own.
 var Components = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"}
@@ -122,11 +136,14 @@ func Binaries(component string) []Binary {
 }
 
 // Pause is how long measurements wait between two looks.
-func Pause(ctx context.Context) error {
+func Pause(ctx context.Context) error { return Rest(ctx, 10*time.Millisecond) }
+
+// Rest lets time pass.
+func Rest(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(10 * time.Millisecond):
+	case <-time.After(d):
 		return nil
 	}
 }
