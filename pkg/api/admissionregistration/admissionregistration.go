@@ -45,10 +45,6 @@ func AddDefaults(s *runtime.Scheme) error {
 	return nil
 }
 
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
-
 // set points p to value if it points nowhere.
 func set[T any](p **T, value T) {
 	if *p == nil {

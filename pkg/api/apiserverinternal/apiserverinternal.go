@@ -10,20 +10,12 @@ import (
 
 	internalv1alpha1 "k8s.io/api/apiserverinternal/v1alpha1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
-
-// AddDefaults registers nothing: kinds of the group have no defaults.
-func AddDefaults(*runtime.Scheme) error { return nil }
-
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
 
 // ValidateStorageVersion says what is wrong with a new StorageVersion, which is named
 // after a resource: "apps.deployments".

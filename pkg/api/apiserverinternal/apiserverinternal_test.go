@@ -10,10 +10,9 @@ import (
 
 func TestStorageVersion(t *testing.T) {
 	apitest.Run(t, "testdata/storageversion.txtar", apitest.Kind[internalv1alpha1.StorageVersion, *internalv1alpha1.StorageVersion]{
-		Path:        "/apis/internal.apiserver.k8s.io/v1alpha1/storageversions",
-		AddDefaults: AddDefaults,
-		Prepare:     func(*internalv1alpha1.StorageVersion) {},
-		Create:      ValidateStorageVersion,
-		Status:      ValidateStorageVersionStatusUpdate,
+		Path:    "/apis/internal.apiserver.k8s.io/v1alpha1/storageversions",
+		Prepare: func(*internalv1alpha1.StorageVersion) {},
+		Create:  ValidateStorageVersion,
+		Status:  ValidateStorageVersionStatusUpdate,
 	})
 }

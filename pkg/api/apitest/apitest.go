@@ -52,7 +52,7 @@ type Object[T any] interface {
 type Kind[T any, P Object[T]] struct {
 	// Path is the URL path of the collection.
 	Path string
-	// AddDefaults registers the defaulting functions of the group.
+	// AddDefaults registers the defaulting functions of the group; nil for none.
 	AddDefaults func(*runtime.Scheme) error
 	// Prepare, if set, does to a new object what the strategy does before
 	// validation, as far as the cases depend on it.
@@ -87,8 +87,10 @@ func Run[T any, P Object[T]](t *testing.T, file string, k Kind[T, P]) {
 		}
 	}
 	scheme := runtime.NewScheme()
-	if err := k.AddDefaults(scheme); err != nil {
-		t.Fatal(err)
+	if k.AddDefaults != nil {
+		if err := k.AddDefaults(scheme); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, c := range cases {
 		t.Run(c.verb+" "+c.name, func(t *testing.T) {

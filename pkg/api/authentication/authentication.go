@@ -14,8 +14,9 @@ import (
 
 const (
 	defaultExpirationSeconds = 60 * 60
-	minExpirationSeconds     = 10 * 60
-	maxExpirationSeconds     = 1 << 32
+	// MinExpirationSeconds is how long a token lives at least.
+	MinExpirationSeconds = 10 * 60
+	maxExpirationSeconds = 1 << 32
 )
 
 // AddDefaults registers the defaults of every kind of the group.
@@ -28,30 +29,19 @@ func AddDefaults(s *runtime.Scheme) error {
 	return nil
 }
 
-// AddFieldLabels registers nothing: no kind of the group is listed.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
-
 // ValidateTokenRequest says what is wrong with a TokenRequest.
 func ValidateTokenRequest(r *authenticationv1.TokenRequest) field.ErrorList {
-	p := field.NewPath("spec", "expirationSeconds")
-	seconds := ptr.Deref(r.Spec.ExpirationSeconds, defaultExpirationSeconds)
-	switch {
-	case seconds < minExpirationSeconds:
-		return field.ErrorList{field.Invalid(p, seconds, "may not specify a duration less than 10 minutes")}
+	spec := field.NewPath("spec")
+	var errs field.ErrorList
+	switch seconds, p := ptr.Deref(r.Spec.ExpirationSeconds, defaultExpirationSeconds), spec.Child("expirationSeconds"); {
+	case seconds < MinExpirationSeconds:
+		errs = append(errs, field.Invalid(p, seconds, "may not specify a duration less than 10 minutes"))
 	case seconds > maxExpirationSeconds:
-		return field.ErrorList{field.Invalid(p, seconds, "may not specify a duration larger than 2^32 seconds")}
+		errs = append(errs, field.Invalid(p, seconds, "may not specify a duration larger than 2^32 seconds"))
 	}
-	return nil
-}
-
-// ValidateTokenReview says what is wrong with a TokenReview.
-func ValidateTokenReview(r *authenticationv1.TokenReview) field.ErrorList {
-	if r.Spec.Token == "" {
-		return field.ErrorList{field.Required(field.NewPath("spec", "token"), "")}
+	// Tokens are not bound to webhook configurations here, so that there is nothing to attest to.
+	if a := r.Spec.Attestations; len(a) > 0 {
+		errs = append(errs, field.Invalid(spec.Child("attestations"), a, "attestations may only be specified with a webhook bound object reference"))
 	}
-	return nil
+	return errs
 }
-
-// ValidateSelfSubjectReview says what is wrong with a SelfSubjectReview: it asks
-// nothing, so nothing can be.
-func ValidateSelfSubjectReview(*authenticationv1.SelfSubjectReview) field.ErrorList { return nil }

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -19,32 +18,21 @@ var (
 	resourcePath = specPath.Child("resourceAttributes")
 )
 
-// AddDefaults registers nothing: kinds of the group have no defaults.
-func AddDefaults(*runtime.Scheme) error { return nil }
-
-// AddFieldLabels registers nothing: no kind of the group is listed.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
-
 // ValidateSubjectAccessReview says what is wrong with a SubjectAccessReview.
 func ValidateSubjectAccessReview(r *authorizationv1.SubjectAccessReview) field.ErrorList {
 	errs := validateSpec(&r.Spec)
-	return append(errs, validateMeta(r.ObjectMeta, "must be empty")...)
+	return append(errs, validateMeta(r.ObjectMeta, "", "must be empty")...)
 }
 
 // ValidateSelfSubjectAccessReview says what is wrong with a SelfSubjectAccessReview.
 func ValidateSelfSubjectAccessReview(r *authorizationv1.SelfSubjectAccessReview) field.ErrorList {
 	errs := validateAttributes(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
-	return append(errs, validateMeta(r.ObjectMeta, "must be empty")...)
+	return append(errs, validateMeta(r.ObjectMeta, "", "must be empty")...)
 }
 
 // ValidateLocalSubjectAccessReview says what is wrong with a LocalSubjectAccessReview.
 func ValidateLocalSubjectAccessReview(r *authorizationv1.LocalSubjectAccessReview) field.ErrorList {
-	errs := validateSpec(&r.Spec)
-	meta := r.ObjectMeta
-	meta.Namespace = ""
-	if len(validateMeta(meta, "")) > 0 {
-		errs = append(errs, field.Invalid(field.NewPath("metadata"), r.ObjectMeta, "must be empty except for namespace"))
-	}
+	errs := append(validateSpec(&r.Spec), validateMeta(r.ObjectMeta, r.Namespace, "must be empty except for namespace")...)
 	if a := r.Spec.ResourceAttributes; a != nil && a.Namespace != r.Namespace {
 		errs = append(errs, field.Invalid(resourcePath.Child("namespace"), a.Namespace, "must match metadata.namespace"))
 	}
@@ -54,17 +42,11 @@ func ValidateLocalSubjectAccessReview(r *authorizationv1.LocalSubjectAccessRevie
 	return errs
 }
 
-// ValidateSelfSubjectRulesReview says what is wrong with a SelfSubjectRulesReview:
-// any namespace can be asked for, so nothing can be.
-func ValidateSelfSubjectRulesReview(*authorizationv1.SelfSubjectRulesReview) field.ErrorList {
-	return nil
-}
-
-// validateMeta refuses metadata: a review is a question, not an object.
-func validateMeta(meta metav1.ObjectMeta, detail string) field.ErrorList {
-	bare := meta
-	bare.ManagedFields = nil
-	if equality.Semantic.DeepEqual(metav1.ObjectMeta{}, bare) {
+// validateMeta refuses metadata other than a namespace that may be there: a review is a question, not an object.
+// Managed fields come from the server itself.
+func validateMeta(meta metav1.ObjectMeta, namespace, detail string) field.ErrorList {
+	meta.ManagedFields = nil
+	if equality.Semantic.DeepEqual(metav1.ObjectMeta{Namespace: namespace}, meta) {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(field.NewPath("metadata"), meta, detail)}

@@ -10,24 +10,21 @@ import (
 
 func TestSubjectAccessReview(t *testing.T) {
 	apitest.Run(t, "testdata/subjectaccessreview.txtar", apitest.Kind[authorizationv1.SubjectAccessReview, *authorizationv1.SubjectAccessReview]{
-		Path:        "/apis/authorization.k8s.io/v1/subjectaccessreviews",
-		AddDefaults: AddDefaults,
-		Create:      ValidateSubjectAccessReview,
+		Path:   "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+		Create: ValidateSubjectAccessReview,
 	})
 }
 
 func TestSelfSubjectAccessReview(t *testing.T) {
 	apitest.Run(t, "testdata/selfsubjectaccessreview.txtar", apitest.Kind[authorizationv1.SelfSubjectAccessReview, *authorizationv1.SelfSubjectAccessReview]{
-		Path:        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-		AddDefaults: AddDefaults,
-		Create:      ValidateSelfSubjectAccessReview,
+		Path:   "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+		Create: ValidateSelfSubjectAccessReview,
 	})
 }
 
 func TestLocalSubjectAccessReview(t *testing.T) {
 	apitest.Run(t, "testdata/localsubjectaccessreview.txtar", apitest.Kind[authorizationv1.LocalSubjectAccessReview, *authorizationv1.LocalSubjectAccessReview]{
-		Path:        "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews",
-		AddDefaults: AddDefaults,
-		Create:      ValidateLocalSubjectAccessReview,
+		Path:   "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews",
+		Create: ValidateLocalSubjectAccessReview,
 	})
 }

@@ -28,10 +28,6 @@ func AddDefaults(s *runtime.Scheme) error {
 	return nil
 }
 
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
-
 func set[T any](p **T, value T) {
 	if *p == nil {
 		*p = &value

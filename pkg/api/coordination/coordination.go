@@ -6,20 +6,12 @@ package coordination
 import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 var metadata = field.NewPath("metadata")
-
-// AddDefaults registers nothing: kinds of the group have no defaults.
-func AddDefaults(*runtime.Scheme) error { return nil }
-
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
 
 // ValidateLease says what is wrong with a new Lease.
 func ValidateLease(l *coordinationv1.Lease) field.ErrorList {

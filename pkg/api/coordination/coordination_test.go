@@ -10,8 +10,7 @@ import (
 
 func TestLease(t *testing.T) {
 	apitest.Run(t, "testdata/lease.txtar", apitest.Kind[coordinationv1.Lease, *coordinationv1.Lease]{
-		Path:        "/apis/coordination.k8s.io/v1/namespaces/default/leases",
-		AddDefaults: AddDefaults,
+		Path: "/apis/coordination.k8s.io/v1/namespaces/default/leases",
 		Prepare: func(l *coordinationv1.Lease) {
 			l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil
 		},

@@ -10,9 +10,8 @@ import (
 
 func TestLeaseCandidate(t *testing.T) {
 	apitest.Run(t, "testdata/leasecandidate.txtar", apitest.Kind[coordinationv1beta1.LeaseCandidate, *coordinationv1beta1.LeaseCandidate]{
-		Path:        "/apis/coordination.k8s.io/v1beta1/namespaces/default/leasecandidates",
-		AddDefaults: AddDefaults,
-		Create:      ValidateLeaseCandidate,
-		Update:      ValidateLeaseCandidateUpdate,
+		Path:   "/apis/coordination.k8s.io/v1beta1/namespaces/default/leasecandidates",
+		Create: ValidateLeaseCandidate,
+		Update: ValidateLeaseCandidateUpdate,
 	})
 }

@@ -68,13 +68,6 @@ func (r *report) nodeSelector(selector *corev1.NodeSelector, p *field.Path) {
 	}
 }
 
-// ValidateNodeSelectorTerm says what is wrong with one term of a selector of nodes.
-func ValidateNodeSelectorTerm(term *corev1.NodeSelectorTerm, p *field.Path) field.ErrorList {
-	var r report
-	r.nodeSelectorTerm(term, p)
-	return r.errs
-}
-
 func (r *report) nodeSelectorTerm(term *corev1.NodeSelectorTerm, p *field.Path) {
 	for i, e := range term.MatchExpressions {
 		at := p.Child("matchExpressions").Index(i)

@@ -58,7 +58,7 @@ func TestDefaults(t *testing.T) {
 			scheme.Default(object)
 			switch o := object.(type) { // what else happens on creation
 			case *corev1.Service:
-				SettleService(o, nil)
+				settleService(o, nil)
 			case *corev1.Pod:
 				DropDisabledPodFields(&o.Spec, nil, nil)
 				MergeMatchLabelKeys(o)

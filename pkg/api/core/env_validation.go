@@ -13,13 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// ValidateEnv says what is wrong with environment variables.
-func ValidateEnv(env []corev1.EnvVar, p *field.Path) field.ErrorList {
-	var r report
-	r.env(env, p)
-	return r.errs
-}
-
 func (r *report) env(env []corev1.EnvVar, p *field.Path) {
 	for i := range env {
 		at := p.Index(i)

@@ -267,11 +267,11 @@ func (s *suite) validate(t *testing.T, c *change) []string {
 	if s.Kind == "Service" { // what happens to a Service before it is validated
 		svc, was := typed[corev1.Service](t, o), typed[corev1.Service](t, old)
 		if was != nil {
-			SettleService(was, nil)
+			settleService(was, nil)
 			old = untyped(t, was)
 		}
 		if c.Update != "status" {
-			SettleService(svc, was)
+			settleService(svc, was)
 			o = untyped(t, svc)
 		}
 	}
@@ -282,7 +282,7 @@ func (s *suite) validate(t *testing.T, c *change) []string {
 	}
 	if s.Kind == "PersistentVolumeClaim" && c.Update == "" {
 		claim := typed[corev1.PersistentVolumeClaim](t, o)
-		SettleClaim(&claim.Spec)
+		SettleClaim(&claim.Spec, nil)
 		o = untyped(t, claim)
 	}
 	errs := validators[s.Kind](t, c.Update, o, old)
@@ -292,6 +292,15 @@ func (s *suite) validate(t *testing.T, c *change) []string {
 		got = append(got, cause.Field+": "+cause.Message)
 	}
 	return got
+}
+
+// settleService does what happens to a written Service before it is validated.
+func settleService(svc, old *corev1.Service) {
+	if old != nil {
+		KeepAllocated(svc, old)
+	}
+	SyncClusterIPs(svc, old)
+	DropMeaningless(svc, old)
 }
 
 // validateServedPod validates what the server makes of a new pod.

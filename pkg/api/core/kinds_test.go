@@ -1,9 +1,7 @@
 package core
 
 import (
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -20,41 +18,6 @@ func found(errs field.ErrorList) []string {
 		list = append(list, e.Field+": "+e.Type.String())
 	}
 	return list
-}
-
-func TestValidateEventsV1Event(t *testing.T) {
-	valid := corev1.Event{
-		ObjectMeta:     metav1.ObjectMeta{Name: "e", Namespace: "default", ResourceVersion: "1"},
-		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "p"},
-		EventTime:      metav1.NewMicroTime(time.Unix(1, 0)),
-		Type:           corev1.EventTypeNormal, ReportingController: "a/b", ReportingInstance: "i", Action: "a", Reason: "r",
-	}
-	for _, c := range []struct {
-		name   string
-		change func(*corev1.Event)
-		want   []string
-	}{
-		{"valid", func(*corev1.Event) {}, nil},
-		{"no time, no type", func(e *corev1.Event) { e.EventTime, e.Type = metav1.MicroTime{}, "" }, []string{"eventTime: Required value", "type: Invalid value"}},
-		{"series of one", func(e *corev1.Event) { e.Series = &corev1.EventSeries{Count: 1} }, []string{"series.count: Invalid value", "series.lastObservedTime: Required value"}},
-		{"older fields", func(e *corev1.Event) { e.Count, e.Source.Component = 1, "x" }, []string{"count: Invalid value", "source: Invalid value"}},
-		{"long", func(e *corev1.Event) { e.Message, e.Action = strings.Repeat("m", 1025), strings.Repeat("a", 129) }, []string{"action: Invalid value", "message: Invalid value"}},
-		{"elsewhere", func(e *corev1.Event) { e.Namespace = "other" }, nil},
-		{"of the cluster, elsewhere", func(e *corev1.Event) { e.Namespace, e.InvolvedObject.Namespace = "other", "" }, []string{"involvedObject.namespace: Invalid value"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			e := valid.DeepCopy()
-			c.change(e)
-			if d := cmp.Diff(c.want, found(ValidateEventsV1Event(e))); d != "" {
-				t.Error(d)
-			}
-		})
-	}
-	later := valid.DeepCopy()
-	later.Reason = "other"
-	if d := cmp.Diff([]string{"reason: Invalid value"}, found(ValidateEventsV1EventUpdate(later, &valid))); d != "" {
-		t.Error(d)
-	}
 }
 
 func TestValidatePodBinding(t *testing.T) {

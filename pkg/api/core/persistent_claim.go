@@ -18,24 +18,48 @@ var resizeStatuses = []corev1.ClaimResourceStatus{
 	corev1.PersistentVolumeClaimNodeResizeInProgress, corev1.PersistentVolumeClaimNodeResizeInfeasible, corev1.PersistentVolumeClaimNodeResizePending,
 }
 
-// SettleClaim makes the two fields for the data that a new claim starts from say
-// the same, before it is validated. The older field takes other claims and
-// snapshots alone, and a source in another namespace is not supported.
-func SettleClaim(spec *corev1.PersistentVolumeClaimSpec) {
-	if s := spec.DataSource; s != nil {
-		claim := ptr.Deref(s.APIGroup, "") == "" && s.Kind == "PersistentVolumeClaim"
-		snapshot := ptr.Deref(s.APIGroup, "") == "snapshot.storage.k8s.io" && s.Kind == "VolumeSnapshot"
-		if !claim && !snapshot {
-			spec.DataSource = nil
-		}
+// SettleClaim makes the two fields for the data that a claim starts from say the same, before it is validated. old, which is nil on
+// creation, is settled as well: a client that knows only one of the fields must not seem to change the other.
+func SettleClaim(spec, old *corev1.PersistentVolumeClaimSpec) {
+	if old == nil || old.DataSourceRef == nil {
+		dropForeignSource(spec)
 	}
-	if spec.DataSourceRef != nil {
-		spec.DataSourceRef.Namespace = nil
+	if old == nil || old.DataSource == nil && old.DataSourceRef == nil {
+		dropUnknownSource(spec)
 	}
+	mirrorSources(spec)
+	if old != nil {
+		mirrorSources(old)
+	}
+}
+
+// dropForeignSource drops a source in another namespace, which is a feature that is off.
+func dropForeignSource(spec *corev1.PersistentVolumeClaimSpec) {
+	if ref := spec.DataSourceRef; ref != nil && ptr.Deref(ref.Namespace, "") != "" {
+		spec.DataSourceRef = nil
+	}
+}
+
+// dropUnknownSource ignores, as the first version did, a data source that is
+// neither a claim nor a snapshot. The newer field refuses what it does not know.
+func dropUnknownSource(spec *corev1.PersistentVolumeClaimSpec) {
+	s := spec.DataSource
+	if s == nil || spec.DataSourceRef != nil {
+		return
+	}
+	claim := s.Kind == "PersistentVolumeClaim" && ptr.Deref(s.APIGroup, "") == ""
+	snapshot := s.Kind == "VolumeSnapshot" && ptr.Deref(s.APIGroup, "") == "snapshot.storage.k8s.io"
+	if !claim && !snapshot {
+		spec.DataSource = nil
+	}
+}
+
+// mirrorSources fills in the data source field that is missing from the other.
+func mirrorSources(spec *corev1.PersistentVolumeClaimSpec) {
 	switch source, ref := spec.DataSource, spec.DataSourceRef; {
 	case source != nil && ref == nil:
 		spec.DataSourceRef = &corev1.TypedObjectReference{APIGroup: source.APIGroup, Kind: source.Kind, Name: source.Name}
-	case source == nil && ref != nil:
+	case source == nil && ref != nil && ptr.Deref(ref.Namespace, "") == "":
 		spec.DataSource = &corev1.TypedLocalObjectReference{APIGroup: ref.APIGroup, Kind: ref.Kind, Name: ref.Name}
 	}
 }

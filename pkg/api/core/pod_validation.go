@@ -91,14 +91,6 @@ func ValidatePodTemplateUpdate(template, old *corev1.PodTemplate) field.ErrorLis
 	return r.errs
 }
 
-// ValidatePodSpec says what is wrong with the spec of a pod, or of a template for
-// pods if meta is nil.
-func ValidatePodSpec(spec *corev1.PodSpec, meta *metav1.ObjectMeta, p *field.Path) field.ErrorList {
-	var r report
-	r.podSpec(spec, meta, p)
-	return r.errs
-}
-
 func (r *report) podSpec(spec *corev1.PodSpec, meta *metav1.ObjectMeta, p *field.Path) {
 	podName := ""
 	if meta != nil {

@@ -4,128 +4,147 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 )
 
-// SettleService makes a written Service consistent with itself and with what it
-// was, before it is validated: the two fields for its cluster addresses say the
-// same, what has been allocated is kept unless it is changed, and what its new
-// type has no use for is gone. old is nil on creation.
-func SettleService(svc, old *corev1.Service) {
-	if old == nil {
-		settleClusterIPs(&svc.Spec, &corev1.ServiceSpec{})
-		return
-	}
-	keepAllocated(&svc.Spec, &old.Spec)
-	settleClusterIPs(&svc.Spec, &old.Spec)
-	dropUnused(&svc.Spec, &old.Spec)
+// HasClusterIP reports whether the type of s has cluster IPs at all; "None" is one.
+func HasClusterIP(s *corev1.Service) bool { return s.Spec.Type != corev1.ServiceTypeExternalName }
+
+// Headless reports whether s asks for no cluster IP.
+func Headless(s *corev1.Service) bool {
+	return s.Spec.ClusterIP == corev1.ClusterIPNone || len(s.Spec.ClusterIPs) > 0 && s.Spec.ClusterIPs[0] == corev1.ClusterIPNone
 }
 
-// settleClusterIPs follows a client that knows the singular field alone.
-func settleClusterIPs(spec, old *corev1.ServiceSpec) {
-	switch {
-	case old.ClusterIP == "" && len(old.ClusterIPs) == 0:
+// HasNodePorts reports whether the type of s may have node ports.
+func HasNodePorts(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer
+}
+
+// WantsNodePorts reports whether each port of s is to have a node port.
+func WantsNodePorts(s *corev1.Service) bool {
+	return HasNodePorts(s) && (s.Spec.Type == corev1.ServiceTypeNodePort || ptr.Deref(s.Spec.AllocateLoadBalancerNodePorts, true))
+}
+
+// HasHealthPort reports whether load balancers ask nodes for the endpoints they have.
+func HasHealthPort(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+}
+
+// SameClusterIPs reports whether s and old have the same.
+func SameClusterIPs(s, old *corev1.Service) bool {
+	return s.Spec.ClusterIP == old.Spec.ClusterIP && slices.Equal(s.Spec.ClusterIPs, old.Spec.ClusterIPs)
+}
+
+// SyncClusterIPs makes clusterIPs follow clusterIP for clients that know the latter alone.
+func SyncClusterIPs(s, old *corev1.Service) {
+	spec := &s.Spec
+	if old == nil {
 		if spec.ClusterIP != "" && len(spec.ClusterIPs) == 0 {
 			spec.ClusterIPs = []string{spec.ClusterIP}
 		}
-	case spec.ClusterIP == "" && old.ClusterIP != "":
-		if slices.Equal(spec.ClusterIPs, old.ClusterIPs) {
-			spec.ClusterIPs = nil
+		return
+	}
+	if spec.ClusterIP == old.Spec.ClusterIP {
+		if len(spec.ClusterIPs) == 0 {
+			spec.ClusterIPs = old.Spec.ClusterIPs
 		}
-	case spec.ClusterIP != old.ClusterIP:
-		if slices.Equal(spec.ClusterIPs, old.ClusterIPs) || len(spec.ClusterIPs) == 0 {
-			spec.ClusterIPs = []string{spec.ClusterIP}
-		}
-	case len(spec.ClusterIPs) == 0:
-		spec.ClusterIPs = slices.Clone(old.ClusterIPs)
+		return
+	}
+	if !slices.Equal(spec.ClusterIPs, old.Spec.ClusterIPs) {
+		return // the client changed both: validation has the word
+	}
+	if spec.ClusterIP == "" {
+		spec.ClusterIPs = nil
+	} else {
+		spec.ClusterIPs = []string{spec.ClusterIP}
 	}
 }
 
-func hasClusterIP(t corev1.ServiceType) bool { return t != corev1.ServiceTypeExternalName }
-
-func hasNodePorts(t corev1.ServiceType) bool {
-	return t == corev1.ServiceTypeNodePort || t == corev1.ServiceTypeLoadBalancer
-}
-
-func hasHealthCheck(spec *corev1.ServiceSpec) bool {
-	return spec.Type == corev1.ServiceTypeLoadBalancer && spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
-}
-
-// keepAllocated keeps what was allocated and is left out by a client that
-// replaces the object with its manifest.
-func keepAllocated(spec, old *corev1.ServiceSpec) {
-	if hasClusterIP(old.Type) && hasClusterIP(spec.Type) && spec.ClusterIP == "" && len(spec.ClusterIPs) == 0 {
-		spec.ClusterIP, spec.ClusterIPs = old.ClusterIP, slices.Clone(old.ClusterIPs)
+// KeepAllocated fills in what the old Service was given and the new one does not
+// mention, so that a manifest can be sent twice.
+func KeepAllocated(s, old *corev1.Service) {
+	if HasClusterIP(s) && HasClusterIP(old) {
+		if s.Spec.ClusterIP == "" {
+			s.Spec.ClusterIP = old.Spec.ClusterIP
+		}
+		if len(s.Spec.ClusterIPs) == 0 {
+			s.Spec.ClusterIPs = old.Spec.ClusterIPs
+		}
 	}
-	if hasNodePorts(old.Type) && hasNodePorts(spec.Type) {
-		type port struct {
-			protocol corev1.Protocol
-			port     int32
+	if WantsNodePorts(s) && WantsNodePorts(old) {
+		taken := map[int32]bool{}
+		for _, p := range s.Spec.Ports {
+			taken[p.NodePort] = true
 		}
-		allocated, used := map[port]int32{}, map[int32]bool{}
-		for _, p := range old.Ports {
-			allocated[port{p.Protocol, p.Port}] = p.NodePort
+		byName := map[string]int32{}
+		for _, p := range old.Spec.Ports {
+			byName[p.Name] = p.NodePort
 		}
-		for _, p := range spec.Ports {
-			used[p.NodePort] = true
-		}
-		for i := range spec.Ports {
-			p := &spec.Ports[i]
-			if had := allocated[port{p.Protocol, p.Port}]; p.NodePort == 0 && !used[had] {
-				p.NodePort = had
+		for i := range s.Spec.Ports {
+			if p := &s.Spec.Ports[i]; p.NodePort == 0 && !taken[byName[p.Name]] {
+				p.NodePort = byName[p.Name]
 			}
 		}
 	}
-	if hasHealthCheck(old) && hasHealthCheck(spec) && spec.HealthCheckNodePort == 0 {
-		spec.HealthCheckNodePort = old.HealthCheckNodePort
+	if HasHealthPort(s) && HasHealthPort(old) && s.Spec.HealthCheckNodePort == 0 {
+		s.Spec.HealthCheckNodePort = old.Spec.HealthCheckNodePort
 	}
 }
 
-// dropUnused drops what the type of a Service has no use for, where the client
-// changed the type and left the rest as it was.
-func dropUnused(spec, old *corev1.ServiceSpec) {
-	if hasClusterIP(old.Type) && !hasClusterIP(spec.Type) {
-		if spec.ClusterIP == old.ClusterIP && slices.Equal(spec.ClusterIPs, old.ClusterIPs) {
+// DropMeaningless clears fields that mean nothing to the type. Most of them only if they are as
+// before: the client changed the type and left the rest. What it did change is left
+// to validation. old is nil on creation.
+func DropMeaningless(s, old *corev1.Service) {
+	if s.Spec.Type == corev1.ServiceTypeExternalName { // a name outside of the cluster
+		s.Spec.InternalTrafficPolicy = nil
+	}
+	if old == nil {
+		return
+	}
+	spec, was := &s.Spec, &old.Spec
+	if HasClusterIP(old) && !HasClusterIP(s) {
+		if SameClusterIPs(s, old) {
 			spec.ClusterIP, spec.ClusterIPs = "", nil
 		}
-		if slices.Equal(spec.IPFamilies, old.IPFamilies) {
+		if slices.Equal(spec.IPFamilies, was.IPFamilies) {
 			spec.IPFamilies = nil
 		}
-		if equalPointers(spec.IPFamilyPolicy, old.IPFamilyPolicy) {
+		if ptr.Equal(spec.IPFamilyPolicy, was.IPFamilyPolicy) {
 			spec.IPFamilyPolicy = nil
 		}
-		if equalPointers(spec.InternalTrafficPolicy, old.InternalTrafficPolicy) {
-			spec.InternalTrafficPolicy = nil
-		}
 	}
-	if hasNodePorts(old.Type) && !hasNodePorts(spec.Type) && sameNodePorts(spec, old) {
+	if HasNodePorts(old) && !HasNodePorts(s) && noNewNodePorts(spec.Ports, was.Ports) {
 		for i := range spec.Ports {
 			spec.Ports[i].NodePort = 0
 		}
 	}
-	if hasHealthCheck(old) && !hasHealthCheck(spec) && spec.HealthCheckNodePort == old.HealthCheckNodePort {
+	if HasHealthPort(old) && !HasHealthPort(s) && spec.HealthCheckNodePort == was.HealthCheckNodePort {
 		spec.HealthCheckNodePort = 0
 	}
-	if old.Type == corev1.ServiceTypeLoadBalancer && spec.Type != corev1.ServiceTypeLoadBalancer {
-		if equalPointers(spec.AllocateLoadBalancerNodePorts, old.AllocateLoadBalancerNodePorts) {
+	if HasNodePorts(old) && !HasNodePorts(s) && len(spec.ExternalIPs) == 0 && spec.ExternalTrafficPolicy == was.ExternalTrafficPolicy {
+		spec.ExternalTrafficPolicy = ""
+	}
+	if spec.Type == corev1.ServiceTypeLoadBalancer {
+		return
+	}
+	if was.Type == corev1.ServiceTypeLoadBalancer {
+		if ptr.Equal(spec.AllocateLoadBalancerNodePorts, was.AllocateLoadBalancerNodePorts) {
 			spec.AllocateLoadBalancerNodePorts = nil
 		}
-		if equalPointers(spec.LoadBalancerClass, old.LoadBalancerClass) {
+		if ptr.Equal(spec.LoadBalancerClass, was.LoadBalancerClass) {
 			spec.LoadBalancerClass = nil
 		}
 	}
-	if externallyReachable(old) && !externallyReachable(spec) && spec.ExternalTrafficPolicy == old.ExternalTrafficPolicy {
-		spec.ExternalTrafficPolicy = ""
-	}
+	s.Status.LoadBalancer = corev1.LoadBalancerStatus{}
 }
 
-// sameNodePorts says whether all node ports of spec were those of old.
-func sameNodePorts(spec, old *corev1.ServiceSpec) bool {
-	had := map[int32]bool{}
-	for _, p := range old.Ports {
-		had[p.NodePort] = true
+func noNewNodePorts(ports, old []corev1.ServicePort) bool {
+	known := map[int32]bool{0: true}
+	for _, p := range old {
+		known[p.NodePort] = true
 	}
-	for _, p := range spec.Ports {
-		if p.NodePort != 0 && !had[p.NodePort] {
+	for _, p := range ports {
+		if !known[p.NodePort] {
 			return false
 		}
 	}

@@ -252,7 +252,7 @@ func (r *report) serviceAddresses(spec, old *corev1.ServiceSpec) {
 
 // serviceAddressesUpdate says that a Service keeps its addresses while it has any.
 func (r *report) serviceAddressesUpdate(spec, old *corev1.ServiceSpec) {
-	if !hasClusterIP(spec.Type) || !hasClusterIP(old.Type) || len(spec.ClusterIPs) > 0 && spec.ClusterIPs[0] != spec.ClusterIP {
+	if spec.Type == corev1.ServiceTypeExternalName || old.Type == corev1.ServiceTypeExternalName || len(spec.ClusterIPs) > 0 && spec.ClusterIPs[0] != spec.ClusterIP {
 		return
 	}
 	ips, families := specPath.Child("clusterIPs"), specPath.Child("ipFamilies")

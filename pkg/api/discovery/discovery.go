@@ -44,10 +44,6 @@ func AddDefaults(s *runtime.Scheme) error {
 	return nil
 }
 
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
-
 // ValidateEndpointSlice says what is wrong with a new EndpointSlice.
 func ValidateEndpointSlice(s *discoveryv1.EndpointSlice) field.ErrorList {
 	errs := rules.Namespaced(&s.ObjectMeta, apivalidation.NameIsDNSSubdomain)

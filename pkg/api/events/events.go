@@ -26,9 +26,6 @@ const (
 	minimalCount = 2
 )
 
-// AddDefaults registers nothing: kinds of the group have no defaults.
-func AddDefaults(*runtime.Scheme) error { return nil }
-
 // AddFieldLabels registers the field selectors that Event takes. Selectors are
 // answered by the stored form, whose fields have other names.
 func AddFieldLabels(s *runtime.Scheme) error {

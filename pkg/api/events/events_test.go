@@ -10,9 +10,8 @@ import (
 
 func TestEvent(t *testing.T) {
 	apitest.Run(t, "testdata/event.txtar", apitest.Kind[eventsv1.Event, *eventsv1.Event]{
-		Path:        "/apis/events.k8s.io/v1/namespaces/default/events",
-		AddDefaults: AddDefaults,
-		Create:      ValidateEvent,
-		Update:      ValidateEventUpdate,
+		Path:   "/apis/events.k8s.io/v1/namespaces/default/events",
+		Create: ValidateEvent,
+		Update: ValidateEventUpdate,
 	})
 }

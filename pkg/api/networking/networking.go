@@ -17,10 +17,6 @@ func AddDefaults(s *runtime.Scheme) error {
 	return nil
 }
 
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
-
 var specPath = field.NewPath("spec")
 
 // validateSegment checks a part of the name of something else.

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/validate"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
@@ -20,13 +19,6 @@ import (
 )
 
 var metadata = field.NewPath("metadata")
-
-// AddDefaults registers nothing: kinds of the group have no defaults.
-func AddDefaults(*runtime.Scheme) error { return nil }
-
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
 
 // ValidateRuntimeClass says what is wrong with a new RuntimeClass.
 func ValidateRuntimeClass(c *nodev1.RuntimeClass) field.ErrorList {

@@ -10,9 +10,8 @@ import (
 
 func TestRuntimeClass(t *testing.T) {
 	apitest.Run(t, "testdata/runtimeclass.txtar", apitest.Kind[nodev1.RuntimeClass, *nodev1.RuntimeClass]{
-		Path:        "/apis/node.k8s.io/v1/runtimeclasses",
-		AddDefaults: AddDefaults,
-		Create:      ValidateRuntimeClass,
-		Update:      ValidateRuntimeClassUpdate,
+		Path:   "/apis/node.k8s.io/v1/runtimeclasses",
+		Create: ValidateRuntimeClass,
+		Update: ValidateRuntimeClassUpdate,
 	})
 }

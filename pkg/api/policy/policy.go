@@ -5,19 +5,11 @@ package policy
 import (
 	policyv1 "k8s.io/api/policy/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
-
-// AddDefaults registers nothing: kinds of the group have no defaults.
-func AddDefaults(*runtime.Scheme) error { return nil }
-
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
 
 // ValidatePodDisruptionBudget says what is wrong with a new PodDisruptionBudget. Its
 // name has no rule but those that hold for every object.

@@ -10,10 +10,9 @@ import (
 
 func TestPodDisruptionBudget(t *testing.T) {
 	apitest.Run(t, "testdata/poddisruptionbudget.txtar", apitest.Kind[policyv1.PodDisruptionBudget, *policyv1.PodDisruptionBudget]{
-		Path:        "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
-		AddDefaults: AddDefaults,
-		Create:      ValidatePodDisruptionBudget,
-		Update:      ValidatePodDisruptionBudgetUpdate,
-		Status:      ValidatePodDisruptionBudgetStatusUpdate,
+		Path:   "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
+		Create: ValidatePodDisruptionBudget,
+		Update: ValidatePodDisruptionBudgetUpdate,
+		Status: ValidatePodDisruptionBudgetStatusUpdate,
 	})
 }

@@ -25,13 +25,7 @@ func Default[T any](s *runtime.Scheme, set func(*T)) {
 	s.AddTypeDefaultingFunc(any(new(T)).(runtime.Object), func(o any) { set(o.(*T)) })
 }
 
-// FieldLabels lets clients select objects of a kind by the labels, besides by
-// metadata.name and metadata.namespace.
-func FieldLabels(s *runtime.Scheme, gvk schema.GroupVersionKind, labels ...string) error {
-	return ClusterFieldLabels(s, gvk, append(labels, "metadata.namespace")...)
-}
-
-// ClusterFieldLabels is FieldLabels for a kind whose objects cannot be selected by their
+// ClusterFieldLabels lets clients select objects of a kind by the labels, besides by metadata.name. They cannot be selected by their
 // namespace, mostly since they are in none.
 func ClusterFieldLabels(s *runtime.Scheme, gvk schema.GroupVersionKind, labels ...string) error {
 	labels = append(labels, "metadata.name")

@@ -40,10 +40,10 @@ func TestIntOrPercent(t *testing.T) {
 func TestFieldLabels(t *testing.T) {
 	s := runtime.NewScheme()
 	gvk := schema.GroupVersionKind{Group: "g", Version: "v", Kind: "K"}
-	if err := FieldLabels(s, gvk, "spec.x"); err != nil {
+	if err := ClusterFieldLabels(s, gvk, "spec.x"); err != nil {
 		t.Fatal(err)
 	}
-	for label, want := range map[string]bool{"spec.x": true, "metadata.name": true, "metadata.namespace": true, "spec.y": false} {
+	for label, want := range map[string]bool{"spec.x": true, "metadata.name": true, "metadata.namespace": false, "spec.y": false} {
 		if _, _, err := s.ConvertFieldLabel(gvk, label, "v"); (err == nil) != want {
 			t.Errorf("%s: %v", label, err)
 		}

@@ -60,10 +60,6 @@ func AddDefaults(s *runtime.Scheme) error {
 	return nil
 }
 
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
-
 // ValidatePriorityClass says what is wrong with a new PriorityClass.
 func ValidatePriorityClass(c *schedulingv1.PriorityClass) field.ErrorList {
 	errs := rules.ClusterScoped(&c.ObjectMeta, apivalidation.NameIsDNSSubdomain)

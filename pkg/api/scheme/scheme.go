@@ -49,26 +49,20 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 
 	"github.com/leme-k8s/leme/pkg/api/admissionregistration"
-	"github.com/leme-k8s/leme/pkg/api/apiserverinternal"
 	"github.com/leme-k8s/leme/pkg/api/apps"
 	"github.com/leme-k8s/leme/pkg/api/authentication"
-	"github.com/leme-k8s/leme/pkg/api/authorization"
 	"github.com/leme-k8s/leme/pkg/api/autoscaling"
 	"github.com/leme-k8s/leme/pkg/api/batch"
 	"github.com/leme-k8s/leme/pkg/api/certificates"
-	"github.com/leme-k8s/leme/pkg/api/coordination"
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/api/discovery"
 	"github.com/leme-k8s/leme/pkg/api/events"
 	"github.com/leme-k8s/leme/pkg/api/flowcontrol"
 	"github.com/leme-k8s/leme/pkg/api/networking"
-	"github.com/leme-k8s/leme/pkg/api/node"
-	"github.com/leme-k8s/leme/pkg/api/policy"
 	"github.com/leme-k8s/leme/pkg/api/rbac"
 	"github.com/leme-k8s/leme/pkg/api/resource"
 	"github.com/leme-k8s/leme/pkg/api/scheduling"
 	"github.com/leme-k8s/leme/pkg/api/storage"
-	"github.com/leme-k8s/leme/pkg/api/storagemigration"
 )
 
 type register func(*runtime.Scheme) error
@@ -77,7 +71,7 @@ type register func(*runtime.Scheme) error
 type version struct {
 	schema.GroupVersion
 	types register
-	// Nil: another version's function registers those of this one.
+	// Nil: there are none, or another version's function registers those of this one.
 	defaults    register
 	fieldLabels register
 	// hub says which types stand under "__internal". Nil: this version's own.
@@ -88,37 +82,37 @@ type version struct {
 // in which objects are stored unless the API server says otherwise, comes first.
 var versions = []version{
 	{corev1.SchemeGroupVersion, corev1.AddToScheme, core.AddDefaults, core.AddFieldLabels, coreHub},
-	{admissionregistrationv1.SchemeGroupVersion, admissionregistrationv1.AddToScheme, admissionregistration.AddDefaults, admissionregistration.AddFieldLabels, nil},
+	{admissionregistrationv1.SchemeGroupVersion, admissionregistrationv1.AddToScheme, admissionregistration.AddDefaults, nil, nil},
 	{admissionregistrationv1beta1.SchemeGroupVersion, admissionregistrationv1beta1.AddToScheme, nil, nil, join(admissionregistrationv1beta1.SchemeGroupVersion, moves{})},
 	{admissionregistrationv1alpha1.SchemeGroupVersion, admissionregistrationv1alpha1.AddToScheme, nil, nil, join(admissionregistrationv1alpha1.SchemeGroupVersion, moves{})},
-	{apiserverinternalv1alpha1.SchemeGroupVersion, apiserverinternalv1alpha1.AddToScheme, apiserverinternal.AddDefaults, apiserverinternal.AddFieldLabels, nil},
-	{appsv1.SchemeGroupVersion, appsv1.AddToScheme, apps.AddDefaults, apps.AddFieldLabels, nil},
-	{authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme, authentication.AddDefaults, authentication.AddFieldLabels, nil},
-	{authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme, authorization.AddDefaults, authorization.AddFieldLabels, nil},
-	{autoscalingv2.SchemeGroupVersion, autoscalingv2.AddToScheme, autoscaling.AddDefaults, autoscaling.AddFieldLabels, nil},
+	{apiserverinternalv1alpha1.SchemeGroupVersion, apiserverinternalv1alpha1.AddToScheme, nil, nil, nil},
+	{appsv1.SchemeGroupVersion, appsv1.AddToScheme, apps.AddDefaults, nil, nil},
+	{authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme, authentication.AddDefaults, nil, nil},
+	{authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme, nil, nil, nil},
+	{autoscalingv2.SchemeGroupVersion, autoscalingv2.AddToScheme, autoscaling.AddDefaults, nil, nil},
 	{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme, nil, nil, autoscalingV1Hub},
 	{batchv1.SchemeGroupVersion, batchv1.AddToScheme, batch.AddDefaults, batch.AddFieldLabels, nil},
 	{certificatesv1.SchemeGroupVersion, certificatesv1.AddToScheme, certificates.AddDefaults, certificates.AddFieldLabels, ownHubBut(certificatesv1.SchemeGroupVersion, podCertificates...)},
 	{certificatesv1beta1.SchemeGroupVersion, certificatesv1beta1.AddToScheme, nil, nil, certificatesV1beta1Hub},
-	{coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme, coordination.AddDefaults, coordination.AddFieldLabels, nil},
+	{coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme, nil, nil, nil},
 	{coordinationv1beta1.SchemeGroupVersion, coordinationv1beta1.AddToScheme, nil, nil, join(coordinationv1beta1.SchemeGroupVersion, moves{})},
 	{coordinationv1alpha2.SchemeGroupVersion, coordinationv1alpha2.AddToScheme, nil, nil, join(coordinationv1alpha2.SchemeGroupVersion, moves{})},
-	{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme, discovery.AddDefaults, discovery.AddFieldLabels, nil},
-	{eventsv1.SchemeGroupVersion, eventsv1.AddToScheme, events.AddDefaults, events.AddFieldLabels, eventsHub},
-	{flowcontrolv1.SchemeGroupVersion, flowcontrolv1.AddToScheme, flowcontrol.AddDefaults, flowcontrol.AddFieldLabels, nil},
-	{networkingv1.SchemeGroupVersion, networkingv1.AddToScheme, networking.AddDefaults, networking.AddFieldLabels, nil},
-	{nodev1.SchemeGroupVersion, nodev1.AddToScheme, node.AddDefaults, node.AddFieldLabels, nil},
-	{policyv1.SchemeGroupVersion, policyv1.AddToScheme, policy.AddDefaults, policy.AddFieldLabels, nil},
-	{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme, rbac.AddDefaults, rbac.AddFieldLabels, nil},
+	{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme, discovery.AddDefaults, nil, nil},
+	{eventsv1.SchemeGroupVersion, eventsv1.AddToScheme, nil, events.AddFieldLabels, eventsHub},
+	{flowcontrolv1.SchemeGroupVersion, flowcontrolv1.AddToScheme, flowcontrol.AddDefaults, nil, nil},
+	{networkingv1.SchemeGroupVersion, networkingv1.AddToScheme, networking.AddDefaults, nil, nil},
+	{nodev1.SchemeGroupVersion, nodev1.AddToScheme, nil, nil, nil},
+	{policyv1.SchemeGroupVersion, policyv1.AddToScheme, nil, nil, nil},
+	{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme, rbac.AddDefaults, nil, nil},
 	{resourcev1.SchemeGroupVersion, resourcev1.AddToScheme, resource.AddDefaults, resource.AddFieldLabels, nil},
 	{resourcev1beta2.SchemeGroupVersion, resourcev1beta2.AddToScheme, nil, nil, join(resourcev1beta2.SchemeGroupVersion, moves{})},
 	{resourcev1beta1.SchemeGroupVersion, resourcev1beta1.AddToScheme, nil, nil, join(resourcev1beta1.SchemeGroupVersion, moves{resource.FromV1beta1, resource.ToV1beta1})},
 	{resourcev1alpha3.SchemeGroupVersion, resourcev1alpha3.AddToScheme, nil, nil, join(resourcev1alpha3.SchemeGroupVersion, moves{})},
-	{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme, scheduling.AddDefaults, scheduling.AddFieldLabels, nil},
+	{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme, scheduling.AddDefaults, nil, nil},
 	{schedulingv1beta1.SchemeGroupVersion, schedulingv1beta1.AddToScheme, nil, nil, schedulingV1beta1Hub},
 	{schedulingv1alpha3.SchemeGroupVersion, schedulingv1alpha3.AddToScheme, nil, nil, schedulingV1alpha3Hub},
-	{storagev1.SchemeGroupVersion, storagev1.AddToScheme, storage.AddDefaults, storage.AddFieldLabels, nil},
-	{migrationv1.SchemeGroupVersion, migrationv1.AddToScheme, storagemigration.AddDefaults, storagemigration.AddFieldLabels, nil},
+	{storagev1.SchemeGroupVersion, storagev1.AddToScheme, storage.AddDefaults, nil, nil},
+	{migrationv1.SchemeGroupVersion, migrationv1.AddToScheme, nil, nil, nil},
 	{migrationv1beta1.SchemeGroupVersion, migrationv1beta1.AddToScheme, nil, nil, join(migrationv1beta1.SchemeGroupVersion, moves{})},
 }
 

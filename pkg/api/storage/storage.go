@@ -18,10 +18,6 @@ func AddDefaults(s *runtime.Scheme) error {
 	return nil
 }
 
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
-
 var specPath = field.NewPath("spec")
 
 func setPtr[T any](p **T, value T) {

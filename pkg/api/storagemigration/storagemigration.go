@@ -11,7 +11,6 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -19,13 +18,6 @@ import (
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
-
-// AddDefaults registers nothing: kinds of the group have no defaults.
-func AddDefaults(*runtime.Scheme) error { return nil }
-
-// AddFieldLabels registers nothing: kinds of the group take the field selectors
-// that every kind takes.
-func AddFieldLabels(*runtime.Scheme) error { return nil }
 
 var (
 	metaPath = field.NewPath("metadata")

@@ -11,11 +11,10 @@ import (
 
 func TestStorageVersionMigration(t *testing.T) {
 	apitest.Run(t, "testdata/storageversionmigration.txtar", apitest.Kind[migrationv1.StorageVersionMigration, *migrationv1.StorageVersionMigration]{
-		Path:        "/apis/storagemigration.k8s.io/v1/storageversionmigrations",
-		AddDefaults: AddDefaults,
-		Create:      ValidateStorageVersionMigration,
-		Update:      ValidateStorageVersionMigrationUpdate,
-		Status:      ValidateStorageVersionMigrationStatusUpdate,
+		Path:   "/apis/storagemigration.k8s.io/v1/storageversionmigrations",
+		Create: ValidateStorageVersionMigration,
+		Update: ValidateStorageVersionMigrationUpdate,
+		Status: ValidateStorageVersionMigrationStatusUpdate,
 	})
 }
 

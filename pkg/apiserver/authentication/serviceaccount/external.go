@@ -18,6 +18,8 @@ import (
 	"k8s.io/klog/v2"
 
 	externaljwtv1 "k8s.io/externaljwt/apis/v1"
+
+	"github.com/leme-k8s/leme/pkg/api/authentication"
 )
 
 const (
@@ -78,8 +80,8 @@ func (e *External) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("asking for metadata: %w", err)
 	}
-	if metadata.MaxTokenExpirationSeconds < minExpirationSeconds {
-		return fmt.Errorf("the signer's tokens live for %d seconds at most, which is less than %d", metadata.MaxTokenExpirationSeconds, minExpirationSeconds)
+	if metadata.MaxTokenExpirationSeconds < authentication.MinExpirationSeconds {
+		return fmt.Errorf("the signer's tokens live for %d seconds at most, which is less than %d", metadata.MaxTokenExpirationSeconds, authentication.MinExpirationSeconds)
 	}
 	e.MaxExpiration = time.Duration(metadata.MaxTokenExpirationSeconds) * time.Second
 	return nil

@@ -21,6 +21,8 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/api/authentication"
 )
 
 var tokenRequestKind = authenticationv1.SchemeGroupVersion.WithKind("TokenRequest")
@@ -114,7 +116,7 @@ func (r *TokenREST) Create(ctx context.Context, name string, obj runtime.Object,
 	if req.Spec.ExpirationSeconds == nil {
 		req.Spec.ExpirationSeconds = ptr.To[int64](60 * 60)
 	}
-	if errs := validateSpec(&req.Spec, field.NewPath("spec")); len(errs) > 0 {
+	if errs := authentication.ValidateTokenRequest(req); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(tokenRequestKind.GroupKind(), "", errs)
 	}
 	if validate != nil {
@@ -210,23 +212,4 @@ func get[T runtime.Object](ctx context.Context, from rest.Getter, name string) (
 		return none, apierrors.NewInternalError(fmt.Errorf("expected a %T, got %T", none, o))
 	}
 	return t, nil
-}
-
-const (
-	minExpirationSeconds = 10 * 60
-	maxExpirationSeconds = 1 << 32
-)
-
-func validateSpec(s *authenticationv1.TokenRequestSpec, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if p := path.Child("expirationSeconds"); *s.ExpirationSeconds < minExpirationSeconds {
-		errs = append(errs, field.Invalid(p, *s.ExpirationSeconds, "may not specify a duration less than 10 minutes"))
-	} else if *s.ExpirationSeconds > maxExpirationSeconds {
-		errs = append(errs, field.Invalid(p, *s.ExpirationSeconds, "may not specify a duration larger than 2^32 seconds"))
-	}
-	// Tokens are not bound to webhook configurations here, so that there is nothing to attest to.
-	if len(s.Attestations) > 0 {
-		errs = append(errs, field.Invalid(path.Child("attestations"), s.Attestations, "attestations may only be specified with a webhook bound object reference"))
-	}
-	return errs
 }

@@ -5,12 +5,10 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
@@ -101,37 +99,4 @@ func labelRequirements(in []metav1.LabelSelectorRequirement) (out labels.Require
 		out = append(out, *q)
 	}
 	return out, utilerrors.NewAggregate(errs)
-}
-
-func validateSpec(r *authorizationv1.ResourceAttributes, n *authorizationv1.NonResourceAttributes, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if (r == nil) == (n == nil) {
-		errs = append(errs, field.Invalid(path, n, "exactly one of nonResourceAttributes or resourceAttributes must be specified"))
-	}
-	if r == nil {
-		return errs
-	}
-	if s, p := r.FieldSelector, path.Child("resourceAttributes", "fieldSelector"); s != nil {
-		errs = append(errs, oneOf(s.RawSelector, len(s.Requirements), p)...)
-		for i, q := range s.Requirements {
-			errs = append(errs, metav1validation.ValidateFieldSelectorRequirement(q, metav1validation.FieldSelectorValidationOptions{AllowUnknownOperatorInRequirement: true}, p.Child("requirements").Index(i))...)
-		}
-	}
-	if s, p := r.LabelSelector, path.Child("resourceAttributes", "labelSelector"); s != nil {
-		errs = append(errs, oneOf(s.RawSelector, len(s.Requirements), p)...)
-		for i, q := range s.Requirements {
-			errs = append(errs, metav1validation.ValidateLabelSelectorRequirement(q, metav1validation.LabelSelectorValidationOptions{AllowUnknownOperatorInRequirement: true}, p.Child("requirements").Index(i))...)
-		}
-	}
-	return errs
-}
-
-func oneOf(raw string, requirements int, path *field.Path) field.ErrorList {
-	switch {
-	case raw != "" && requirements > 0:
-		return field.ErrorList{field.Invalid(path.Child("rawSelector"), raw, "may not specified at the same time as requirements")}
-	case raw == "" && requirements == 0:
-		return field.ErrorList{field.Required(path.Child("requirements"), fmt.Sprintf("when %s is specified, requirements or rawSelector is required", path))}
-	}
-	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -18,6 +17,8 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+
+	"github.com/leme-k8s/leme/pkg/api/authorization"
 )
 
 // Storage returns the resources of authorization.k8s.io/v1, answered by the
@@ -85,9 +86,7 @@ func subject(ctx context.Context, a authorizer.UnconditionalAuthorizer, obj runt
 	if !ok {
 		return apierrors.NewBadRequest(fmt.Sprintf("not a SubjectAccessReview: %T", obj))
 	}
-	errs := validateSubject(&r.Spec)
-	errs = append(errs, noMetadata(r.ObjectMeta, metav1.ObjectMeta{})...)
-	if len(errs) > 0 {
+	if errs := authorization.ValidateSubjectAccessReview(r); len(errs) > 0 {
 		return invalid(errs)
 	}
 	r.Status = ask(ctx, a, attributes(specUser(&r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
@@ -99,16 +98,7 @@ func local(ctx context.Context, a authorizer.UnconditionalAuthorizer, obj runtim
 	if !ok {
 		return apierrors.NewBadRequest(fmt.Sprintf("not a LocalSubjectAccessReview: %T", obj))
 	}
-	errs := validateSubject(&r.Spec)
-	errs = append(errs, noMetadata(r.ObjectMeta, metav1.ObjectMeta{Namespace: r.Namespace})...)
-	spec := field.NewPath("spec")
-	if r.Spec.ResourceAttributes != nil && r.Spec.ResourceAttributes.Namespace != r.Namespace {
-		errs = append(errs, field.Invalid(spec.Child("resourceAttributes", "namespace"), r.Spec.ResourceAttributes.Namespace, "must match metadata.namespace"))
-	}
-	if r.Spec.NonResourceAttributes != nil {
-		errs = append(errs, field.Invalid(spec.Child("nonResourceAttributes"), r.Spec.NonResourceAttributes, "disallowed on this kind of request"))
-	}
-	if len(errs) > 0 {
+	if errs := authorization.ValidateLocalSubjectAccessReview(r); len(errs) > 0 {
 		return invalid(errs)
 	}
 	namespace := genericrequest.NamespaceValue(ctx)
@@ -127,9 +117,7 @@ func self(ctx context.Context, a authorizer.UnconditionalAuthorizer, obj runtime
 	if !ok {
 		return apierrors.NewBadRequest(fmt.Sprintf("not a SelfSubjectAccessReview: %T", obj))
 	}
-	errs := validateSpec(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes, field.NewPath("spec"))
-	errs = append(errs, noMetadata(r.ObjectMeta, metav1.ObjectMeta{})...)
-	if len(errs) > 0 {
+	if errs := authorization.ValidateSelfSubjectAccessReview(r); len(errs) > 0 {
 		return invalid(errs)
 	}
 	u, ok := genericrequest.UserFrom(ctx)
@@ -211,26 +199,4 @@ func specUser(s *authorizationv1.SubjectAccessReviewSpec) user.Info {
 		u.Extra[k] = v
 	}
 	return u
-}
-
-func validateSubject(s *authorizationv1.SubjectAccessReviewSpec) field.ErrorList {
-	path := field.NewPath("spec")
-	errs := validateSpec(s.ResourceAttributes, s.NonResourceAttributes, path)
-	if s.User == "" && len(s.Groups) == 0 {
-		errs = append(errs, field.Invalid(path.Child("user"), s.User, "at least one of user or group must be specified"))
-	}
-	return errs
-}
-
-// noMetadata refuses metadata other than what is allowed. Managed fields come from
-// the server itself.
-func noMetadata(m, allowed metav1.ObjectMeta) field.ErrorList {
-	m.ManagedFields = nil
-	if equality.Semantic.DeepEqual(m, allowed) {
-		return nil
-	}
-	if allowed.Namespace != "" {
-		return field.ErrorList{field.Invalid(field.NewPath("metadata"), m, "must be empty except for namespace")}
-	}
-	return field.ErrorList{field.Invalid(field.NewPath("metadata"), m, "must be empty")}
 }

@@ -7,14 +7,14 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/leme-k8s/leme/pkg/api/autoscaling"
 )
 
 var errNoTable = errors.New("object has no table of its own")
@@ -165,7 +165,7 @@ func (u *scaleUpdate[T]) UpdatedObject(ctx context.Context, parent runtime.Objec
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("expected a Scale, got %T", updated))
 	}
-	if errs := validateScale(scale); len(errs) > 0 {
+	if errs := autoscaling.ValidateScale(scale); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(u.s.GroupVersionKind(schema.GroupVersion{}).GroupKind(), u.name, errs)
 	}
 	if scale.ResourceVersion != "" {
@@ -188,11 +188,6 @@ func (u *scaleUpdate[T]) UpdatedObject(ctx context.Context, parent runtime.Objec
 	}
 	obj.SetManagedFields(entries)
 	return obj, nil
-}
-
-func validateScale(s *autoscalingv1.Scale) field.ErrorList {
-	errs := validation.ValidateObjectMeta(&s.ObjectMeta, true, validation.NameIsDNSSubdomain, field.NewPath("metadata"))
-	return append(errs, validation.ValidateNonnegativeField(int64(s.Spec.Replicas), field.NewPath("spec", "replicas"))...)
 }
 
 var (

@@ -35,21 +35,11 @@ var Storage = generic.StorageOf(generic.Resource[*corev1.PersistentVolumeClaim]{
 
 	PrepareForCreate: func(_ context.Context, obj *corev1.PersistentVolumeClaim) {
 		obj.Status.Phase = corev1.ClaimPending
-		dropForeignSource(&obj.Spec)
-		dropUnknownSource(&obj.Spec)
-		mirrorSources(&obj.Spec)
+		core.SettleClaim(&obj.Spec, nil)
 	},
 	Validate: generic.Check(core.ValidatePersistentVolumeClaim),
 	PrepareForUpdate: func(_ context.Context, obj, old *corev1.PersistentVolumeClaim) {
-		if old.Spec.DataSourceRef == nil {
-			dropForeignSource(&obj.Spec)
-		}
-		if old.Spec.DataSource == nil && old.Spec.DataSourceRef == nil {
-			dropUnknownSource(&obj.Spec)
-		}
-		// A client that knows only one of the fields must not seem to change the other.
-		mirrorSources(&obj.Spec)
-		mirrorSources(&old.Spec)
+		core.SettleClaim(&obj.Spec, &old.Spec)
 	},
 	ValidateUpdate: generic.CheckUpdate(core.ValidatePersistentVolumeClaimUpdate),
 	Warnings:       generic.Warn(core.WarningsPersistentVolumeClaim),
@@ -85,34 +75,3 @@ var Storage = generic.StorageOf(generic.Resource[*corev1.PersistentVolumeClaim]{
 		}
 	},
 })
-
-// dropForeignSource drops a source in another namespace, which is a feature that is off.
-func dropForeignSource(spec *corev1.PersistentVolumeClaimSpec) {
-	if ref := spec.DataSourceRef; ref != nil && ptr.Deref(ref.Namespace, "") != "" {
-		spec.DataSourceRef = nil
-	}
-}
-
-// dropUnknownSource ignores, as the first version did, a data source that is
-// neither a claim nor a snapshot. The newer field refuses what it does not know.
-func dropUnknownSource(spec *corev1.PersistentVolumeClaimSpec) {
-	s := spec.DataSource
-	if s == nil || spec.DataSourceRef != nil {
-		return
-	}
-	claim := s.Kind == "PersistentVolumeClaim" && ptr.Deref(s.APIGroup, "") == ""
-	snapshot := s.Kind == "VolumeSnapshot" && ptr.Deref(s.APIGroup, "") == "snapshot.storage.k8s.io"
-	if !claim && !snapshot {
-		spec.DataSource = nil
-	}
-}
-
-// mirrorSources fills in the data source field that is missing from the other.
-func mirrorSources(spec *corev1.PersistentVolumeClaimSpec) {
-	switch source, ref := spec.DataSource, spec.DataSourceRef; {
-	case source != nil && ref == nil:
-		spec.DataSourceRef = &corev1.TypedObjectReference{APIGroup: source.APIGroup, Kind: source.Kind, Name: source.Name}
-	case source == nil && ref != nil && ptr.Deref(ref.Namespace, "") == "":
-		spec.DataSource = &corev1.TypedLocalObjectReference{APIGroup: ref.APIGroup, Kind: ref.Kind, Name: ref.Name}
-	}
-}

@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/klog/v2"
+
+	"github.com/leme-k8s/leme/pkg/api/core"
 )
 
 // ErrFull is the error of a range that has nothing left to give.
@@ -112,7 +114,7 @@ func (a *Allocator) addresses(ctx context.Context, c *change, s, old *corev1.Ser
 		had = clusterIPs(old)
 	}
 	spec := &s.Spec
-	if hasClusterIP(s) && !headless(s) {
+	if core.HasClusterIP(s) && !core.Headless(s) {
 		for i, family := range spec.IPFamilies {
 			if i == len(spec.ClusterIPs) {
 				spec.ClusterIPs = append(spec.ClusterIPs, "")
@@ -131,7 +133,7 @@ func (a *Allocator) addresses(ctx context.Context, c *change, s, old *corev1.Ser
 		}
 	}
 	for _, ip := range had {
-		if !hasClusterIP(s) || !slices.Contains(spec.ClusterIPs, ip) {
+		if !core.HasClusterIP(s) || !slices.Contains(spec.ClusterIPs, ip) {
 			c.freed = append(c.freed, ip)
 		}
 	}
@@ -188,7 +190,7 @@ func (a *Allocator) nodePorts(ctx context.Context, c *change, s, old *corev1.Ser
 		c.tookPorts = append(c.tookPorts, ports[0])
 		return ports[0], nil
 	}
-	if hasNodePorts(s) {
+	if core.HasNodePorts(s) {
 		byPort := map[int32]int32{} // one number for the TCP and the UDP side of a port
 		for i := range s.Spec.Ports {
 			p := &s.Spec.Ports[i]
@@ -202,7 +204,7 @@ func (a *Allocator) nodePorts(ctx context.Context, c *change, s, old *corev1.Ser
 		}
 		for i := range s.Spec.Ports {
 			p := &s.Spec.Ports[i]
-			if p.NodePort != 0 || !wantsNodePorts(s) {
+			if p.NodePort != 0 || !core.WantsNodePorts(s) {
 				continue
 			}
 			if shared := byPort[p.Port]; shared != 0 && !usedByProtocol(s.Spec.Ports, p.Protocol, shared) {
@@ -216,7 +218,7 @@ func (a *Allocator) nodePorts(ctx context.Context, c *change, s, old *corev1.Ser
 			p.NodePort, byPort[p.Port] = port, port
 		}
 	}
-	if hasHealthPort(s) && (old == nil || !hasHealthPort(old)) {
+	if core.HasHealthPort(s) && (old == nil || !core.HasHealthPort(old)) {
 		if err := a.healthPort(s, take, next); err != nil {
 			return err
 		}
@@ -256,7 +258,7 @@ func usedByProtocol(ports []corev1.ServicePort, protocol corev1.Protocol, nodePo
 
 // clusterIPs are the addresses that s has.
 func clusterIPs(s *corev1.Service) []string {
-	if !hasClusterIP(s) || headless(s) {
+	if !core.HasClusterIP(s) || core.Headless(s) {
 		return nil
 	}
 	return slices.DeleteFunc(slices.Clone(s.Spec.ClusterIPs), func(ip string) bool { return ip == "" })
@@ -270,7 +272,7 @@ func nodePorts(s *corev1.Service) []int32 {
 			all = append(all, p.NodePort)
 		}
 	}
-	if p := s.Spec.HealthCheckNodePort; p != 0 && hasHealthPort(s) && !slices.Contains(all, p) {
+	if p := s.Spec.HealthCheckNodePort; p != 0 && core.HasHealthPort(s) && !slices.Contains(all, p) {
 		all = append(all, p)
 	}
 	return all

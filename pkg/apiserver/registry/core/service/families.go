@@ -20,7 +20,7 @@ func setFamilies(s, old *corev1.Service, cluster []corev1.IPFamily) error {
 		return nil
 	}
 	spec := &s.Spec
-	selectorless := headless(s) && len(spec.Selector) == 0
+	selectorless := core.Headless(s) && len(spec.Selector) == 0
 	if spec.IPFamilyPolicy == nil {
 		spec.IPFamilyPolicy = ptr.To(defaultPolicy(old, selectorless))
 	}
@@ -67,7 +67,7 @@ func defaultPolicy(old *corev1.Service, selectorless bool) corev1.IPFamilyPolicy
 func keepsPreferDualStack(s, old *corev1.Service) bool {
 	prefer := func(p *corev1.IPFamilyPolicy) bool { return ptr.Deref(p, "") == corev1.IPFamilyPolicyPreferDualStack }
 	return s.Spec.Type == old.Spec.Type && prefer(s.Spec.IPFamilyPolicy) && prefer(old.Spec.IPFamilyPolicy) &&
-		sameClusterIPs(s, old) && slices.Equal(s.Spec.IPFamilies, old.Spec.IPFamilies)
+		core.SameClusterIPs(s, old) && slices.Equal(s.Spec.IPFamilies, old.Spec.IPFamilies)
 }
 
 // shrink gives up the second address when the policy says so, and refuses to do so
@@ -75,7 +75,7 @@ func keepsPreferDualStack(s, old *corev1.Service) bool {
 func shrink(s, old *corev1.Service, single bool) field.ErrorList {
 	spec, was := &s.Spec, &old.Spec
 	if single {
-		if sameClusterIPs(s, old) && len(spec.ClusterIPs) > 1 {
+		if core.SameClusterIPs(s, old) && len(spec.ClusterIPs) > 1 {
 			spec.ClusterIPs = spec.ClusterIPs[:1]
 		}
 		if slices.Equal(spec.IPFamilies, was.IPFamilies) && len(spec.IPFamilies) > 1 {

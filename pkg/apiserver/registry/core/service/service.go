@@ -36,13 +36,13 @@ func New(o generic.Options, a *Allocator) (*Store, error) {
 	}
 	s.BeginCreate = func(ctx context.Context, obj runtime.Object, options *metav1.CreateOptions) (registry.FinishFunc, error) {
 		svc := obj.(*corev1.Service)
-		syncClusterIPs(svc, nil)
+		core.SyncClusterIPs(svc, nil)
 		return a.begin(ctx, svc, nil, dryrun.IsDryRun(options.DryRun))
 	}
 	s.BeginUpdate = func(ctx context.Context, obj, old runtime.Object, options *metav1.UpdateOptions) (registry.FinishFunc, error) {
 		svc, was := obj.(*corev1.Service), old.(*corev1.Service)
-		keepAllocated(svc, was)
-		syncClusterIPs(svc, was)
+		core.KeepAllocated(svc, was)
+		core.SyncClusterIPs(svc, was)
 		return a.begin(ctx, svc, was, dryrun.IsDryRun(options.DryRun))
 	}
 	s.AfterDelete = func(obj runtime.Object, options *metav1.DeleteOptions) {
@@ -65,14 +65,11 @@ var resource = generic.Resource[*corev1.Service]{
 
 	CreateOnUpdate:   true,
 	Validate:         generic.Check(core.ValidateService),
-	PrepareForCreate: func(_ context.Context, obj *corev1.Service) { dropInternalPolicy(obj) },
-	PrepareForUpdate: func(_ context.Context, obj, old *corev1.Service) {
-		dropMeaningless(obj, old)
-		dropInternalPolicy(obj)
-	},
-	ValidateUpdate: generic.CheckUpdate(core.ValidateServiceUpdate),
-	Warnings:       generic.Warn(core.WarningsService),
-	ReturnDeleted:  true,
+	PrepareForCreate: func(_ context.Context, obj *corev1.Service) { core.DropMeaningless(obj, nil) },
+	PrepareForUpdate: func(_ context.Context, obj, old *corev1.Service) { core.DropMeaningless(obj, old) },
+	ValidateUpdate:   generic.CheckUpdate(core.ValidateServiceUpdate),
+	Warnings:         generic.Warn(core.WarningsService),
+	ReturnDeleted:    true,
 
 	Fields: func(s *corev1.Service) fields.Set {
 		return fields.Set{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}

@@ -10,6 +10,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/api/core"
 )
 
 func TestSetFamilies(t *testing.T) {
@@ -77,7 +79,7 @@ func TestKeepAllocated(t *testing.T) {
 		Type:  corev1.ServiceTypeNodePort,
 		Ports: []corev1.ServicePort{{Name: "a", Port: 1}, {Name: "c", Port: 3, NodePort: 30002}, {Name: "b", Port: 2}},
 	}}
-	keepAllocated(s, old)
+	core.KeepAllocated(s, old)
 	if s.Spec.ClusterIP != "10.0.0.5" {
 		t.Errorf("cluster IP is %q", s.Spec.ClusterIP)
 	}
