@@ -12,6 +12,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 	"github.com/leme-k8s/leme/pkg/scheduler/podstatus"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
 	"github.com/leme-k8s/leme/pkg/scheduler/record"
@@ -42,6 +43,10 @@ func (s *Scheduler) scheduleOne(ctx context.Context) bool {
 		return true
 	}
 	a := &attempt{Scheduler: s, fw: fw, queued: queued, pod: pod, started: s.now(), state: framework.NewCycleState(false)}
+	if key, ok := podgroup.KeyOf(pod); ok && s.groups != nil {
+		s.scheduleGroup(ctx, a, key)
+		return true
+	}
 	ctx = klog.NewContext(ctx, klog.LoggerWithValues(klog.FromContext(ctx), "pod", klog.KObj(pod)))
 
 	var (
@@ -171,16 +176,15 @@ func (a *attempt) bind(ctx context.Context, placed *v1.Pod) {
 func (a *attempt) undo(ctx context.Context, placed *v1.Pod, s *fwk.Status) {
 	a.fw.RunReservePluginsUnreserve(ctx, a.state, placed, placed.Spec.NodeName)
 	if s.IsRejected() {
-		d := framework.NewDiagnosis()
-		d.Refuse(placed.Spec.NodeName, s)
-		a.queued.UnschedulablePlugins, a.queued.PendingPlugins = d.UnschedulablePlugins, d.PendingPlugins
-		s = fwk.NewStatus(s.Code(), (&framework.FitError{Pod: a.pod, NumAllNodes: 1, Diagnosis: d}).Error())
+		fit := unreservable(a.pod, placed.Spec.NodeName, s)
+		a.queued.UnschedulablePlugins, a.queued.PendingPlugins = fit.Diagnosis.UnschedulablePlugins, fit.Diagnosis.PendingPlugins
+		s = fwk.NewStatus(s.Code(), fit.Error())
 	}
 	entry := func() record.Entry {
 		return record.Entry{Undone: &record.Pod{Namespace: placed.Namespace, Name: placed.Name, UID: placed.UID}}
 	}
 	a.recorder.Change(ctx, entry, func() {
-		a.cache.ForgetPod(placed)
+		a.unassume(placed)
 		// Others may have been turned away because of the room that this pod gives back.
 		a.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, placed, nil)
 		a.failed(ctx, s, nil)

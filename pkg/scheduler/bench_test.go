@@ -38,7 +38,7 @@ func BenchmarkDecision(b *testing.B) {
 				c.SetNode(makeNode(fmt.Sprint("n", i), "64", "256Gi", zone(fmt.Sprint("z", i%10))))
 			}
 			var q *queue.Queue
-			fw, err := framework.New(b.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+			fw, err := framework.New(b.Context(), config.Specs(config.Default(), framework.Gates{})[0], plugins.Registry(), framework.Deps{
 				Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 16,
 				Informers: informers.NewSharedInformerFactory(nil, 0),
 			})
@@ -77,7 +77,7 @@ func BenchmarkPreemption(b *testing.B) {
 	}
 	var q *queue.Queue
 	known := informers.NewSharedInformerFactory(nil, 0)
-	fw, err := framework.New(b.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+	fw, err := framework.New(b.Context(), config.Specs(config.Default(), framework.Gates{})[0], plugins.Registry(), framework.Deps{
 		Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 16, Informers: known,
 	})
 	if err != nil {
@@ -131,7 +131,7 @@ func BenchmarkExplaining(b *testing.B) {
 				c.SetNode(makeNode(fmt.Sprint("n", i), "64", "256Gi", zone(fmt.Sprint("z", i%10))))
 			}
 			var q *queue.Queue
-			fw, err := framework.New(b.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+			fw, err := framework.New(b.Context(), config.Specs(config.Default(), framework.Gates{})[0], plugins.Registry(), framework.Deps{
 				Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 16,
 				Informers: informers.NewSharedInformerFactory(nil, 0),
 			})

@@ -28,6 +28,16 @@ type cycle struct {
 	start int
 	// memo is what pods that were alike found out before; nil for none.
 	memo *framework.Memo
+	// within are the positions of the nodes to which the search is confined; nil for all.
+	within []int
+}
+
+// size is the number of nodes that the search is about.
+func (c *cycle) size() int {
+	if c.within != nil {
+		return len(c.within)
+	}
+	return c.snapshot.Len()
 }
 
 // fitting are nodes that fit, each with what is known of it, nil for nothing.
@@ -54,7 +64,7 @@ const (
 
 // run finds the best node, or returns a *framework.FitError if none fits.
 func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed uint64) (placement, error) {
-	if c.snapshot.Len() == 0 {
+	if c.size() == 0 {
 		return placement{}, &framework.FitError{Pod: pod, Diagnosis: framework.NewDiagnosis()}
 	}
 	fit, diagnosis, p, err := c.filter(ctx, state, pod)
@@ -71,7 +81,7 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 	p.feasible, p.diagnosis = len(feasible), diagnosis
 	switch {
 	case len(feasible) == 0:
-		return p, &framework.FitError{Pod: pod, NumAllNodes: c.snapshot.Len(), Diagnosis: diagnosis}
+		return p, &framework.FitError{Pod: pod, NumAllNodes: c.size(), Diagnosis: diagnosis}
 	case len(feasible) == 1 || !c.fw.HasScore() && len(c.fw.Extenders()) == 0:
 		p.node = feasible[0].Node().Name
 		return p, nil
@@ -148,18 +158,19 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 
 	// A pod that others have made room for is tried there first.
 	if name := pod.Status.NominatedNodeName; name != "" {
-		if node, err := c.snapshot.Get(name); err == nil && (allowed.AllNodes() || allowed.NodeNames.Has(name)) {
+		if node, err := c.snapshot.Get(name); err == nil && (allowed.AllNodes() || allowed.NodeNames.Has(name)) && c.isWithin(name) {
 			if c.fw.RunFilterPluginsWithNominatedPods(ctx, state, pod, node).IsSuccess() {
 				return fitting{nodes: []fwk.NodeInfo{node}}, d, placement{evaluated: 1, next: c.start}, nil
 			}
 		}
 	}
 
-	search := search{cycle: c, all: all, count: len(all), start: c.start, want: feasibleNodesToFind(c.percentage, len(all)), filters: c.fw.FiltersOf(ctx, state, pod)}
+	search := search{cycle: c, all: all, allowed: c.within, count: c.size(), start: c.start, want: feasibleNodesToFind(c.percentage, c.size()), filters: c.fw.FiltersOf(ctx, state, pod)}
 	search.findings = c.memo.For(search.filters.Signature(), len(all))
 	if !allowed.AllNodes() {
+		search.allowed = nil
 		for i, n := range all {
-			if allowed.NodeNames.Has(n.Node().Name) {
+			if allowed.NodeNames.Has(n.Node().Name) && c.isWithin(n.Node().Name) {
 				search.allowed = append(search.allowed, i)
 			}
 		}
@@ -176,6 +187,15 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 	}
 	fit, p, err := search.run(ctx, state, pod, d)
 	return fit, d, p, err
+}
+
+// isWithin reports whether the search may find a node.
+func (c *cycle) isWithin(node string) bool {
+	if c.within == nil {
+		return true
+	}
+	_, ok := slices.BinarySearch(c.within, c.snapshot.Position(node))
+	return ok
 }
 
 // A search goes through nodes of the snapshot.

@@ -62,7 +62,7 @@ func try(t *testing.T, pod *v1.Pod, nodes []*v1.Node, pods ...*v1.Pod) string {
 	ctx := context.Background()
 	snapshot := cache.NewSnapshotOf(nodes, pods)
 	var q *queue.Queue
-	fw, err := framework.New(ctx, config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+	fw, err := framework.New(ctx, config.Specs(config.Default(), framework.Gates{})[0], plugins.Registry(), framework.Deps{
 		Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 4,
 		Informers: informers.NewSharedInformerFactory(nil, 0),
 	})

@@ -19,6 +19,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/extender"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
 	"github.com/leme-k8s/leme/pkg/scheduler/record"
 )
@@ -33,7 +34,8 @@ type mind struct {
 	extenders []fwk.Extender
 	pods      corelisters.PodLister
 	cache     *cache.Cache
-	queue     *queue.Queue // made from the hints of the profiles, after them
+	groups    *podgroup.Groups // nil while the GenericWorkload gate is off
+	queue     *queue.Queue     // made from the hints of the profiles, after them
 
 	// These belong to the goroutine that decides.
 	snapshot *cache.Snapshot
@@ -52,13 +54,18 @@ func newMind(ctx context.Context, c *configv1.KubeSchedulerConfiguration, plugin
 		snapshot:  cache.NewSnapshot(),
 		memo:      framework.NewMemo(),
 	}
+	if deps.Gates.GenericWorkload {
+		m.groups = podgroup.New(deps.Informers.Scheduling().V1beta1().PodGroups().Lister())
+		deps.Groups = m.groups
+		m.snapshot.SetGroups(m.groups)
+	}
 	deps.Snapshot = m.snapshot
 	deps.Devices = devices.NewManager(deps.Informers)
 	deps.Nominator = func() *queue.Queue { return m.queue }
 	deps.Waiting = framework.NewWaitingPods()
 	deps.Parallelism = int(*c.Parallelism)
 	var sorter string
-	for i, spec := range config.Specs(c) {
+	for i, spec := range config.Specs(c, deps.Gates) {
 		deps.Recorder = recorder(spec.SchedulerName)
 		fw, err := framework.New(ctx, spec, plugins, deps)
 		if err != nil {
@@ -180,8 +187,15 @@ func (m *mind) assume(pod *v1.Pod, node string) (*v1.Pod, error) {
 	if err := m.cache.AssumePod(info); err != nil {
 		return nil, err
 	}
+	m.groups.Assume(placed)
 	m.queue.DeleteNominatedPodIfExists(pod)
 	return placed, nil
+}
+
+// unassume takes back that a pod is on a node.
+func (m *mind) unassume(placed *v1.Pod) {
+	m.cache.ForgetPod(placed)
+	m.groups.Forget(placed)
 }
 
 // promise notes which node a pod that got none is promised, if that changes. It returns

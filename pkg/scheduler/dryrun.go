@@ -191,7 +191,7 @@ func (r *dryRun) try(ctx context.Context, pod *v1.Pod) (plan.Pod, error) {
 	}
 	if s := fw.RunReservePluginsReserve(ctx, q.state, placed, d.node); !s.IsSuccess() {
 		fw.RunReservePluginsUnreserve(ctx, q.state, placed, d.node)
-		r.cache.ForgetPod(placed)
+		r.unassume(placed)
 		out.Node, out.Message = "", s.Message()
 	}
 	return out, nil

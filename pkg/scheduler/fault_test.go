@@ -192,13 +192,13 @@ func writeKubeconfig(t *testing.T, c *testcluster.Cluster) string {
 }
 
 // startScheduler starts a scheduler as a process. The returned function kills it, as the end of the test does.
-func startScheduler(t *testing.T, kubeconfig string) (kill func()) {
+func startScheduler(t *testing.T, kubeconfig string, flags ...string) (kill func()) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "--kubeconfig="+kubeconfig, "--secure-port=0", "--leader-elect=false")
+	cmd := exec.Command(self, append([]string{"--kubeconfig=" + kubeconfig, "--secure-port=0", "--leader-elect=false"}, flags...)...)
 	cmd.Env = append(os.Environ(), asScheduler+"=1")
 	cmd.Stderr = t.Output()
 	if err := cmd.Start(); err != nil {

@@ -6,6 +6,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
 )
 
@@ -16,6 +17,7 @@ func (m *mind) podChanged(ctx context.Context, old, pod *v1.Pod) {
 		m.podGone(ctx, old)
 		old = nil
 	}
+	m.groups.Set(pod)
 	if pod.Spec.NodeName == "" {
 		m.pendingPodChanged(ctx, old, pod)
 		return
@@ -48,8 +50,12 @@ func (m *mind) pendingPodChanged(ctx context.Context, old, pod *v1.Pod) {
 }
 
 func (m *mind) podGone(ctx context.Context, pod *v1.Pod) {
+	m.groups.Delete(pod)
 	if pod.Spec.NodeName == "" {
 		m.queue.Delete(pod)
+		if key, ok := podgroup.KeyOf(pod); ok && m.groups != nil {
+			m.queue.Release(ctx, m.groups.State(key).Waiting())
+		}
 		for _, fw := range m.profiles {
 			fw.RejectWaitingPod(pod.UID)
 			if p := fw.GetPodInPreBind(pod.UID); p != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	resourceapi "k8s.io/api/resource/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -12,6 +13,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
 // lookAgain is how long a kind is taken not to be served.
@@ -20,7 +23,7 @@ const lookAgain = 10 * time.Minute
 // addOptional makes the informers of kinds that an API server may be told not to serve
 // (--runtime-config=resource.k8s.io/v1=false). Of a kind that is not served there is
 // nothing, and the scheduler does not wait for it.
-func addOptional(f informers.SharedInformerFactory) {
+func addOptional(f informers.SharedInformerFactory, gates framework.Gates) {
 	f.InformerFor(&resourceapi.ResourceClaim{}, func(c kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
 		api := c.ResourceV1().ResourceClaims(metav1.NamespaceAll)
 		list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return api.List(ctx, o) }
@@ -40,6 +43,14 @@ func addOptional(f informers.SharedInformerFactory) {
 		api := c.ResourceV1().DeviceTaintRules()
 		list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return api.List(ctx, o) }
 		return optional(c, &resourceapi.DeviceTaintRule{}, &resourceapi.DeviceTaintRuleList{}, list, api.Watch, resync)
+	})
+	if !gates.GenericWorkload {
+		return
+	}
+	f.InformerFor(&schedulingv1beta1.PodGroup{}, func(c kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
+		api := c.SchedulingV1beta1().PodGroups(metav1.NamespaceAll)
+		list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return api.List(ctx, o) }
+		return optional(c, &schedulingv1beta1.PodGroup{}, &schedulingv1beta1.PodGroupList{}, list, api.Watch, resync)
 	})
 }
 

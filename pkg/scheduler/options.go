@@ -73,7 +73,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&o.recordLimit, "record-limit", "The size of the file of --record-to at which the recording ends")
 	fs.StringVar(&o.master, "master", o.master, "The address of the Kubernetes API server (overrides any value in kubeconfig)")
 	fs.DurationVar(&o.maxUnschedulable, "pod-max-in-unschedulable-pods-duration", o.maxUnschedulable, "The maximum time that a pod stays unschedulable without being tried again")
-	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "Feature gates as Name=true|false pairs; only the defaults of v"+component.Version+" are supported")
+	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "Feature gates as Name=true|false pairs; of those that are not at their default in v"+component.Version+", "+gateGenericWorkload+", "+gateTopologyAware+" and "+gatePreemptionPolicy+" are supported")
 	o.serving.AddFlags(fs)
 
 	fs.StringVar(&c.ClientConnection.Kubeconfig, "kubeconfig", c.ClientConnection.Kubeconfig, "Path to a kubeconfig file with authorization and master location information")
@@ -101,7 +101,8 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	if err := o.load(); err != nil {
 		return nil, fmt.Errorf("--config: %w", err)
 	}
-	if err := component.CheckFeatureGates(o.featureGates); err != nil {
+	gates, err := gatesOf(o.featureGates)
+	if err != nil {
 		return nil, fmt.Errorf("--feature-gates: %w", err)
 	}
 	if o.writeConfigTo != "" {
@@ -125,6 +126,7 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 		Component:        o.component,
 		Serving:          o.serving,
 		Plugins:          registry,
+		Gates:            gates,
 		MaxUnschedulable: o.maxUnschedulable,
 		RecordTo:         o.recordTo,
 		RecordLimit:      o.recordLimit.Value(),

@@ -49,7 +49,7 @@ func newWorld(t *testing.T, nodes []*v1.Node, pods []*v1.Pod, other ...runtime.O
 	w.snapshot = cache.NewSnapshotOf(nodes, placed)
 	factory := informers.NewSharedInformerFactory(w.client, 0)
 	var err error
-	w.fw, err = framework.New(t.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+	w.fw, err = framework.New(t.Context(), config.Specs(config.Default(), framework.Gates{})[0], plugins.Registry(), framework.Deps{
 		Client: w.client, Recorder: w.events, Informers: factory,
 		Snapshot: w.snapshot, Nominator: func() *queue.Queue { return w.queue }, Waiting: framework.NewWaitingPods(), Parallelism: 4,
 	})

@@ -11,6 +11,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 	"github.com/leme-k8s/leme/pkg/scheduler/record"
 )
 
@@ -69,13 +71,13 @@ func newReplay(ctx context.Context, h record.Header, c ReplayConfig) (*replay, e
 			return nil, fmt.Errorf("the recorded configuration: %w", err)
 		}
 	}
-	if errs := config.Validate(c.Component, sets.KeySet(c.Plugins)); len(errs) > 0 {
+	if errs := config.Validate(c.Component, sets.KeySet(c.Plugins), h.Gates); len(errs) > 0 {
 		return nil, fmt.Errorf("invalid configuration: %w", errs.ToAggregate())
 	}
 	if len(c.Component.Extenders) > 0 {
 		return nil, errors.New("invalid configuration: extenders: a recording does not have their answers")
 	}
-	m, err := newClosedMind(ctx, c.Component, c.Plugins, nil, &rest.Config{Host: "https://nowhere.invalid", Transport: nowhere{}})
+	m, err := newClosedMind(ctx, c.Component, c.Plugins, h.Gates, nil, &rest.Config{Host: "https://nowhere.invalid", Transport: nowhere{}})
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +100,10 @@ func (r *replay) apply(ctx context.Context, e record.Entry, each func(record.Rep
 		return r.decideAgain(ctx, e.Decided, each)
 	case e.Undone != nil:
 		pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: e.Undone.Namespace, Name: e.Undone.Name, UID: e.Undone.UID}}
-		r.cache.ForgetPod(pod)
+		if seen, err := r.pods.Pods(pod.Namespace).Get(pod.Name); err == nil && seen.UID == pod.UID {
+			pod = seen // which names its group
+		}
+		r.unassume(pod)
 		r.promise(klog.FromContext(ctx), pod, nil)
 	case e.Noted != nil:
 		if fw, ok := r.profiles[e.Noted.Profile]; ok {
@@ -146,7 +151,10 @@ func (r *replay) see(ctx context.Context, saw *record.Saw) error {
 
 // decideAgain makes a decision again, and then goes on from the recorded one.
 func (r *replay) decideAgain(ctx context.Context, d *record.Decided, each func(record.Replayed) error) error {
-	pod, err := r.tried(d)
+	if d.Group != "" {
+		return r.decideGroupAgain(ctx, d, each)
+	}
+	pod, err := r.tried(record.Tried{Pod: d.Pod, Object: d.Object})
 	if err != nil {
 		return err
 	}
@@ -162,35 +170,93 @@ func (r *replay) decideAgain(ctx context.Context, d *record.Decided, each func(r
 		}
 		now = made.outcome()
 	}
-	same, err := equal(now, d.Outcome)
-	if err != nil {
+	if err := compare(d, now, each); err != nil {
 		return err
 	}
-	if err := each(record.Replayed{Recorded: *d, Now: now, Same: same}); err != nil {
+	r.goOn(ctx, q.fw, q.state, pod, d.Outcome)
+	return nil
+}
+
+// decideGroupAgain is decideAgain for a pod group.
+func (r *replay) decideGroupAgain(ctx context.Context, d *record.Decided, each func(record.Replayed) error) error {
+	q := groupQuestion{trial: true, group: &podgroup.Info{}, start: d.Start, seed: d.Seed}
+	for _, t := range d.Pods() {
+		pod, err := r.tried(t)
+		if err != nil {
+			return err
+		}
+		q.group.Pods, q.attempts = append(q.group.Pods, pod), append(q.attempts, t.Attempt)
+	}
+	profile := q.group.Pods[0].Spec.SchedulerName
+	var (
+		err    error
+		ok     bool
+		now    = record.Outcome{Message: fmt.Sprintf("no profile has the name %q", profile)}
+		states = make([]fwk.CycleState, len(q.group.Pods))
+	)
+	if r.groups == nil {
+		return fmt.Errorf("a decision about pod group %s, and the GenericWorkload feature gate is off", d.Group)
+	}
+	if q.group.Group, err = r.groups.Group(types.NamespacedName{Namespace: d.Namespace, Name: d.Group}); err != nil {
+		return fmt.Errorf("a decision about a pod group: %w", err)
+	}
+	if q.fw, ok = r.profiles[profile]; ok {
+		made := r.decideGroup(ctx, q)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		now = made.outcome()
+		for i := range made.members {
+			if s := made.members[i].state; s != nil {
+				s.LeaveGroup()
+				states[i] = s
+			}
+		}
+	}
+	if err := compare(d, now, each); err != nil {
 		return err
 	}
-	var nominated *fwk.NominatingInfo
-	if d.Nominated != nil {
-		nominated = &fwk.NominatingInfo{NominatedNodeName: *d.Nominated, NominatingMode: fwk.ModeOverride}
-	}
-	if d.Node == "" {
-		r.promise(klog.FromContext(ctx), pod, nominated)
-		return nil
-	}
-	placed, err := r.assume(pod, d.Node)
-	if err != nil { // as it was then
-		r.promise(klog.FromContext(ctx), pod, nil)
-		return nil
-	}
-	if q.fw != nil {
-		// Where it is refused, as can be if another node was found this time, the pod is on its node all the same.
-		_ = q.fw.RunReservePluginsReserve(ctx, q.state, placed, d.Node)
+	for i, pod := range q.group.Pods {
+		if i < len(d.Members) {
+			r.goOn(ctx, q.fw, states[i], pod, d.Members[i])
+		}
 	}
 	return nil
 }
 
+// compare shows a decision and what was recorded of it.
+func compare(d *record.Decided, now record.Outcome, each func(record.Replayed) error) error {
+	same, err := equal(now, d.Outcome)
+	if err != nil {
+		return err
+	}
+	return each(record.Replayed{Recorded: *d, Now: now, Same: same})
+}
+
+// goOn takes over what was recorded for a pod. state is what plugins found out about it
+// this time, nil for nothing.
+func (r *replay) goOn(ctx context.Context, fw *framework.Framework, state fwk.CycleState, pod *v1.Pod, was record.Outcome) {
+	var nominated *fwk.NominatingInfo
+	if was.Nominated != nil {
+		nominated = &fwk.NominatingInfo{NominatedNodeName: *was.Nominated, NominatingMode: fwk.ModeOverride}
+	}
+	if was.Node == "" {
+		r.promise(klog.FromContext(ctx), pod, nominated)
+		return
+	}
+	placed, err := r.assume(pod, was.Node)
+	if err != nil { // as it was then
+		r.promise(klog.FromContext(ctx), pod, nil)
+		return
+	}
+	if fw != nil && state != nil {
+		// Where it is refused, as can be if another node was found this time, the pod is on its node all the same.
+		_ = fw.RunReservePluginsReserve(ctx, state, placed, was.Node)
+	}
+}
+
 // tried returns the pod of a decision, as it was tried.
-func (r *replay) tried(d *record.Decided) (*v1.Pod, error) {
+func (r *replay) tried(d record.Tried) (*v1.Pod, error) {
 	if d.Object != nil {
 		if pod, ok := d.Object.Object.(*v1.Pod); ok {
 			return pod, nil

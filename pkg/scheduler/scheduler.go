@@ -59,6 +59,8 @@ type Config struct {
 	Serving *component.Serving
 	// Plugins are the plugins that profiles may name.
 	Plugins framework.Registry
+	// Gates are the feature gates.
+	Gates framework.Gates
 	// MaxUnschedulable is how long a pod may stay unschedulable without being tried again.
 	MaxUnschedulable time.Duration
 	// RecordTo is a file to record to, of RecordLimit bytes at most; none if it is empty.
@@ -96,7 +98,7 @@ type Scheduler struct {
 
 // New assembles a scheduler. Errors name the field of the configuration that is wrong.
 func New(ctx context.Context, c Config) (*Scheduler, error) {
-	if errs := config.Validate(c.Component, sets.KeySet(c.Plugins)); len(errs) > 0 {
+	if errs := config.Validate(c.Component, sets.KeySet(c.Plugins), c.Gates); len(errs) > 0 {
 		return nil, fmt.Errorf("invalid configuration: %w", errs.ToAggregate())
 	}
 	client, err := kubernetes.NewForConfig(rest.AddUserAgent(c.KubeConfig, "scheduler"))
@@ -155,7 +157,7 @@ func assemble(ctx context.Context, c Config, client kubernetes.Interface) (*Sche
 	if err != nil {
 		return nil, err
 	}
-	deps := framework.Deps{Client: client, KubeConfig: c.KubeConfig, Informers: s.informers, Extenders: extenders, Notes: s.note}
+	deps := framework.Deps{Client: client, KubeConfig: c.KubeConfig, Informers: s.informers, Extenders: extenders, Notes: s.note, Gates: c.Gates}
 	s.mind, err = newMind(ctx, c.Component, c.Plugins, deps, func(profile string) events.EventRecorderLogger {
 		return s.events.NewRecorder(clientscheme.Scheme, profile)
 	})
@@ -168,7 +170,7 @@ func assemble(ctx context.Context, c Config, client kubernetes.Interface) (*Sche
 
 // openInformers makes the informers, and what records them if that is asked for.
 func openInformers(c Config, client kubernetes.Interface) (informers.SharedInformerFactory, *record.Recorder, error) {
-	watching := newInformers(client)
+	watching := newInformers(client, c.Gates)
 	if c.RecordTo == "" {
 		return watching, nil, nil
 	}
@@ -179,12 +181,12 @@ func openInformers(c Config, client kubernetes.Interface) (informers.SharedInfor
 	if err != nil {
 		return nil, nil, fmt.Errorf("--record-to: %w", err)
 	}
-	r, err := record.Create(c.RecordTo, c.RecordLimit, record.Header{Version: component.Version, Time: time.Now(), Configuration: told})
+	r, err := record.Create(c.RecordTo, c.RecordLimit, record.Header{Version: component.Version, Time: time.Now(), Configuration: told, Gates: c.Gates})
 	if err != nil {
 		return nil, nil, fmt.Errorf("--record-to: %w", err)
 	}
 	known := newFactory(client)
-	return known, r, r.Informers(known, watching)
+	return known, r, r.Informers(known, watching, c.Gates)
 }
 
 // note records a change of a plugin's memory.

@@ -27,7 +27,7 @@ func TestSharingChangesNothing(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		c, snapshot := cache.New(), cache.NewSnapshot()
 		var q *queue.Queue
-		fw, err := framework.New(t.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+		fw, err := framework.New(t.Context(), config.Specs(config.Default(), framework.Gates{})[0], plugins.Registry(), framework.Deps{
 			Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 4,
 			Informers: informers.NewSharedInformerFactory(nil, 0),
 		})
@@ -108,7 +108,7 @@ func TestSharingChangesNothing(t *testing.T) {
 func TestNarrowingChangesNothing(t *testing.T) {
 	c, snapshot := cache.New(), cache.NewSnapshot()
 	var q *queue.Queue
-	fw, err := framework.New(t.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+	fw, err := framework.New(t.Context(), config.Specs(config.Default(), framework.Gates{})[0], plugins.Registry(), framework.Deps{
 		Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 4,
 		Informers: informers.NewSharedInformerFactory(nil, 0),
 	})

@@ -27,14 +27,14 @@ type closedMind struct {
 	informers informers.SharedInformerFactory
 }
 
-func newClosedMind(ctx context.Context, c *configv1.KubeSchedulerConfiguration, plugins framework.Registry, extenders []fwk.Extender, kubeConfig *rest.Config) (*closedMind, error) {
+func newClosedMind(ctx context.Context, c *configv1.KubeSchedulerConfiguration, plugins framework.Registry, gates framework.Gates, extenders []fwk.Extender, kubeConfig *rest.Config) (*closedMind, error) {
 	config := readOnly(kubeConfig)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
 	known := informers.NewSharedInformerFactory(nil, 0)
-	m, err := newMind(ctx, c, plugins, framework.Deps{Client: client, KubeConfig: config, Informers: known, Extenders: extenders},
+	m, err := newMind(ctx, c, plugins, framework.Deps{Client: client, KubeConfig: config, Informers: known, Extenders: extenders, Gates: gates},
 		func(string) events.EventRecorderLogger { return &events.FakeRecorder{} })
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func newClosedMind(ctx context.Context, c *configv1.KubeSchedulerConfiguration, 
 
 // twin returns a mind that knows what the scheduler knows now.
 func (s *Scheduler) twin(ctx context.Context) (*closedMind, error) {
-	t, err := newClosedMind(ctx, s.component, s.config.Plugins, s.extenders, s.config.KubeConfig)
+	t, err := newClosedMind(ctx, s.component, s.config.Plugins, s.config.Gates, s.extenders, s.config.KubeConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +67,7 @@ func (s *Scheduler) twin(ctx context.Context) (*closedMind, error) {
 		}
 	}
 	t.cache = s.cache.Copy()
+	t.groups.TakePodsOf(s.groups)
 	t.queue.TakePromisesOf(s.queue)
 	return t, nil
 }

@@ -17,14 +17,15 @@ import (
 	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/record"
 )
 
 // newInformers returns informers that keep what the scheduler needs: pods that have not
 // finished, and no object's managed fields.
-func newInformers(client kubernetes.Interface) informers.SharedInformerFactory {
+func newInformers(client kubernetes.Interface, gates framework.Gates) informers.SharedInformerFactory {
 	f := newFactory(client)
-	addOptional(f)
+	addOptional(f, gates)
 	f.InformerFor(&v1.Pod{}, func(c kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
 		unfinished := fields.AndSelectors(
 			fields.OneTermNotEqualSelector("status.phase", string(v1.PodSucceeded)),
@@ -104,6 +105,7 @@ func (s *Scheduler) watchOthers(ctx context.Context) error {
 		fwk.ResourceSlice:         devices.ResourceSlices().Informer,
 		fwk.DeviceClass:           devices.DeviceClasses().Informer,
 		fwk.VolumeAttachment:      storage.VolumeAttachments().Informer,
+		fwk.PodGroup:              s.informers.Scheduling().V1beta1().PodGroups().Informer,
 	} {
 		if !wanted[resource] {
 			continue

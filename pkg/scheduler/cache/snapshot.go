@@ -22,6 +22,12 @@ type Snapshot struct {
 	index  *topology.Index
 	// domains has the nodes by the values of a label, made when first asked for.
 	domains map[string]*Domains
+	// groups are the pod groups, nil while the GenericWorkload gate is off.
+	groups fwk.PodGroupManager
+	// tried are the nodes as they were before what is tried on the snapshot, and from where
+	// in it a plugin's session goes on; -1 for none.
+	tried   []*NodeInfo
+	session int
 }
 
 // maxLabels bounds the memory that domains take.
@@ -39,14 +45,15 @@ type lists struct {
 }
 
 var (
-	_ fwk.SharedLister   = &Snapshot{}
-	_ fwk.NodeInfoLister = &Snapshot{}
-	_ topology.Provider  = &Snapshot{}
+	_ fwk.SharedLister                = &Snapshot{}
+	_ fwk.MutableSnapshotSharedLister = &Snapshot{}
+	_ fwk.NodeInfoLister              = &Snapshot{}
+	_ topology.Provider               = &Snapshot{}
 )
 
 // NewSnapshot returns an empty snapshot.
 func NewSnapshot() *Snapshot {
-	return &Snapshot{byName: map[string]*entry{}, index: topology.New()}
+	return &Snapshot{byName: map[string]*entry{}, index: topology.New(), session: -1}
 }
 
 // NewSnapshotOf returns a snapshot of the given nodes and pods.
@@ -200,22 +207,43 @@ func (s *Snapshot) IsPVCUsedByPods(key string) bool {
 	return false
 }
 
-// Pod groups are served behind a feature gate that is off: there are none to list.
+// SetGroups makes the snapshot list the pod groups.
+func (s *Snapshot) SetGroups(g fwk.PodGroupManager) { s.groups = g }
+
+// Pod groups are served behind a feature gate: while it is off there are none to list.
 var errNoPodGroups = errors.New("pod groups are not enabled")
 
 // PodGroupStates lists nothing while the GenericWorkload gate is off.
-func (s *Snapshot) PodGroupStates() fwk.PodGroupStateLister { return noPodGroupStates{} }
+func (s *Snapshot) PodGroupStates() fwk.PodGroupStateLister {
+	if s.groups == nil {
+		return noPodGroupStates{}
+	}
+	return s.groups.PodGroupStates()
+}
 
 // PodGroups lists nothing while the GenericWorkload gate is off.
-func (s *Snapshot) PodGroups() fwk.PodGroupLister { return noPodGroups{} }
+func (s *Snapshot) PodGroups() fwk.PodGroupLister {
+	if s.groups == nil {
+		return noPodGroups{}
+	}
+	return s.groups.PodGroups()
+}
 
 // CompositePodGroupStates lists nothing while the GenericWorkload gate is off.
 func (s *Snapshot) CompositePodGroupStates() fwk.CompositePodGroupStateLister {
-	return noCompositePodGroupStates{}
+	if s.groups == nil {
+		return noCompositePodGroupStates{}
+	}
+	return s.groups.CompositePodGroupStates()
 }
 
 // CompositePodGroups lists nothing while the GenericWorkload gate is off.
-func (s *Snapshot) CompositePodGroups() fwk.CompositePodGroupLister { return noCompositePodGroups{} }
+func (s *Snapshot) CompositePodGroups() fwk.CompositePodGroupLister {
+	if s.groups == nil {
+		return noCompositePodGroups{}
+	}
+	return s.groups.CompositePodGroups()
+}
 
 type (
 	noPodGroupStates          struct{}

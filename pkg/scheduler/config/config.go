@@ -151,16 +151,16 @@ func ignore(profiles []configv1.KubeSchedulerProfile, resource string) {
 	}
 }
 
-// Specs translates the profiles. The configuration must be valid.
-func Specs(c *configv1.KubeSchedulerConfiguration) []framework.Spec {
+// Specs translates the profiles. The configuration must be valid with these gates.
+func Specs(c *configv1.KubeSchedulerConfiguration, gates framework.Gates) []framework.Spec {
 	specs := make([]framework.Spec, 0, len(c.Profiles))
 	for i := range c.Profiles {
-		specs = append(specs, specOf(&c.Profiles[i]))
+		specs = append(specs, specOf(&c.Profiles[i], gates))
 	}
 	return specs
 }
 
-func specOf(p *configv1.KubeSchedulerProfile) framework.Spec {
+func specOf(p *configv1.KubeSchedulerProfile, gates framework.Gates) framework.Spec {
 	spec := framework.Spec{
 		SchedulerName: *p.SchedulerName,
 		Args:          map[string]runtime.Object{},
@@ -182,7 +182,7 @@ func specOf(p *configv1.KubeSchedulerProfile) framework.Spec {
 
 	// multiPoint: the defaults less those disabled, then those enabled besides.
 	multi := p.Plugins.MultiPoint
-	for _, d := range plugins.Defaults {
+	for _, d := range plugins.DefaultsWith(gates) {
 		if disabled(multi, d.Name) && !enabled(multi, d.Name) {
 			continue
 		}
@@ -196,6 +196,7 @@ func specOf(p *configv1.KubeSchedulerProfile) framework.Spec {
 	}
 	weigh(multi.Enabled)
 	weigh(p.Plugins.Score.Enabled)
+	weigh(p.Plugins.PlacementScore.Enabled)
 
 	everywhere := slices.Clone(spec.Plugins)
 	for name, set := range points(p.Plugins) {
@@ -264,5 +265,9 @@ func points(p *configv1.Plugins) map[string]configv1.PluginSet {
 		"preBind":    p.PreBind,
 		"bind":       p.Bind,
 		"postBind":   p.PostBind,
+
+		"placementGenerate":  p.PlacementGenerate,
+		"placementScore":     p.PlacementScore,
+		"podGroupPostFilter": p.PodGroupPostFilter,
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/sets"
 
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins"
 )
 
@@ -23,10 +24,10 @@ func load(t *testing.T, text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if errs := Validate(c, sets.KeySet(plugins.Registry())); len(errs) > 0 {
+	if errs := Validate(c, sets.KeySet(plugins.Registry()), framework.Gates{}); len(errs) > 0 {
 		return "", errs.ToAggregate()
 	}
-	spec := Specs(c)[0]
+	spec := Specs(c, framework.Gates{})[0]
 	score := spec.Plugins
 	if p, ok := spec.Points["score"]; ok {
 		score = p.Plugins

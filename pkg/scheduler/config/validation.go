@@ -10,10 +10,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
 // Validate reports every field of c that is wrong. known are the plugins that exist.
-func Validate(c *configv1.KubeSchedulerConfiguration, known sets.Set[string]) field.ErrorList {
+func Validate(c *configv1.KubeSchedulerConfiguration, known sets.Set[string], gates framework.Gates) field.ErrorList {
 	var errs field.ErrorList
 	positive := func(v int64, path string) {
 		if v <= 0 {
@@ -44,13 +46,13 @@ func Validate(c *configv1.KubeSchedulerConfiguration, known sets.Set[string]) fi
 		default:
 			names.Insert(*p.SchedulerName)
 		}
-		errs = append(errs, validatePlugins(p.Plugins, path.Child("plugins"), known)...)
+		errs = append(errs, validatePlugins(p.Plugins, path.Child("plugins"), known, gates)...)
 		errs = append(errs, validateArgs(p.PluginConfig, path.Child("pluginConfig"), known)...)
 	}
 	return errs
 }
 
-func validatePlugins(p *configv1.Plugins, path *field.Path, known sets.Set[string]) field.ErrorList {
+func validatePlugins(p *configv1.Plugins, path *field.Path, known sets.Set[string], gates framework.Gates) field.ErrorList {
 	var errs field.ErrorList
 	all := points(p)
 	all["multiPoint"] = p.MultiPoint
@@ -71,7 +73,7 @@ func validatePlugins(p *configv1.Plugins, path *field.Path, known sets.Set[strin
 		}
 	}
 	for name, set := range map[string]configv1.PluginSet{"placementGenerate": p.PlacementGenerate, "placementScore": p.PlacementScore, "podGroupPostFilter": p.PodGroupPostFilter} {
-		if len(set.Enabled) > 0 {
+		if len(set.Enabled) > 0 && !gates.GenericWorkload {
 			errs = append(errs, field.Forbidden(path.Child(name), "needs the GenericWorkload feature gate, which is off"))
 		}
 	}

@@ -62,6 +62,35 @@ type Attempt struct {
 	Refusals   []Refusal   `json:"refusals,omitempty"`
 	Scores     []Score     `json:"scores,omitempty"`
 	Preemption *Preemption `json:"preemption,omitempty"`
+	// Group is the attempt at the pod group of which this one was a part.
+	Group *Group `json:"podGroup,omitempty"`
+}
+
+// Group is one try at placing the pods of a group together.
+type Group struct {
+	// Name is that of the PodGroup.
+	Name string `json:"name"`
+	// Tried are the pods that waited for a node, Scheduled those that had one already, and
+	// Placed those of the former that would get one.
+	Tried     int `json:"tried"`
+	Scheduled int `json:"scheduled"`
+	Placed    int `json:"placed"`
+	// Message says why none gets one.
+	Message string `json:"message,omitempty"`
+	// Placements are those that were tried, some of them if there were many.
+	Placements []Placement `json:"placements,omitempty"`
+	Preemption *Preemption `json:"preemption,omitempty"`
+}
+
+// Placement is a part of the cluster on which a group was tried.
+type Placement struct {
+	Name   string `json:"name"`
+	Nodes  int    `json:"nodes"`
+	Placed int    `json:"placed"`
+	Score  int64  `json:"score,omitempty"`
+	// Message says why the group cannot be there.
+	Message string `json:"message,omitempty"`
+	Chosen  bool   `json:"chosen,omitempty"`
 }
 
 // Refusal is a reason for which a plugin refused nodes.

@@ -30,7 +30,36 @@ func (a *Attempt) write(w io.Writer, now time.Time) {
 	} else {
 		fmt.Fprintf(w, "no node.\n  %s\n", a.Message)
 	}
+	if a.Group != nil {
+		a.Group.write(w)
+	}
 	a.WriteFindings(w)
+}
+
+// write writes what became of the pods of a group together.
+func (g *Group) write(w io.Writer) {
+	fmt.Fprintf(w, "  Tried with its pod group %s: %d of %d pods get a node", g.Name, g.Placed, g.Tried)
+	if g.Scheduled > 0 {
+		fmt.Fprintf(w, ", beside %d that have one", g.Scheduled)
+	}
+	fmt.Fprintln(w, ".")
+	if g.Message != "" {
+		fmt.Fprintf(w, "  %s\n", g.Message)
+	}
+	if len(g.Placements) > 0 {
+		fmt.Fprintln(w, "\n  PLACEMENT\tNODES\tPODS\tSCORE\t")
+		for _, p := range g.Placements {
+			said := p.Message
+			if p.Chosen {
+				said = "chosen"
+			}
+			fmt.Fprintf(w, "  %s\t%d\t%d\t%d\t%s\n", p.Name, p.Nodes, p.Placed, p.Score, said)
+		}
+		fmt.Fprintln(w)
+	}
+	if g.Preemption != nil {
+		g.Preemption.write(w)
+	}
 }
 
 // WriteFindings writes what was found out about the nodes.
@@ -61,21 +90,25 @@ func (a *Attempt) WriteFindings(w io.Writer) {
 			fmt.Fprintln(w)
 		}
 	}
-	if p := a.Preemption; p != nil {
-		fmt.Fprintln(w)
-		if p.Message != "" {
-			fmt.Fprintf(w, "  %s\n", p.Message)
+	if a.Preemption != nil {
+		a.Preemption.write(w)
+	}
+}
+
+func (p *Preemption) write(w io.Writer) {
+	fmt.Fprintln(w)
+	if p.Message != "" {
+		fmt.Fprintf(w, "  %s\n", p.Message)
+	}
+	for _, c := range p.Candidates {
+		mark := ""
+		if c.Node == p.Chosen {
+			mark = " (chosen)"
 		}
-		for _, c := range p.Candidates {
-			mark := ""
-			if c.Node == p.Chosen {
-				mark = " (chosen)"
-			}
-			fmt.Fprintf(w, "  node %s%s: %s would go", c.Node, mark, strings.Join(c.Victims, ", "))
-			if c.Violations > 0 {
-				fmt.Fprintf(w, ", which breaks disruption budgets %d times", c.Violations)
-			}
-			fmt.Fprintln(w, ".")
+		fmt.Fprintf(w, "  node %s%s: %s would go", c.Node, mark, strings.Join(c.Victims, ", "))
+		if c.Violations > 0 {
+			fmt.Fprintf(w, ", which breaks disruption budgets %d times", c.Violations)
 		}
+		fmt.Fprintln(w, ".")
 	}
 }

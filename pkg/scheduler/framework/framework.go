@@ -70,6 +70,8 @@ type Deps struct {
 	Parallelism int
 	Extenders   []fwk.Extender
 	Notes       Notes // nil if nobody writes notes down
+	Gates       Gates
+	Groups      fwk.PodGroupManager // nil while the GenericWorkload gate is off
 }
 
 // Framework is a profile at work. It is the Handle that its plugins get.
@@ -93,6 +95,7 @@ type Framework struct {
 	unsigned   bool // a filter or score plugin cannot sign, so no two pods are known to be alike
 	hints      []queue.Hint
 	keepers    map[string]Keeper
+	groups     groupPoints
 
 	// byNode are the plugins whose answers alike pods share; of the filters, the first
 	// sharedFilters.
@@ -140,6 +143,7 @@ func New(ctx context.Context, spec Spec, registry Registry, deps Deps) (*Framewo
 	f.preBind = pick[fwk.PreBindPlugin](&c, "preBind")
 	f.bind = pick[fwk.BindPlugin](&c, "bind")
 	f.postBind = pick[fwk.PostBindPlugin](&c, "postBind")
+	f.groups = pickGroupPoints(&c)
 	scorers, sorters := pick[fwk.ScorePlugin](&c, "score"), pick[fwk.QueueSortPlugin](&c, "queueSort")
 	if err := errors.Join(c.errs...); err != nil {
 		return nil, err
@@ -249,8 +253,8 @@ func (f *Framework) HasScore() bool { return len(f.score) > 0 }
 // SnapshotSharedLister returns the cluster as the current cycle sees it.
 func (f *Framework) SnapshotSharedLister() fwk.SharedLister { return f.Snapshot }
 
-// MutableSnapshotSharedLister returns nil: only plugins of pod groups use it.
-func (f *Framework) MutableSnapshotSharedLister() fwk.MutableSnapshotSharedLister { return nil }
+// MutableSnapshotSharedLister returns the same, to try what would be if pods came and went.
+func (f *Framework) MutableSnapshotSharedLister() fwk.MutableSnapshotSharedLister { return f.Snapshot }
 
 // ClientSet returns a client of the API server.
 func (f *Framework) ClientSet() clientset.Interface { return f.Client }
@@ -283,8 +287,8 @@ func (f *Framework) APIDispatcher() fwk.APIDispatcher { return nil }
 // APICacher returns nil: plugins make their API calls themselves.
 func (f *Framework) APICacher() fwk.APICacher { return nil }
 
-// PodGroupManager returns nil while the GenericWorkload gate is off.
-func (f *Framework) PodGroupManager() fwk.PodGroupManager { return nil }
+// PodGroupManager knows the pods of groups; nil while the GenericWorkload gate is off.
+func (f *Framework) PodGroupManager() fwk.PodGroupManager { return f.Groups }
 
 // ProfileName returns the scheduler name that pods ask for this profile by.
 func (f *Framework) ProfileName() string { return f.profile }

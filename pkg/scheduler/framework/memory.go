@@ -34,11 +34,19 @@ type Notes func(ctx context.Context, profile, plugin string, n Note, change func
 
 // TakeNote makes a change of the memory of a plugin whose handle is h.
 func TakeNote(ctx context.Context, h fwk.Handle, plugin string, n Note, change func()) {
-	if f, ok := h.(*Framework); ok && f.Notes != nil {
+	if f, ok := h.(*Framework); ok && f.Notes != nil && ctx.Value(withoutNotesKey{}) == nil {
 		f.Notes(ctx, f.profile, plugin, n, change)
 		return
 	}
 	change()
+}
+
+type withoutNotesKey struct{}
+
+// WithoutNotes returns a context for reservations that are tried and taken back within
+// one decision, of which a recording need not know.
+func WithoutNotes(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutNotesKey{}, true)
 }
 
 // TakeMemoryOf makes the plugins know what those of another framework of the same

@@ -93,7 +93,7 @@ func runFilters(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk
 // promised to others as well: it must fit with those of at least its priority there, and
 // without them, since they may end up elsewhere.
 func (f *Framework) RunFilterPluginsWithNominatedPods(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo) *fwk.Status {
-	if promised := f.promised(pod, node.Node().Name); len(promised) > 0 {
+	if promised := f.promised(state, pod, node.Node().Name); len(promised) > 0 {
 		if s := f.filterWithPromised(ctx, state, pod, node, promised); !s.IsSuccess() {
 			return s
 		}

@@ -206,7 +206,8 @@ type Filters struct {
 
 // FiltersOf returns the filters of a cycle, for many nodes.
 func (f *Framework) FiltersOf(ctx context.Context, state fwk.CycleState, pod *v1.Pod) *Filters {
-	l := &Filters{framework: f, promised: f.Nominator().Promised(func(p fwk.PodInfo) bool { return besides(pod, p) })}
+	cycle, _ := state.(*CycleState)
+	l := &Filters{framework: f, promised: f.Nominator().Promised(func(p fwk.PodInfo) bool { return besides(pod, p) && !cycle.isPlaced(p.GetPod().UID) })}
 	var byNode []fwk.SignFragment
 	for i, p := range f.filter {
 		if state.GetSkipFilterPlugins().Has(p.Name()) {
@@ -332,10 +333,12 @@ func (f *Framework) scoreOf(ctx context.Context, state fwk.CycleState, pod *v1.P
 }
 
 // promised are the pods beside which pod must fit on a node that is promised to them.
-func (f *Framework) promised(pod *v1.Pod, node string) []fwk.PodInfo {
+// Mates that have got their nodes in the same attempt need no promise.
+func (f *Framework) promised(state fwk.CycleState, pod *v1.Pod, node string) []fwk.PodInfo {
+	cycle, _ := state.(*CycleState)
 	var out []fwk.PodInfo
 	for _, p := range f.NominatedPodsForNode(node) {
-		if besides(pod, p) {
+		if besides(pod, p) && !cycle.isPlaced(p.GetPod().UID) {
 			out = append(out, p)
 		}
 	}

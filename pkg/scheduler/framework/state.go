@@ -15,6 +15,8 @@ type CycleState struct {
 	metrics bool
 	trial   bool
 	now     time.Time
+	// placement is where the pod is tried with its group, nil for a pod on its own.
+	placement *PlacementState
 
 	skipFilter, skipScore, skipPreBind, parallelPreBind sets.Set[string]
 }
@@ -57,6 +59,12 @@ func TimeOf(state fwk.CycleState) time.Time {
 	return time.Now()
 }
 
+// IsGroupTrial is IsTrial, for an attempt at a pod group.
+func IsGroupTrial(state fwk.PodGroupCycleState) bool {
+	s, ok := state.(*GroupState)
+	return ok && s.trial
+}
+
 // ShouldRecordPluginMetrics says whether plugins are timed in this attempt.
 func (s *CycleState) ShouldRecordPluginMetrics() bool { return s.metrics }
 
@@ -85,7 +93,7 @@ func (s *CycleState) GetParallelPreBindPlugins() sets.Set[string] { return s.par
 func (s *CycleState) SetParallelPreBindPlugins(p sets.Set[string]) { s.parallelPreBind = p }
 
 // ShouldSkipAllPostFilterPlugins is true only for pods of a group, which preempt together.
-func (s *CycleState) ShouldSkipAllPostFilterPlugins() bool { return false }
+func (s *CycleState) ShouldSkipAllPostFilterPlugins() bool { return s.placement != nil }
 
 // Read returns what a plugin wrote, or ErrNotFound.
 func (s *CycleState) Read(key fwk.StateKey) (fwk.StateData, error) {
@@ -119,7 +127,7 @@ func (s *CycleState) Clone() fwk.CycleState {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	c := NewCycleState(s.metrics)
-	c.trial, c.now = s.trial, s.now
+	c.trial, c.now, c.placement = s.trial, s.now, s.placement
 	for k, v := range s.data {
 		c.data[k] = v.Clone()
 	}
@@ -128,11 +136,21 @@ func (s *CycleState) Clone() fwk.CycleState {
 	return c
 }
 
-// IsPodGroupSchedulingCycle is false while the GenericWorkload gate is off.
-func (s *CycleState) IsPodGroupSchedulingCycle() bool { return false }
+// IsPodGroupSchedulingCycle says that the pod is tried together with its group.
+func (s *CycleState) IsPodGroupSchedulingCycle() bool { return s.placement != nil }
 
-// GetPodGroupSchedulingCycle returns nil outside of pod groups.
-func (s *CycleState) GetPodGroupSchedulingCycle() fwk.PodGroupCycleState { return nil }
+// GetPodGroupSchedulingCycle returns the state of the group, nil outside of one.
+func (s *CycleState) GetPodGroupSchedulingCycle() fwk.PodGroupCycleState {
+	if s.placement == nil {
+		return nil
+	}
+	return s.placement.group
+}
 
-// GetPlacementCycleState returns nil outside of pod groups.
-func (s *CycleState) GetPlacementCycleState() fwk.PlacementCycleState { return nil }
+// GetPlacementCycleState returns the state of the placement, nil outside of a group.
+func (s *CycleState) GetPlacementCycleState() fwk.PlacementCycleState {
+	if s.placement == nil {
+		return nil
+	}
+	return s.placement
+}

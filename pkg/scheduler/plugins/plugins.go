@@ -2,10 +2,13 @@
 package plugins
 
 import (
+	"slices"
+
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/defaultbinder"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/defaultpreemption"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/dynamicresources"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/gangscheduling"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/imagelocality"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/interpodaffinity"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeaffinity"
@@ -15,10 +18,12 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/noderesources"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodeunschedulable"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/nodevolumelimits"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/podgrouppodscount"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/podtopologyspread"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/prioritysort"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/schedulinggates"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/tainttoleration"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/topologyplacement"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/volumebinding"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/volumerestrictions"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/volumezone"
@@ -56,6 +61,18 @@ var Defaults = []Default{
 	{nodedeclaredfeatures.Name, 0},
 }
 
+// DefaultsWith returns the Defaults, and after them those that feature gates let in.
+func DefaultsWith(g framework.Gates) []Default {
+	all := slices.Clone(Defaults)
+	if g.GenericWorkload {
+		all = append(all, Default{gangscheduling.Name, 0})
+	}
+	if g.TopologyAwareWorkloadScheduling {
+		all = append(all, Default{topologyplacement.Name, 0}, Default{podgrouppodscount.Name, 1})
+	}
+	return all
+}
+
 // Registry returns the factories of all plugins.
 func Registry() framework.Registry {
 	return framework.Registry{
@@ -79,5 +96,8 @@ func Registry() framework.Registry {
 		volumezone.Name:            volumezone.New,
 		dynamicresources.Name:      dynamicresources.New,
 		nodedeclaredfeatures.Name:  nodedeclaredfeatures.New,
+		gangscheduling.Name:        gangscheduling.New,
+		topologyplacement.Name:     topologyplacement.New,
+		podgrouppodscount.Name:     podgrouppodscount.New,
 	}
 }

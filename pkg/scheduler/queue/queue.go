@@ -207,16 +207,21 @@ func (q *Queue) Pop() *Pod {
 			q.wake.Wait()
 			continue
 		}
-		now := q.Clock.Now()
-		p.Attempts++
-		if p.InitialAttempt == nil {
-			p.InitialAttempt = &now
-		}
-		p.BackoffExpiration = time.Time{}
-		q.inFlight[p.Pod.UID] = &flight{since: q.events.end()}
+		q.depart(p)
 		return p
 	}
 	return nil
+}
+
+// depart begins an attempt.
+func (q *Queue) depart(p *Pod) {
+	now := q.Clock.Now()
+	p.Attempts++
+	if p.InitialAttempt == nil {
+		p.InitialAttempt = &now
+	}
+	p.BackoffExpiration = time.Time{}
+	q.inFlight[p.Pod.UID] = &flight{since: q.events.end()}
 }
 
 // popBackoff returns a pod whose back-off has not ended, when there is nothing better

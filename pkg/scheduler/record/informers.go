@@ -13,7 +13,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
+
+// podGroups are there behind a feature gate.
+var podGroups = schema.GroupVersionResource{Group: "scheduling.k8s.io", Version: "v1beta1", Resource: "podgroups"}
 
 // Kinds are what plugins read, and what is recorded.
 var kinds = map[schema.GroupVersionResource]string{
@@ -36,13 +41,17 @@ var kinds = map[schema.GroupVersionResource]string{
 	{Group: "resource.k8s.io", Version: "v1", Resource: "resourceslices"}:      "ResourceSlice",
 	{Group: "resource.k8s.io", Version: "v1", Resource: "deviceclasses"}:       "DeviceClass",
 	{Group: "resource.k8s.io", Version: "v1", Resource: "devicetaintrules"}:    "DeviceTaintRule",
+	podGroups: "PodGroup",
 }
 
 // Informers fills a factory with informers whose stores change, and whose handlers run,
 // between two decisions only. They learn what there is from those of another factory,
 // which is not to be started. Kinds that are not recorded are left as they are.
-func (r *Recorder) Informers(known, watching informers.SharedInformerFactory) error {
+func (r *Recorder) Informers(known, watching informers.SharedInformerFactory, gates framework.Gates) error {
 	for resource, kind := range kinds {
+		if resource == podGroups && !gates.GenericWorkload {
+			continue
+		}
 		real, err := watching.ForResource(resource)
 		if err != nil {
 			return err

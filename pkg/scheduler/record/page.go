@@ -38,7 +38,7 @@ func NewPage(out io.Writer) *Page {
 // Add writes a decision.
 func (p *Page) Add(r Replayed) {
 	p.All++
-	if r.Recorded.Node != "" {
+	if r.Recorded.Node != "" || len(r.Recorded.Members) > 0 && r.Recorded.Message == "" {
 		p.Placed++
 	}
 	now := "the same"
@@ -48,7 +48,11 @@ func (p *Page) Add(r Replayed) {
 	} else if p.Differing {
 		return
 	}
-	fmt.Fprintf(p.w, "%d\t%s/%s\t%d\t%s\t%s\n", p.All, r.Recorded.Namespace, r.Recorded.Name, r.Recorded.Attempt, r.Recorded.Outcome.text(), now)
+	name := r.Recorded.Name
+	if r.Recorded.Group != "" {
+		name = fmt.Sprintf("%s (%d pods of pod group %s)", name, len(r.Recorded.Members), r.Recorded.Group)
+	}
+	fmt.Fprintf(p.w, "%d\t%s/%s\t%d\t%s\t%s\n", p.All, r.Recorded.Namespace, name, r.Recorded.Attempt, r.Recorded.Outcome.text(), now)
 }
 
 // End writes the sum.
@@ -60,12 +64,28 @@ func (p *Page) End() error {
 // text is the outcome in short.
 func (o *Outcome) text() string {
 	switch {
+	case len(o.Members) > 0:
+		return o.groupText()
 	case o.Node != "":
 		return o.Node
 	case o.Nominated != nil && *o.Nominated != "":
 		return fmt.Sprintf("promised %s, preempting %s", *o.Nominated, strings.Join(o.Victims, ", "))
 	}
 	return o.Message
+}
+
+// groupText is text, for a pod group.
+func (o *Outcome) groupText() string {
+	if o.Message != "" {
+		return o.Message
+	}
+	var nodes []string
+	for i := range o.Members {
+		if node := o.Members[i].Node; node != "" {
+			nodes = append(nodes, node)
+		}
+	}
+	return fmt.Sprintf("%d of %d pods: %s", len(nodes), len(o.Members), strings.Join(nodes, ", "))
 }
 
 // difference says what is otherwise.

@@ -25,6 +25,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/explain"
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
 // Format is the version of the format.
@@ -38,6 +39,8 @@ type Header struct {
 	Time    time.Time `json:"time"`
 	// Configuration is the KubeSchedulerConfiguration, with its defaults.
 	Configuration json.RawMessage `json:"configuration"`
+	// Gates are the feature gates.
+	Gates framework.Gates `json:"featureGates,omitzero"`
 }
 
 // Entry is any other line. One field is set.
@@ -100,8 +103,22 @@ type Decided struct {
 	Time time.Time `json:"time,omitzero"`
 	// Object is the pod as it was tried, if that is not how it was seen last.
 	Object *Object `json:"object,omitempty"`
+	// Group is the pod group that was tried, of which this is the first pod; Mates are
+	// the others.
+	Group string  `json:"podGroup,omitempty"`
+	Mates []Tried `json:"mates,omitempty"`
 	Outcome
 }
+
+// Tried is a pod that was tried with its group.
+type Tried struct {
+	Pod
+	Attempt int     `json:"attempt"`
+	Object  *Object `json:"object,omitempty"`
+}
+
+// Pods returns the pods that were tried, in order.
+func (d *Decided) Pods() []Tried { return append([]Tried{{d.Pod, d.Attempt, d.Object}}, d.Mates...) }
 
 // Outcome is what came of a try.
 type Outcome struct {
@@ -116,6 +133,10 @@ type Outcome struct {
 	Evaluated int             `json:"evaluated,omitempty"`
 	Feasible  int             `json:"feasible,omitempty"`
 	Scores    []explain.Score `json:"scores,omitempty"`
+
+	// Members is what came of the pods of a group, in the order in which they were tried.
+	// The rest is then of the group.
+	Members []Outcome `json:"members,omitempty"`
 }
 
 // Recorder writes a recording. A nil one writes none.

@@ -31,7 +31,7 @@ import (
 // Name of the plugin.
 const Name = "DefaultPreemption"
 
-// Plugin implements postFilter and preEnqueue.
+// Plugin implements postFilter, podGroupPostFilter and preEnqueue.
 type Plugin struct {
 	handle     fwk.Handle
 	percentage int // of the nodes, to look for victims on at least
@@ -40,6 +40,7 @@ type Plugin struct {
 	budgets    policylisters.PodDisruptionBudgetLister
 	evictions  *evictions
 	trials     trials
+	gates      framework.Gates
 }
 
 var (
@@ -62,6 +63,7 @@ func New(ctx context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, er
 		pods:       pods,
 		budgets:    h.SharedInformerFactory().Policy().V1().PodDisruptionBudgets().Lister(),
 		evictions:  newEvictions(context.WithoutCancel(ctx), h, pods),
+		gates:      framework.GatesOf(h),
 	}, nil
 }
 
@@ -129,7 +131,7 @@ func (p *Plugin) preempt(ctx context.Context, state fwk.CycleState, pod *v1.Pod,
 	state.Write(explain.PreemptionKey, considered(candidates, chosen.node))
 	klog.FromContext(ctx).V(2).Info("Preempting", "node", chosen.node, "victims", len(chosen.victims))
 	if !framework.IsTrial(state) {
-		p.evictions.start(pod, chosen)
+		p.evictions.start(single(pod), chosen.onNode())
 	}
 	return nominate(chosen.node), fwk.NewStatus(fwk.Success,
 		fmt.Sprintf("found a potential placement for pod on node %v, preempting %d victims", chosen.node, len(chosen.victims)))

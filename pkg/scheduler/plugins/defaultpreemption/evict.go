@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -48,59 +51,83 @@ func (e *evictions) running(uid types.UID) bool {
 	return err == nil && seen.UID == last.UID && seen.DeletionTimestamp == nil
 }
 
-func (e *evictions) note(uid types.UID, last *v1.Pod) {
+func (e *evictions) note(p preemptor, last *v1.Pod) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.gaining[uid] = last
-}
-
-func (e *evictions) done(uid types.UID) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.gaining, uid)
-}
-
-// start evicts the victims of c for pod.
-func (e *evictions) start(pod *v1.Pod, c candidate) {
-	var victims []*v1.Pod
-	for _, v := range c.victims {
-		if v.DeletionTimestamp == nil { // else it is going anyway
-			victims = append(victims, v)
-		}
+	for _, pod := range p.pods {
+		e.gaining[pod.UID] = last
 	}
+}
+
+func (e *evictions) done(p preemptor) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, pod := range p.pods {
+		delete(e.gaining, pod.UID)
+	}
+}
+
+// A preemptor is for whom others are evicted: a pod, or the pods of a group.
+type preemptor struct {
+	pods []*v1.Pod
+	// who is the pod or the group; noun and uid name it in events.
+	who  runtime.Object
+	noun string
+	uid  types.UID
+}
+
+func single(pod *v1.Pod) preemptor {
+	return preemptor{pods: []*v1.Pod{pod}, who: pod, noun: "pod", uid: pod.UID}
+}
+
+// start evicts the victims of c for p.
+func (e *evictions) start(p preemptor, victims []victim) {
+	victims = slices.DeleteFunc(slices.Clone(victims), func(v victim) bool {
+		return v.pod.DeletionTimestamp != nil // it is going anyway
+	})
 	if len(victims) == 0 {
 		return
 	}
-	e.note(pod.UID, nil)
+	e.note(p, nil)
 	go func() {
 		logger := klog.FromContext(e.ctx)
-		ctx := klog.NewContext(e.ctx, klog.LoggerWithValues(logger, "preemptor", klog.KObj(pod), "node", c.node))
-		silent, err := e.evictAll(ctx, pod, c.node, victims)
-		e.done(pod.UID)
+		ctx := klog.NewContext(e.ctx, klog.LoggerWithValues(logger, "preemptor", p.uid))
+		silent, err := e.evictAll(ctx, p, victims)
+		e.done(p)
 		if err != nil {
 			klog.FromContext(ctx).Error(err, "Preempting pods")
 		}
-		// No deletion will tell the queue that the pod is worth another try.
+		// No deletion will tell the queue that the pods are worth another try.
 		if err != nil || silent {
-			e.handle.Activate(logger, map[string]*v1.Pod{pod.Name: pod})
+			again := map[string]*v1.Pod{}
+			for _, pod := range p.pods {
+				again[pod.Name] = pod
+			}
+			e.handle.Activate(logger, again)
 		}
 	}()
 }
 
 // evictAll evicts all victims but one at once, and then that one. silent says that the
 // last was only on its way to the node, and has been turned back without an API call.
-func (e *evictions) evictAll(ctx context.Context, pod *v1.Pod, node string, victims []*v1.Pod) (silent bool, err error) {
-	e.takePromisesBack(ctx, pod, node)
+func (e *evictions) evictAll(ctx context.Context, p preemptor, victims []victim) (silent bool, err error) {
+	nodes := sets.New[string]()
+	for _, v := range victims {
+		if !nodes.Has(v.node) {
+			nodes.Insert(v.node)
+			e.takePromisesBack(ctx, p.pods[0], v.node)
+		}
+	}
 	last := len(victims) - 1
 	errs := make([]error, last)
 	e.handle.Parallelizer().Until(ctx, last, func(i int) {
-		_, errs[i] = e.evict(ctx, pod, node, victims[i])
+		_, errs[i] = e.evict(ctx, p, victims[i])
 	}, Name)
 	if err := errors.Join(errs...); err != nil {
 		return false, err // the pod tries again and finds the others going
 	}
-	e.note(pod.UID, victims[last])
-	return e.evict(ctx, pod, node, victims[last])
+	e.note(p, victims[last].pod)
+	return e.evict(ctx, p, victims[last])
 }
 
 // takePromisesBack tells pods of lower priority that the node is no longer promised
@@ -120,16 +147,17 @@ func (e *evictions) takePromisesBack(ctx context.Context, pod *v1.Pod, node stri
 }
 
 // evict makes one victim go. One that has not been bound yet is turned back in memory.
-func (e *evictions) evict(ctx context.Context, pod *v1.Pod, node string, victim *v1.Pod) (inMemory bool, err error) {
-	note := fmt.Sprintf("Preempted by pod %v on node %v", pod.UID, node)
+func (e *evictions) evict(ctx context.Context, p preemptor, v victim) (inMemory bool, err error) {
+	victim := v.pod
+	note := fmt.Sprintf("Preempted by %s %v on node %v", p.noun, p.uid, v.node)
 	if e.turnBack(victim) {
 		inMemory = true
 		note += " (in kube-scheduler memory)."
-	} else if gone, err := e.delete(ctx, pod, victim); err != nil || gone {
+	} else if gone, err := e.delete(ctx, p.pods[0], victim); err != nil || gone {
 		return false, err
 	}
 	klog.FromContext(ctx).V(2).Info("Preempted", "victim", klog.KObj(victim), "inMemory", inMemory)
-	e.handle.EventRecorder().Eventf(victim, pod, v1.EventTypeNormal, "Preempted", "Preempting", "%s", note)
+	e.handle.EventRecorder().Eventf(victim, p.who, v1.EventTypeNormal, "Preempted", "Preempting", "%s", note)
 	return inMemory, nil
 }
 

@@ -24,6 +24,20 @@ type candidate struct {
 	violations int
 }
 
+// A victim is a pod that is to go from its node.
+type victim struct {
+	pod  *v1.Pod
+	node string
+}
+
+func (c *candidate) onNode() []victim {
+	out := make([]victim, len(c.victims))
+	for i, pod := range c.victims {
+		out[i] = victim{pod, c.node}
+	}
+	return out
+}
+
 // trial is a node, and the state of plugins, of which pods are taken away and put back.
 type trial struct {
 	fwk.Handle

@@ -1,0 +1,21 @@
+package framework
+
+import fwk "k8s.io/kube-scheduler/framework"
+
+// Gates are the feature gates that change what a scheduler does. All are off by default.
+type Gates struct {
+	// GenericWorkload has pods of a PodGroup decided together, and gangs all or none.
+	GenericWorkload bool `json:"genericWorkload,omitempty"`
+	// TopologyAwareWorkloadScheduling keeps a PodGroup within one domain of a topology.
+	TopologyAwareWorkloadScheduling bool `json:"topologyAwareWorkloadScheduling,omitempty"`
+	// PodGroupPreemptionPolicy heeds the preemption policy of a PodGroup, not that of its pods.
+	PodGroupPreemptionPolicy bool `json:"podGroupPreemptionPolicy,omitempty"`
+}
+
+// GatesOf returns the feature gates of the scheduler that lends h to a plugin.
+func GatesOf(h fwk.Handle) Gates {
+	if f, ok := h.(*Framework); ok {
+		return f.Gates
+	}
+	return Gates{}
+}

@@ -1,0 +1,30 @@
+package scheduler
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+)
+
+func TestGates(t *testing.T) {
+	for _, tc := range []struct {
+		given map[string]bool
+		want  framework.Gates
+		err   string
+	}{
+		{given: nil},
+		{given: map[string]bool{"GenericWorkload": false}},
+		{given: map[string]bool{"GenericWorkload": true}, want: framework.Gates{GenericWorkload: true}},
+		{given: map[string]bool{"GenericWorkload": true, "TopologyAwareWorkloadScheduling": true, "PodGroupPreemptionPolicy": true},
+			want: framework.Gates{GenericWorkload: true, TopologyAwareWorkloadScheduling: true, PodGroupPreemptionPolicy: true}},
+		{given: map[string]bool{"TopologyAwareWorkloadScheduling": true}, err: "TopologyAwareWorkloadScheduling is enabled, but depends on features that are disabled: [GenericWorkload]"},
+		{given: map[string]bool{"GenericWorkload": true, "CompositePodGroup": true}, err: "cannot set feature gate CompositePodGroup to true: this component supports only its default, false"},
+		{given: map[string]bool{"GangScheduling": true}, err: "unrecognized feature gate: GangScheduling"},
+	} {
+		got, err := gatesOf(tc.given)
+		if got != tc.want || tc.err != "" && fmt.Sprint(err) != tc.err || tc.err == "" && err != nil {
+			t.Errorf("%v: %v (%v), want %v (%s)", tc.given, got, err, tc.want, tc.err)
+		}
+	}
+}
