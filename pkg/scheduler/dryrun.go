@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -25,6 +26,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 	"github.com/leme-k8s/leme/pkg/scheduler/plan"
 	"github.com/leme-k8s/leme/pkg/scheduler/plugins/defaultpreemption"
+	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 )
 
 // maxRequest is how many bytes a request for a dry run may have.
@@ -79,8 +81,7 @@ func (s *Scheduler) dryRun(ctx context.Context, r *plan.Request) (*plan.Plan, er
 	if err := t.imagine(r); err != nil {
 		return nil, badRequest{err}
 	}
-	d := &dryRun{closedMind: t}
-	out := &plan.Plan{}
+	out := &plan.Plan{Pods: make([]plan.Pod, len(r.Pods))}
 	seen := sets.New[types.UID]()
 	for i := range r.Pods {
 		pod := &r.Pods[i]
@@ -94,12 +95,20 @@ func (s *Scheduler) dryRun(ctx context.Context, r *plan.Request) (*plan.Plan, er
 		if _, err := cache.NewPodInfo(pod); err != nil {
 			return nil, badRequest{fmt.Errorf("pods[%d] (%s): %w", i, pod.Name, err)}
 		}
-		p, err := d.try(ctx, pod)
+		t.groups.Set(pod)
+	}
+	d := &dryRun{closedMind: t, tried: sets.New[string]()}
+	for i := range r.Pods {
+		pod := &r.Pods[i]
+		if key, ok := podgroup.KeyOf(pod); ok && t.groups != nil && pod.Spec.NodeName == "" {
+			err = d.tryGroup(ctx, key, r.Pods, out.Pods)
+		} else {
+			out.Pods[i], err = d.try(ctx, pod)
+		}
 		if err != nil {
 			return nil, err
 		}
-		p.Namespace, p.Name = pod.Namespace, pod.Name
-		out.Pods = append(out.Pods, p)
+		out.Pods[i].Namespace, out.Pods[i].Name = pod.Namespace, pod.Name
 	}
 	t.cache.UpdateSnapshot(t.snapshot)
 	out.Nodes = t.snapshot.Len()
@@ -143,7 +152,8 @@ func (m *closedMind) imagine(r *plan.Request) error {
 // dryRun is a dry run that goes on.
 type dryRun struct {
 	*closedMind
-	start int // where the next search begins
+	start int              // where the next search begins
+	tried sets.Set[string] // the groups that have been
 }
 
 // try finds a pod its node, and takes it to be there.
@@ -185,16 +195,94 @@ func (r *dryRun) try(ctx context.Context, pod *v1.Pod) (plan.Pod, error) {
 		return out, nil
 	}
 	r.start = d.next
-	placed, err := r.assume(pod, d.node)
+	return out, r.stay(ctx, fw, q.state, pod, &out)
+}
+
+// stay takes the pod to be on the node that was found.
+func (r *dryRun) stay(ctx context.Context, fw *framework.Framework, state fwk.CycleState, pod *v1.Pod, out *plan.Pod) error {
+	placed, err := r.assume(pod, out.Node)
 	if err != nil {
-		return plan.Pod{}, err
+		return err
 	}
-	if s := fw.RunReservePluginsReserve(ctx, q.state, placed, d.node); !s.IsSuccess() {
-		fw.RunReservePluginsUnreserve(ctx, q.state, placed, d.node)
+	if s := fw.RunReservePluginsReserve(ctx, state, placed, out.Node); !s.IsSuccess() {
+		fw.RunReservePluginsUnreserve(ctx, state, placed, out.Node)
 		r.unassume(placed)
 		out.Node, out.Message = "", s.Message()
 	}
-	return out, nil
+	return nil
+}
+
+// tryGroup is try, for all pods of a group at the first of them.
+func (r *dryRun) tryGroup(ctx context.Context, key types.NamespacedName, pods []v1.Pod, out []plan.Pod) error {
+	q := groupQuestion{trial: true, group: &podgroup.Info{}, start: r.start}
+	var at []int // in pods
+	for i := range pods {
+		if of, ok := podgroup.KeyOf(&pods[i]); !ok || of != key || pods[i].Spec.NodeName != "" {
+			continue
+		}
+		at = append(at, i)
+		q.group.Pods, q.attempts = append(q.group.Pods, pods[i].DeepCopy()), append(q.attempts, 1)
+	}
+	if r.tried.Has(key.String()) {
+		return nil
+	}
+	r.tried.Insert(key.String())
+	q.seed = seedOf(q.group.Pods[0], 1)
+	refuse := func(message string) {
+		for _, i := range at {
+			out[i].Message = message
+		}
+	}
+	var ok bool
+	if q.fw, ok = r.profiles[q.group.Pods[0].Spec.SchedulerName]; !ok {
+		refuse(fmt.Sprintf("this scheduler has no profile %q, by which the pod asks for it", q.group.Pods[0].Spec.SchedulerName))
+		return nil
+	}
+	for _, pod := range q.group.Pods {
+		if s := q.fw.RunPreEnqueue(ctx, pod); !s.IsSuccess() {
+			refuse(fmt.Sprintf("held back by %s: %s", s.Plugin(), s.Message()))
+			return nil
+		}
+		if err := r.store(pod).Add(pod); err != nil { // where plugins look it up
+			return err
+		}
+	}
+	var err error
+	if q.group.Group, err = r.groups.Group(key); err != nil {
+		refuse(err.Error())
+		return nil
+	}
+	d := r.decideGroup(ctx, q)
+	var preempted []string
+	if p := d.told.Preemption; p != nil && !d.status.IsSuccess() {
+		for _, c := range p.Candidates {
+			preempted = append(preempted, r.evict(q.group.Pods[0], c.Node, p)...)
+		}
+		for i, pod := range q.group.Pods {
+			if n := d.members[i].nominated; n.Mode() == fwk.ModeOverride {
+				pod.Status.NominatedNodeName = n.NominatedNodeName
+			}
+		}
+		d = r.decideGroup(ctx, q)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for n, i := range at {
+		m := &d.members[n]
+		m.told.Group = &d.told
+		out[i] = plan.Pod{Preempted: preempted, Attempt: &m.told, Message: m.told.Message}
+		preempted = nil // they go once
+		if d.status.IsSuccess() && m.err == nil {
+			r.start = d.next
+			out[i].Node = m.node
+			m.state.LeaveGroup()
+			if err := r.stay(ctx, q.fw, m.state, q.group.Pods[n], &out[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // evict takes the victims of a preemption away, and names them. Budgets that protect them
@@ -202,14 +290,15 @@ func (r *dryRun) try(ctx context.Context, pod *v1.Pod) (plan.Pod, error) {
 // more.
 func (r *dryRun) evict(pod *v1.Pod, name string, why *explain.Preemption) []string {
 	i := slices.IndexFunc(why.Candidates, func(c explain.Candidate) bool { return c.Node == name })
-	node, err := r.snapshot.Get(name)
-	if i < 0 || err != nil {
+	if i < 0 {
 		return nil
 	}
 	victims := why.Candidates[i].Victims
-	for _, p := range node.GetPods() {
-		if v := p.GetPod(); slices.Contains(victims, v.Namespace+"/"+v.Name) {
+	for _, victim := range victims {
+		namespace, podName, _ := strings.Cut(victim, "/")
+		if v, err := r.pods.Pods(namespace).Get(podName); err == nil {
 			r.cache.RemovePod(v.UID)
+			r.groups.Delete(v)
 			r.disrupt(v)
 		}
 	}

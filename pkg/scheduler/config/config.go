@@ -166,6 +166,8 @@ func specOf(p *configv1.KubeSchedulerProfile, gates framework.Gates) framework.S
 		Args:          map[string]runtime.Object{},
 		Points:        map[string]framework.Point{},
 		Weights:       map[string]int64{},
+
+		PlacementWeights: map[string]int64{},
 	}
 	for _, a := range p.PluginConfig {
 		if spec.Args[a.Name] = a.Args.Object; a.Args.Object == nil && len(a.Args.Raw) > 0 {
@@ -196,7 +198,11 @@ func specOf(p *configv1.KubeSchedulerProfile, gates framework.Gates) framework.S
 	}
 	weigh(multi.Enabled)
 	weigh(p.Plugins.Score.Enabled)
-	weigh(p.Plugins.PlacementScore.Enabled)
+	for _, plugin := range p.Plugins.PlacementScore.Enabled {
+		if plugin.Weight != nil {
+			spec.PlacementWeights[plugin.Name] = int64(*plugin.Weight)
+		}
+	}
 
 	everywhere := slices.Clone(spec.Plugins)
 	for name, set := range points(p.Plugins) {

@@ -47,6 +47,8 @@ type Spec struct {
 	Points map[string]Point
 	// Weights of scores; 1 where missing.
 	Weights map[string]int64
+	// PlacementWeights are those of scores of placements, where they differ.
+	PlacementWeights map[string]int64
 }
 
 // A Point is what the configuration says of one extension point.

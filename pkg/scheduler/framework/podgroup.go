@@ -1,6 +1,7 @@
 package framework
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -44,7 +45,8 @@ func pickGroupPoints(c *chooser) groupPoints {
 		postFilter: pick[fwk.PodGroupPostFilterPlugin](c, "podGroupPostFilter"),
 	}
 	for _, p := range pick[fwk.PlacementScorePlugin](c, "placementScore") {
-		g.scores = append(g.scores, weightedPlacement{p, max(c.spec.Weights[p.Name()], 1)})
+		weight := cmp.Or(c.spec.PlacementWeights[p.Name()], c.spec.Weights[p.Name()], 1)
+		g.scores = append(g.scores, weightedPlacement{p, weight})
 	}
 	for _, p := range pick[fwk.PermitPlugin](c, "permit") {
 		if f, ok := p.(PlacementFeasible); ok {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 )
 
 // Name of the plugin.
@@ -72,8 +73,11 @@ func (p *Plugin) Name() string { return Name }
 
 // PreEnqueue keeps a pod out of the queue while its victims are being evicted.
 func (p *Plugin) PreEnqueue(_ context.Context, pod *v1.Pod) *fwk.Status {
-	if p.evictions.running(pod.UID) {
+	if p.evictions.running(string(pod.UID)) {
 		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "waiting for the preemption for this pod to be finished")
+	}
+	if key, ok := podgroup.KeyOf(pod); ok && p.evictions.running(key.String()) {
+		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "waiting for the preemption for this pod group to be finished")
 	}
 	return nil
 }
@@ -105,7 +109,7 @@ func (p *Plugin) preempt(ctx context.Context, state fwk.CycleState, pod *v1.Pod,
 		return nil, fwk.AsStatus(err)
 	}
 	nodes := p.handle.SnapshotSharedLister().NodeInfos()
-	if reason := notEligible(pod, statuses, nodes); reason != "" {
+	if reason := notEligible(pod, statuses, nodes, groupsOf(p.handle)); reason != "" {
 		return nil, fwk.NewStatus(fwk.Unschedulable, reason)
 	}
 	candidates, refused, s := p.candidates(ctx, state, pod, statuses)
@@ -131,7 +135,7 @@ func (p *Plugin) preempt(ctx context.Context, state fwk.CycleState, pod *v1.Pod,
 	state.Write(explain.PreemptionKey, considered(candidates, chosen.node))
 	klog.FromContext(ctx).V(2).Info("Preempting", "node", chosen.node, "victims", len(chosen.victims))
 	if !framework.IsTrial(state) {
-		p.evictions.start(single(pod), chosen.onNode())
+		p.evictions.start(single(pod), chosen.victims)
 	}
 	return nominate(chosen.node), fwk.NewStatus(fwk.Success,
 		fmt.Sprintf("found a potential placement for pod on node %v, preempting %d victims", chosen.node, len(chosen.victims)))
@@ -160,7 +164,7 @@ func nominate(node string) *fwk.PostFilterResult {
 
 // notEligible says why pod may not preempt others: it must not at all, or it did and
 // its victims are on their way out.
-func notEligible(pod *v1.Pod, statuses fwk.NodeToStatusReader, nodes fwk.NodeInfoLister) string {
+func notEligible(pod *v1.Pod, statuses fwk.NodeToStatusReader, nodes fwk.NodeInfoLister, groups fwk.PodGroupLister) string {
 	if pod.Spec.PreemptionPolicy != nil && *pod.Spec.PreemptionPolicy == v1.PreemptNever {
 		return "not eligible due to preemptionPolicy=Never."
 	}
@@ -174,7 +178,7 @@ func notEligible(pod *v1.Pod, statuses fwk.NodeToStatusReader, nodes fwk.NodeInf
 		return "" // it is gone
 	}
 	for _, victim := range node.GetPods() {
-		if below(victim.GetPod(), pod) && endingForAnother(victim.GetPod()) {
+		if unitOf(victim.GetPod(), groups).priority < corev1helpers.PodPriority(pod) && endingForAnother(victim.GetPod()) {
 			return "not eligible due to a terminating pod on the nominated node."
 		}
 	}

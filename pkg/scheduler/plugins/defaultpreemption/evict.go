@@ -8,10 +8,10 @@ import (
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/klog/v2"
@@ -29,21 +29,21 @@ type evictions struct {
 	pods   corelisters.PodLister
 
 	mu sync.Mutex
-	// gaining has the pods for which others are evicted, each with the victim that
-	// is the last to go once it is that one's turn.
-	gaining map[types.UID]*v1.Pod
+	// gaining has the pods and the groups for which others are evicted, each with the
+	// victim that is the last to go once it is that one's turn.
+	gaining map[string]*v1.Pod
 }
 
 func newEvictions(ctx context.Context, h fwk.Handle, pods corelisters.PodLister) *evictions {
-	return &evictions{ctx: ctx, handle: h, pods: pods, gaining: map[types.UID]*v1.Pod{}}
+	return &evictions{ctx: ctx, handle: h, pods: pods, gaining: map[string]*v1.Pod{}}
 }
 
-// running reports whether victims of a pod still have to be evicted. The last one's
-// deletion may be seen before the call that began it returns.
-func (e *evictions) running(uid types.UID) bool {
+// running reports whether victims of a pod, or a group, still have to be evicted. The last
+// one's deletion may be seen before the call that began it returns.
+func (e *evictions) running(preemptor string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	last, ok := e.gaining[uid]
+	last, ok := e.gaining[preemptor]
 	if !ok || last == nil {
 		return ok
 	}
@@ -54,36 +54,42 @@ func (e *evictions) running(uid types.UID) bool {
 func (e *evictions) note(p preemptor, last *v1.Pod) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, pod := range p.pods {
-		e.gaining[pod.UID] = last
-	}
+	e.gaining[p.key()] = last
 }
 
 func (e *evictions) done(p preemptor) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, pod := range p.pods {
-		delete(e.gaining, pod.UID)
-	}
+	delete(e.gaining, p.key())
 }
 
 // A preemptor is for whom others are evicted: a pod, or the pods of a group.
 type preemptor struct {
-	pods []*v1.Pod
-	// who is the pod or the group; noun and uid name it in events.
-	who  runtime.Object
-	noun string
-	uid  types.UID
+	pods  []*v1.Pod
+	group *schedulingv1beta1.PodGroup // nil for a pod on its own
 }
 
-func single(pod *v1.Pod) preemptor {
-	return preemptor{pods: []*v1.Pod{pod}, who: pod, noun: "pod", uid: pod.UID}
+func single(pod *v1.Pod) preemptor { return preemptor{pods: []*v1.Pod{pod}} }
+
+// who is the pod or the group, name what events call it.
+func (p *preemptor) who() (object runtime.Object, name string) {
+	if p.group != nil {
+		return p.group, fmt.Sprintf("podgroup %v", p.group.UID)
+	}
+	return p.pods[0], fmt.Sprintf("pod %v", p.pods[0].UID)
+}
+
+func (p *preemptor) key() string {
+	if p.group != nil {
+		return p.group.Namespace + "/" + p.group.Name
+	}
+	return string(p.pods[0].UID)
 }
 
 // start evicts the victims of c for p.
-func (e *evictions) start(p preemptor, victims []victim) {
-	victims = slices.DeleteFunc(slices.Clone(victims), func(v victim) bool {
-		return v.pod.DeletionTimestamp != nil // it is going anyway
+func (e *evictions) start(p preemptor, victims []*v1.Pod) {
+	victims = slices.DeleteFunc(slices.Clone(victims), func(v *v1.Pod) bool {
+		return v.DeletionTimestamp != nil // it is going anyway
 	})
 	if len(victims) == 0 {
 		return
@@ -91,7 +97,7 @@ func (e *evictions) start(p preemptor, victims []victim) {
 	e.note(p, nil)
 	go func() {
 		logger := klog.FromContext(e.ctx)
-		ctx := klog.NewContext(e.ctx, klog.LoggerWithValues(logger, "preemptor", p.uid))
+		ctx := klog.NewContext(e.ctx, klog.LoggerWithValues(logger, "preemptor", p.key()))
 		silent, err := e.evictAll(ctx, p, victims)
 		e.done(p)
 		if err != nil {
@@ -110,12 +116,12 @@ func (e *evictions) start(p preemptor, victims []victim) {
 
 // evictAll evicts all victims but one at once, and then that one. silent says that the
 // last was only on its way to the node, and has been turned back without an API call.
-func (e *evictions) evictAll(ctx context.Context, p preemptor, victims []victim) (silent bool, err error) {
+func (e *evictions) evictAll(ctx context.Context, p preemptor, victims []*v1.Pod) (silent bool, err error) {
 	nodes := sets.New[string]()
 	for _, v := range victims {
-		if !nodes.Has(v.node) {
-			nodes.Insert(v.node)
-			e.takePromisesBack(ctx, p.pods[0], v.node)
+		if node := v.Spec.NodeName; !nodes.Has(node) {
+			nodes.Insert(node)
+			e.takePromisesBack(ctx, p.pods[0], node)
 		}
 	}
 	last := len(victims) - 1
@@ -126,7 +132,7 @@ func (e *evictions) evictAll(ctx context.Context, p preemptor, victims []victim)
 	if err := errors.Join(errs...); err != nil {
 		return false, err // the pod tries again and finds the others going
 	}
-	e.note(p, victims[last].pod)
+	e.note(p, victims[last])
 	return e.evict(ctx, p, victims[last])
 }
 
@@ -147,9 +153,9 @@ func (e *evictions) takePromisesBack(ctx context.Context, pod *v1.Pod, node stri
 }
 
 // evict makes one victim go. One that has not been bound yet is turned back in memory.
-func (e *evictions) evict(ctx context.Context, p preemptor, v victim) (inMemory bool, err error) {
-	victim := v.pod
-	note := fmt.Sprintf("Preempted by %s %v on node %v", p.noun, p.uid, v.node)
+func (e *evictions) evict(ctx context.Context, p preemptor, victim *v1.Pod) (inMemory bool, err error) {
+	who, name := p.who()
+	note := fmt.Sprintf("Preempted by %s on node %v", name, victim.Spec.NodeName)
 	if e.turnBack(victim) {
 		inMemory = true
 		note += " (in kube-scheduler memory)."
@@ -157,7 +163,7 @@ func (e *evictions) evict(ctx context.Context, p preemptor, v victim) (inMemory 
 		return false, err
 	}
 	klog.FromContext(ctx).V(2).Info("Preempted", "victim", klog.KObj(victim), "inMemory", inMemory)
-	e.handle.EventRecorder().Eventf(victim, p.who, v1.EventTypeNormal, "Preempted", "Preempting", "%s", note)
+	e.handle.EventRecorder().Eventf(victim, who, v1.EventTypeNormal, "Preempted", "Preempting", "%s", note)
 	return inMemory, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -13,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -66,10 +64,7 @@ func (p *Plugin) preemptForGroup(ctx context.Context, state fwk.PodGroupCycleSta
 		return nominateAll(pods, nil), s
 	}
 	state.Write(explain.PreemptionKey, consideredUnits(victims, violations))
-	count := 0
-	for _, u := range victims {
-		count += len(u.pods)
-	}
+	count := len(podsOf(victims))
 	klog.FromContext(ctx).V(2).Info("Preempting for a pod group", "podGroup", klog.KObj(g), "victims", count)
 	if !framework.IsGroupTrial(state) {
 		p.evictUnits(g, pods, victims)
@@ -87,92 +82,14 @@ func (p *Plugin) never(g *schedulingv1beta1.PodGroup, pods []*v1.Pod) bool {
 	})
 }
 
-// A unit is what is evicted as one: a pod, or all pods of a group.
-type unit struct {
-	pods     []unitPod
-	group    *schedulingv1beta1.PodGroup // nil for a pod of none
-	whole    bool                        // all pods of the group
-	priority int32
-}
-
-type unitPod struct {
-	info fwk.PodInfo
-	node string
-}
-
-// unitsBelow returns what may be evicted for a priority, the most important first.
-func unitsBelow(nodes []fwk.NodeInfo, priority int32, groups fwk.PodGroupLister) []*unit {
-	var units []*unit
-	whole := map[*schedulingv1beta1.PodGroup]*unit{}
-	for _, n := range nodes {
-		for _, info := range n.GetPods() {
-			u := unitOf(info.GetPod(), groups)
-			if u.priority >= priority {
-				continue
-			}
-			if u.whole {
-				if known := whole[u.group]; known != nil {
-					u = known
-				}
-				whole[u.group] = u
-			}
-			if u.pods = append(u.pods, unitPod{info, n.Node().Name}); len(u.pods) == 1 {
-				units = append(units, u)
-			}
-		}
-	}
-	slices.SortStableFunc(units, moreImportant)
-	return units
-}
-
-// unitOf returns the unit that a pod belongs to, without its pods.
-func unitOf(pod *v1.Pod, groups fwk.PodGroupLister) *unit {
-	u := &unit{priority: corev1helpers.PodPriority(pod)}
-	if key, ok := podgroup.KeyOf(pod); ok {
-		if g, err := groups.Get(key.Namespace, key.Name); err == nil {
-			u.group, u.priority, u.whole = g, podgroup.Priority(g), podgroup.DisruptedTogether(g)
-		}
-	}
-	return u
-}
-
-// moreImportant orders units: by priority, groups before pods on their own, large groups
-// before small ones, and then by how long they have run.
-func moreImportant(a, b *unit) int {
-	size := func(u *unit) int {
-		if u.whole {
-			return len(u.pods)
-		}
-		return 1
-	}
-	grouped := func(u *unit) int {
-		if u.group != nil {
-			return 1
-		}
-		return 0
-	}
-	return cmp.Or(-cmp.Compare(a.priority, b.priority), -cmp.Compare(grouped(a), grouped(b)), -cmp.Compare(size(a), size(b)), a.since().Compare(b.since()))
-}
-
-// since is when the first pod of the unit began.
-func (u *unit) since() time.Time {
-	first := startTime(u.pods[0].info.GetPod())
-	for _, p := range u.pods[1:] {
-		if at := startTime(p.info.GetPod()); at.Before(first) {
-			first = at
-		}
-	}
-	return first
-}
-
 // ongoing returns what the pods are promised while victims on those nodes are on their
 // way out, nil if none is.
 func ongoing(pods []*v1.Pod, units []*unit) *fwk.PodGroupPostFilterResult {
 	going := map[string]bool{}
 	for _, u := range units {
 		for _, p := range u.pods {
-			if endingForAnother(p.info.GetPod()) {
-				going[p.node] = true
+			if endingForAnother(p.GetPod()) {
+				going[p.GetPod().Spec.NodeName] = true
 			}
 		}
 	}
@@ -203,16 +120,12 @@ func nominateAll(pods []*v1.Pod, assigned []fwk.ProposedAssignment) *fwk.PodGrou
 
 // evictUnits evicts victims for a group. Groups that go as a whole are told.
 func (p *Plugin) evictUnits(g *schedulingv1beta1.PodGroup, pods []*v1.Pod, units []*unit) {
-	var victims []victim
 	for _, u := range units {
-		for _, up := range u.pods {
-			victims = append(victims, victim{up.info.GetPod(), up.node})
-		}
 		if u.whole {
 			go p.tellGroup(u.group, pods[0].Spec.SchedulerName)
 		}
 	}
-	p.evictions.start(preemptor{pods: pods, who: g, noun: "podgroup", uid: g.UID}, victims)
+	p.evictions.start(preemptor{pods: pods, group: g}, podsOf(units))
 }
 
 // tellGroup says in the status of a group that it goes.
@@ -230,17 +143,15 @@ func (p *Plugin) tellGroup(g *schedulingv1beta1.PodGroup, scheduler string) {
 func consideredUnits(units []*unit, violations int) *explain.Preemption {
 	told := &explain.Preemption{}
 	at := map[string]int{}
-	for _, u := range units {
-		for _, p := range u.pods {
-			i, ok := at[p.node]
-			if !ok {
-				i = len(told.Candidates)
-				at[p.node] = i
-				told.Candidates = append(told.Candidates, explain.Candidate{Node: p.node})
-			}
-			pod := p.info.GetPod()
-			told.Candidates[i].Victims = append(told.Candidates[i].Victims, pod.Namespace+"/"+pod.Name)
+	for _, pod := range podsOf(units) {
+		node := pod.Spec.NodeName
+		i, ok := at[node]
+		if !ok {
+			i = len(told.Candidates)
+			at[node] = i
+			told.Candidates = append(told.Candidates, explain.Candidate{Node: node})
 		}
+		told.Candidates[i].Victims = append(told.Candidates[i].Victims, pod.Namespace+"/"+pod.Name)
 	}
 	if len(told.Candidates) > 0 {
 		told.Candidates[0].Violations = violations
@@ -275,20 +186,21 @@ func (t *groupTrial) selectUnits(ctx context.Context, units []*unit, budgets []*
 	}
 	most := len(a.ProposedAssignments)
 	protected, others := splitUnits(units, budgets)
-	if victims, s = t.spare(ctx, a, protected); !s.IsSuccess() {
+	if protected, s = t.spare(ctx, a, protected); !s.IsSuccess() {
 		return nil, 0, nil, s
 	}
-	violations = len(victims)
 	if others, a, s = t.spareAbove(ctx, a, others, most); !s.IsSuccess() {
 		return nil, 0, nil, s
 	}
-	must, s := t.spare(ctx, a, others)
-	if !s.IsSuccess() {
+	// The group may be elsewhere by now, so that more of those can stay that a budget protects.
+	if victims, s = t.spare(ctx, a, slices.Concat(protected, others)); !s.IsSuccess() {
 		return nil, 0, nil, s
 	}
-	victims = append(victims, must...)
 	if len(victims) == 0 {
 		return nil, 0, nil, fwk.NewStatus(fwk.Unschedulable, "No preemption victims found for incoming pod group")
+	}
+	for _, u := range victims {
+		violations += u.violations
 	}
 	slices.SortStableFunc(victims, moreImportant)
 	return victims, violations, a.ProposedAssignments, nil
@@ -378,11 +290,11 @@ func (t *groupTrial) fitsBeside(ctx context.Context, a *fwk.PodGroupAssignments,
 func (t *groupTrial) stillFits(ctx context.Context, a fwk.ProposedAssignment, u *unit) *fwk.Status {
 	pod, state := a.GetPod(), a.GetCycleState().Clone()
 	for _, p := range u.pods {
-		node, err := t.snapshot.NodeInfos().Get(p.node)
+		node, err := t.snapshot.NodeInfos().Get(p.GetPod().Spec.NodeName)
 		if err != nil {
 			return fwk.AsStatus(err)
 		}
-		if s := t.handle.RunPreFilterExtensionAddPod(ctx, state, pod, p.info, node); !s.IsSuccess() {
+		if s := t.handle.RunPreFilterExtensionAddPod(ctx, state, pod, p, node); !s.IsSuccess() {
 			return s
 		}
 	}
@@ -416,7 +328,7 @@ func (t *groupTrial) place(ctx context.Context, a *fwk.PodGroupAssignments, ther
 func (t *groupTrial) removeAll(ctx context.Context, units []*unit) error {
 	for _, u := range units {
 		for _, p := range u.pods {
-			if err := t.snapshot.RemovePod(klog.FromContext(ctx), p.info.GetPod(), p.node); err != nil {
+			if err := t.snapshot.RemovePod(klog.FromContext(ctx), p.GetPod(), p.GetPod().Spec.NodeName); err != nil {
 				return err
 			}
 		}
@@ -427,33 +339,10 @@ func (t *groupTrial) removeAll(ctx context.Context, units []*unit) error {
 func (t *groupTrial) addAll(units []*unit) error {
 	for _, u := range units {
 		for _, p := range u.pods {
-			if err := t.snapshot.AddPod(p.info, p.node); err != nil {
+			if err := t.snapshot.AddPod(p, p.GetPod().Spec.NodeName); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// splitUnits finds the units with a pod whose eviction breaks a disruption budget.
-func splitUnits(units []*unit, budgets []*policyv1.PodDisruptionBudget) (protected, others []*unit) {
-	var pods []fwk.PodInfo
-	for _, u := range units {
-		for _, p := range u.pods {
-			pods = append(pods, p.info)
-		}
-	}
-	breaking, _ := splitByBudget(pods, budgets)
-	uids := map[types.UID]bool{}
-	for _, p := range breaking {
-		uids[p.GetPod().UID] = true
-	}
-	for _, u := range units {
-		if slices.ContainsFunc(u.pods, func(p unitPod) bool { return uids[p.info.GetPod().UID] }) {
-			protected = append(protected, u)
-		} else {
-			others = append(others, u)
-		}
-	}
-	return protected, others
 }

@@ -24,20 +24,6 @@ type candidate struct {
 	violations int
 }
 
-// A victim is a pod that is to go from its node.
-type victim struct {
-	pod  *v1.Pod
-	node string
-}
-
-func (c *candidate) onNode() []victim {
-	out := make([]victim, len(c.victims))
-	for i, pod := range c.victims {
-		out[i] = victim{pod, c.node}
-	}
-	return out
-}
-
 // trial is a node, and the state of plugins, of which pods are taken away and put back.
 type trial struct {
 	fwk.Handle
@@ -46,79 +32,113 @@ type trial struct {
 	node  fwk.NodeInfo
 }
 
-// selectVictims takes every pod of lower priority away from the node and then spares
+// selectVictims takes every unit of lower priority away from the node and then spares
 // as many as it can, first those that a budget protects, the most important first.
 // state and node are the caller's copies.
 func selectVictims(ctx context.Context, h fwk.Handle, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, budgets []*policyv1.PodDisruptionBudget) (candidate, *fwk.Status) {
 	t := &trial{h, state, pod, node}
 	c := candidate{node: node.Node().Name}
-	var lower []fwk.PodInfo
-	for _, p := range node.GetPods() {
-		if below(p.GetPod(), pod) {
-			lower = append(lower, p)
-		}
-	}
+	lower := unitsBelow([]fwk.NodeInfo{node}, corev1helpers.PodPriority(pod), groupsOf(h))
 	if len(lower) == 0 {
 		return c, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "No preemption victims found for incoming pod")
 	}
-	for _, p := range lower {
-		if s := t.remove(ctx, p); !s.IsSuccess() {
+	for _, u := range lower {
+		if u.whole {
+			t.addElsewhere(u)
+		}
+		if s := t.remove(ctx, u); !s.IsSuccess() {
 			return c, s
 		}
 	}
 	if s := t.fits(ctx); !s.IsSuccess() {
 		return c, s
 	}
-	slices.SortStableFunc(lower, func(a, b fwk.PodInfo) int { return byImportance(a.GetPod(), b.GetPod()) })
-	protected, others := splitByBudget(lower, budgets)
-	for i, p := range slices.Concat(protected, others) {
-		spared, s := t.spare(ctx, p)
+	protected, others := splitUnits(lower, budgets)
+	var victims []*unit
+	for _, u := range slices.Concat(protected, others) {
+		spared, s := t.spare(ctx, u)
 		if !s.IsSuccess() {
 			return c, s
 		}
 		if !spared {
-			c.victims = append(c.victims, p.GetPod())
-			if i < len(protected) {
-				c.violations++
+			victims = append(victims, u)
+			c.violations += u.violations
+		}
+	}
+	if len(victims) == 0 {
+		return c, fwk.NewStatus(fwk.Unschedulable, "No preemption victims found for incoming pod")
+	}
+	slices.SortStableFunc(victims, moreImportant)
+	c.victims = podsOf(victims)
+	return c, nil
+}
+
+// addElsewhere adds the pods of a unit that are on other nodes, and go with it.
+func (t *trial) addElsewhere(u *unit) {
+	state, err := t.SnapshotSharedLister().PodGroupStates().Get(u.group.Namespace, u.group.Name)
+	if err != nil {
+		return
+	}
+	for _, pod := range state.ScheduledPods() {
+		if pod.Spec.NodeName == t.node.Node().Name {
+			continue
+		}
+		if n, err := t.SnapshotSharedLister().NodeInfos().Get(pod.Spec.NodeName); err == nil {
+			if i := slices.IndexFunc(n.GetPods(), func(p fwk.PodInfo) bool { return p.GetPod().UID == pod.UID }); i >= 0 {
+				u.pods = append(u.pods, n.GetPods()[i])
 			}
 		}
 	}
-	if len(c.victims) == 0 {
-		return c, fwk.NewStatus(fwk.Unschedulable, "No preemption victims found for incoming pod")
-	}
-	slices.SortStableFunc(c.victims, byImportance)
-	return c, nil
 }
 
 func (t *trial) fits(ctx context.Context) *fwk.Status {
 	return t.RunFilterPluginsWithNominatedPods(ctx, t.state, t.pod, t.node)
 }
 
-func (t *trial) remove(ctx context.Context, p fwk.PodInfo) *fwk.Status {
-	if err := t.node.RemovePod(klog.FromContext(ctx), p.GetPod()); err != nil {
-		return fwk.AsStatus(err)
+func (t *trial) remove(ctx context.Context, u *unit) *fwk.Status {
+	for _, p := range u.pods {
+		node, own, err := t.nodeOf(p)
+		if err == nil && own {
+			err = node.RemovePod(klog.FromContext(ctx), p.GetPod())
+		}
+		if err != nil {
+			return fwk.AsStatus(err)
+		}
+		if s := t.RunPreFilterExtensionRemovePod(ctx, t.state, t.pod, p, node); !s.IsSuccess() {
+			return s
+		}
 	}
-	return t.RunPreFilterExtensionRemovePod(ctx, t.state, t.pod, p, t.node)
+	return nil
 }
 
-// spare puts a pod back and reports whether it can stay.
-func (t *trial) spare(ctx context.Context, p fwk.PodInfo) (bool, *fwk.Status) {
-	t.node.AddPodInfo(p)
-	if s := t.RunPreFilterExtensionAddPod(ctx, t.state, t.pod, p, t.node); !s.IsSuccess() {
-		return false, s
+// spare puts a unit back and reports whether it can stay.
+func (t *trial) spare(ctx context.Context, u *unit) (bool, *fwk.Status) {
+	for _, p := range u.pods {
+		node, own, err := t.nodeOf(p)
+		if err != nil {
+			return false, fwk.AsStatus(err)
+		}
+		if own {
+			node.AddPodInfo(p)
+		}
+		if s := t.RunPreFilterExtensionAddPod(ctx, t.state, t.pod, p, node); !s.IsSuccess() {
+			return false, s
+		}
 	}
 	if t.fits(ctx).IsSuccess() {
 		return true, nil
 	}
-	return false, t.remove(ctx, p)
+	return false, t.remove(ctx, u)
 }
 
-// byImportance orders pods by priority, then by how long they have run.
-func byImportance(a, b *v1.Pod) int {
-	return cmp.Or(
-		-cmp.Compare(corev1helpers.PodPriority(a), corev1helpers.PodPriority(b)),
-		startTime(a).Compare(startTime(b)),
-	)
+// nodeOf returns the node of a pod, and whether it is the trial's own, which may be changed.
+func (t *trial) nodeOf(p fwk.PodInfo) (node fwk.NodeInfo, own bool, err error) {
+	name := p.GetPod().Spec.NodeName
+	if name == t.node.Node().Name {
+		return t.node, true, nil
+	}
+	node, err = t.SnapshotSharedLister().NodeInfos().Get(name)
+	return node, false, err
 }
 
 // startTime is when a pod began. One that is on its way to its node begins after all

@@ -14,8 +14,8 @@ import (
 
 var now = time.Unix(1_000_000, 0)
 
-// dying has a priority and has run for some seconds.
-func dying(priority int32, seconds int) *v1.Pod {
+// victim has a priority and has run for some seconds.
+func victim(priority int32, seconds int) *v1.Pod {
 	started := metav1.NewTime(now.Add(-time.Duration(seconds) * time.Second))
 	return &v1.Pod{Spec: v1.PodSpec{Priority: &priority}, Status: v1.PodStatus{StartTime: &started}}
 }
@@ -29,16 +29,16 @@ func TestLeastHarm(t *testing.T) {
 		candidates []candidate
 		want       string
 	}{
-		{"the only one", []candidate{on("a", 9, dying(9, 1))}, "a"},
-		{"fewest broken budgets", []candidate{on("a", 1, dying(0, 1)), on("b", 0, dying(9, 1))}, "b"},
-		{"lowest of the highest priorities", []candidate{on("a", 0, dying(5, 1)), on("b", 0, dying(4, 1), dying(4, 1), dying(4, 1))}, "b"},
-		{"lowest sum", []candidate{on("a", 0, dying(5, 1), dying(4, 1)), on("b", 0, dying(5, 1), dying(3, 1))}, "b"},
-		{"one victim is better than two of negative priority", []candidate{on("a", 0, dying(-5, 1), dying(-6, 1)), on("b", 0, dying(-5, 1))}, "b"},
-		{"the last to start", []candidate{on("a", 0, dying(5, 20)), on("b", 0, dying(5, 10))}, "b"},
+		{"the only one", []candidate{on("a", 9, victim(9, 1))}, "a"},
+		{"fewest broken budgets", []candidate{on("a", 1, victim(0, 1)), on("b", 0, victim(9, 1))}, "b"},
+		{"lowest of the highest priorities", []candidate{on("a", 0, victim(5, 1)), on("b", 0, victim(4, 1), victim(4, 1), victim(4, 1))}, "b"},
+		{"lowest sum", []candidate{on("a", 0, victim(5, 1), victim(4, 1)), on("b", 0, victim(5, 1), victim(3, 1))}, "b"},
+		{"one victim is better than two of negative priority", []candidate{on("a", 0, victim(-5, 1), victim(-6, 1)), on("b", 0, victim(-5, 1))}, "b"},
+		{"the last to start", []candidate{on("a", 0, victim(5, 20)), on("b", 0, victim(5, 10))}, "b"},
 		{"the first start of the most important counts", []candidate{
-			on("a", 0, dying(5, 20), dying(4, 1)), on("b", 0, dying(5, 10), dying(4, 90)),
+			on("a", 0, victim(5, 20), victim(4, 1)), on("b", 0, victim(5, 10), victim(4, 90)),
 		}, "b"},
-		{"equal: the first", []candidate{on("a", 0, dying(5, 20)), on("b", 0, dying(5, 20))}, "a"},
+		{"equal: the first", []candidate{on("a", 0, victim(5, 20)), on("b", 0, victim(5, 20))}, "a"},
 	} {
 		if got := leastHarm(tc.candidates).node; got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
