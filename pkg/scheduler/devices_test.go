@@ -25,6 +25,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/component/componenttest"
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins"
 )
 
 func wants(claims ...string) func(*v1.Pod) {
@@ -474,5 +475,24 @@ func TestKindsOfDevices(t *testing.T) {
 		{"more than is left of the capacity", pod, nodes, nil, []runtime.Object{class, sharedDevice, deviceClaim("c", needs("3Gi")), share}, none},
 	} {
 		tc.check(t)
+	}
+}
+
+// What one profile takes of devices no other gives away.
+func TestProfilesShareDevices(t *testing.T) {
+	c := config.Default()
+	c.Profiles = append(c.Profiles, *c.Profiles[0].DeepCopy())
+	c.Profiles[1].SchedulerName = ptr.To("other")
+	m, err := newMind(t.Context(), c, plugins.Registry(), framework.Deps{Client: fake.NewClientset(), Informers: informers.NewSharedInformerFactory(nil, 0)},
+		func(string) events.EventRecorderLogger { return &events.FakeRecorder{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, other := m.profiles[config.DefaultSchedulerName].SharedDRAManager(), m.profiles["other"].SharedDRAManager()
+	if err := one.ResourceClaims().SignalClaimPendingAllocation("c", deviceClaim("c", given("a", "g0"))); err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := other.ResourceClaims().ListAllAllocatedDevices(); err != nil || len(taken) != 1 {
+		t.Errorf("the other profile knows that %v are taken, %v", taken, err)
 	}
 }

@@ -8,7 +8,9 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
+	resourceclaimmetrics "k8s.io/dynamic-resource-allocation/resourceclaim/metrics"
 
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/dynamicresources"
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
 )
 
@@ -47,7 +49,8 @@ var sharedRecorder = sync.OnceValue(func() *recorder {
 			StabilityLevel: metrics.STABLE,
 		}),
 	}
-	legacyregistry.MustRegister(r.attempts, r.latency, r.sli, r.tries)
+	legacyregistry.MustRegister(append(dynamicresources.Metrics(), r.attempts, r.latency, r.sli, r.tries)...)
+	resourceclaimmetrics.RegisterMetrics()
 	return r
 })
 

@@ -365,6 +365,40 @@ func TestWhatPluginsReadIsRecorded(t *testing.T) {
 	}
 }
 
+// A decision that depends on the time is made again as of the time that it was made at.
+func TestReplayIsOnTime(t *testing.T) {
+	allocated := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	claim := deviceClaim("c", given("a", "g0"), func(c *resourceapi.ResourceClaim) {
+		c.Status.Allocation.AllocationTimestamp = ptr.To(metav1.NewTime(allocated))
+		c.Status.Allocation.Devices.Results[0].BindingConditions = []string{"attached"}
+	})
+	pod := makePod("p", "1", "1Gi", wants("c"))
+	configuration, err := config.Encode(config.Default(), runtime.ContentTypeJSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "log")
+	r, err := record.Create(file, 1<<20, record.Header{Configuration: configuration})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []runtime.Object{makeNode("a", "8", "16Gi"), claim, pod} {
+		r.Change(t.Context(), func() record.Entry { return record.Entry{Saw: &record.Saw{Object: record.Object{Object: o}}} }, func() {})
+	}
+	for _, after := range []time.Duration{time.Hour, time.Minute} {
+		r.Decide(t.Context(), func(context.Context) *record.Decided {
+			return &record.Decided{Pod: record.Pod{Namespace: "default", Name: "p", UID: "p"}, Attempt: 1, Time: allocated.Add(after)}
+		})
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Run(ended)
+	all := replayed(t, file, nil)
+	if len(all) != 2 || !strings.Contains(all[0].Now.Message, "resourceclaim not available on the node") || all[1].Now.Node != "a" {
+		t.Errorf("an hour later, and a minute later, it is decided %+v", all)
+	}
+}
+
 func TestReplayRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
 	header := func(configuration string) *bytes.Buffer {

@@ -9,6 +9,7 @@ import (
 	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/testutil"
 )
 
@@ -64,6 +65,7 @@ func TestWaitedIsCounted(t *testing.T) {
 	claim.Status.Allocation = &resourceapi.AllocationResult{Devices: resourceapi.DeviceAllocationResult{Results: []resourceapi.DeviceRequestAllocationResult{
 		{Driver: "plain"}, {Driver: "far", BindingConditions: []string{"attached"}}, {Driver: "far", BindingConditions: []string{"attached"}},
 	}}}
+	metrics.NewKubeRegistry().MustRegister(Metrics()...)
 	r := sharedRecorder()
 	for status, err := range map[string]error{"success": nil, "timeout": fmt.Errorf("%w: claim=c", errBindingTimeout), "failure": errors.New("broken")} {
 		r.waited("profile-"+status, []*resourceapi.ResourceClaim{claim}, time.Second, err)

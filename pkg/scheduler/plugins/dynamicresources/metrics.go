@@ -8,8 +8,6 @@ import (
 	resourceapi "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/component-base/metrics"
-	"k8s.io/component-base/metrics/legacyregistry"
-	resourceclaimmetrics "k8s.io/dynamic-resource-allocation/resourceclaim/metrics"
 )
 
 // recorder keeps the original's metrics of devices that are waited for.
@@ -18,10 +16,11 @@ type recorder struct {
 	waits       *metrics.HistogramVec
 }
 
-// sharedRecorder is one for all plugins of the process, to which the registry belongs.
+// sharedRecorder is one for all plugins of the process, to which the registry belongs. It
+// counts nothing until the scheduler has registered it.
 var sharedRecorder = sync.OnceValue(func() *recorder {
 	labels := []string{"profile", "driver", "status"}
-	r := &recorder{
+	return &recorder{
 		allocations: metrics.NewCounterVec(&metrics.CounterOpts{
 			Subsystem: "scheduler", Name: "dra_bindingconditions_allocations_total",
 			Help:           "Number of allocations using devices with BindingConditions, counted per driver per scheduling attempt",
@@ -34,10 +33,13 @@ var sharedRecorder = sync.OnceValue(func() *recorder {
 			StabilityLevel: metrics.ALPHA,
 		}, labels),
 	}
-	legacyregistry.MustRegister(r.allocations, r.waits)
-	resourceclaimmetrics.RegisterMetrics()
-	return r
 })
+
+// Metrics returns what is to be registered.
+func Metrics() []metrics.Registerable {
+	r := sharedRecorder()
+	return []metrics.Registerable{r.allocations, r.waits}
+}
 
 // waited counts what became of devices of claims, by driver.
 func (r *recorder) waited(profile string, claims []*resourceapi.ResourceClaim, took time.Duration, err error) {
