@@ -310,6 +310,9 @@ func (s *search) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, d *
 		if err := ctx.Err(); err != nil {
 			return fit, p, err
 		}
+		if p.evaluated > 0 && len(fit.nodes) == 0 {
+			d.Expect(s.count - p.evaluated) // none may fit
+		}
 		for i := 0; i < run && len(fit.nodes) < s.want; i++ {
 			p.evaluated = list.At[i] + 1
 			switch said := statuses[i]; {

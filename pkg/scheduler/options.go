@@ -118,6 +118,8 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	conn := o.component.ClientConnection
 	kubeConfig.QPS, kubeConfig.Burst = conn.QPS, int(conn.Burst)
 	kubeConfig.ContentType, kubeConfig.AcceptContentTypes = conn.ContentType, conn.AcceptContentTypes
+	// A scheduler is near its API server: to compress each watch event costs both of them more than to send it.
+	kubeConfig.DisableCompression = true
 
 	registry := plugins.Registry()
 	maps.Copy(registry, o.outOfTree)

@@ -50,8 +50,8 @@ func (c *cluster) fill(ctx context.Context) error {
 }
 
 // warmUp waits until the scheduler has placed a pod: then it knows all nodes.
-func (c *cluster) warmUp(ctx context.Context) error {
-	pod := newPod("first", "first", amounts("10m", "32Mi"))
+func (c *cluster) warmUp(ctx context.Context, name string) error {
+	pod := newPod(name, name, amounts("10m", "32Mi"))
 	if _, err := c.client.CoreV1().Pods(others).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
 		return err
 	}

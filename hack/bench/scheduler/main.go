@@ -1,4 +1,4 @@
-// Command scheduler measures what a pod costs the scheduler, and how long it waits for its node: Leme's and
+// Command scheduler measures what a pod costs the scheduler, how long it waits for its node, and what a scheduler holds in memory: Leme's and
 // the original, one after the other on an API server of Leme and an etcd of its own, with nodes that nobody runs.
 //
 // The unit is the processor time that the scheduler's process has used, as the kernel counts it, so that what
@@ -24,7 +24,9 @@ import (
 var (
 	nodes    = flag.Int("nodes", 5000, "nodes of the cluster, in ten zones")
 	pods     = flag.Int("pods", 10000, "pods that are created; a tenth of them where they must preempt others")
-	wanted   = flag.String("shapes", "", "shapes of pods that are measured; empty for all")
+	held     = flag.Int("held", 50000, "pods that are on the nodes when memory is measured")
+	rest     = flag.Duration("rest", time.Minute, "how long schedulers rest before their memory is measured")
+	wanted   = flag.String("shapes", "", "shapes of pods that are measured, and \"memory\"; empty for all")
 	runs     = flag.Int("runs", 1, "how often each is measured")
 	clients  = flag.Int("clients", 16, "how many create pods at once")
 	patience = flag.Duration("timeout", 20*time.Minute, "how long one shape may take")
@@ -35,10 +37,14 @@ var (
 func main() { bench.Main("scheduler", run) }
 
 func run(ctx context.Context) error {
-	list := shapes
+	list, holding := shapes, true
 	if *wanted != "" {
-		list = nil
+		list, holding = nil, false
 		for _, name := range strings.Split(*wanted, ",") {
+			if name == memory {
+				holding = true
+				continue
+			}
 			i := slices.IndexFunc(shapes, func(s shape) bool { return s.name == name })
 			if i < 0 {
 				return fmt.Errorf("-shapes: there is no %q", name)
@@ -64,6 +70,11 @@ func run(ctx context.Context) error {
 			}
 		}
 	}
+	if holding {
+		if err := measureMemory(ctx, binaries, t); err != nil {
+			return fmt.Errorf("memory: %w", err)
+		}
+	}
 	t.Print(len(binaries) > 1)
 	return nil
 }
@@ -72,17 +83,11 @@ func run(ctx context.Context) error {
 func measure(ctx context.Context, b bench.Binary, s shape, record bool, t *bench.Table) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, *patience)
 	defer cancel()
-	server, err := bench.StartServer(ctx, filepath.Join(*bench.Bin, "kube-apiserver"), "--disable-admission-plugins=TaintNodesByCondition")
+	server, client, err := startServer(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	config := clientrest.CopyConfig(server.Config)
-	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return err
-	}
 	c := &cluster{client: client, shape: s}
 	if err := c.fill(ctx); err != nil {
 		return err
@@ -97,7 +102,7 @@ func measure(ctx context.Context, b bench.Binary, s shape, record bool, t *bench
 	if err != nil {
 		return err
 	}
-	if err := c.warmUp(ctx); err != nil {
+	if err := c.warmUp(ctx, "first"); err != nil {
 		return fmt.Errorf("%w\n%s", err, server.LogOf(b.Path))
 	}
 	before, err := bench.ProcessUsage(sched.process.Pid)
@@ -132,6 +137,21 @@ func measure(ctx context.Context, b bench.Binary, s shape, record bool, t *bench
 	}
 	t.Add(b.Name, called+": recording, KiB per pod", float64(file.Size())/1024/n)
 	return nil
+}
+
+// startServer starts an API server, in which nodes are as they are made, and returns a client of it.
+func startServer(ctx context.Context) (*bench.Server, kubernetes.Interface, error) {
+	server, err := bench.StartServer(ctx, filepath.Join(*bench.Bin, "kube-apiserver"), "--disable-admission-plugins=TaintNodesByCondition")
+	if err != nil {
+		return nil, nil, err
+	}
+	config := clientrest.CopyConfig(server.Config)
+	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, nil, errors.Join(err, server.Stop())
+	}
+	return server, client, nil
 }
 
 // result is how long it took until all pods had their node, and how long each waited, in order.

@@ -58,6 +58,9 @@ func (d *Diagnosis) RefuseNode(node string, info fwk.NodeInfo, s *fwk.Status) {
 	d.refused = append(d.refused, refused{node, info, s})
 }
 
+// Expect makes room for so many more nodes that are refused.
+func (d *Diagnosis) Expect(nodes int) { d.refused = slices.Grow(d.refused, nodes) }
+
 func sameRejector(a, b *fwk.Status) bool {
 	return a == b || a.Plugin() == b.Plugin() && a.Code() == b.Code()
 }
