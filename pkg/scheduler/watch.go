@@ -39,14 +39,20 @@ func newInformers(client kubernetes.Interface, gates framework.Gates) informers.
 }
 
 func newFactory(client kubernetes.Interface) informers.SharedInformerFactory {
-	return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(strip))
+	return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(keep(&alike{})))
 }
 
-func strip(obj any) (any, error) {
-	if o, ok := obj.(metav1.Object); ok {
-		o.SetManagedFields(nil)
+// keep returns what makes objects that come ready to be kept: without managed fields, and pods with what they share.
+func keep(pods *alike) cache.TransformFunc {
+	return func(obj any) (any, error) {
+		if o, ok := obj.(metav1.Object); ok {
+			o.SetManagedFields(nil)
+		}
+		if pod, ok := obj.(*v1.Pod); ok {
+			pods.pod(pod)
+		}
+		return obj, nil
 	}
-	return obj, nil
 }
 
 // watch connects the informers with the cache and the queue. The returned function

@@ -14,7 +14,9 @@ type PodInfo struct {
 
 	affinity, antiAffinity                   []fwk.AffinityTerm
 	preferredAffinity, preferredAntiAffinity []fwk.WeightedAffinityTerm
-	resource                                 func() fwk.PodResource // asked for by some only
+
+	calculated sync.Once // the resource is asked for by some only
+	resource   fwk.PodResource
 }
 
 var _ fwk.PodInfo = &PodInfo{}
@@ -22,7 +24,7 @@ var _ fwk.PodInfo = &PodInfo{}
 // NewPodInfo computes a PodInfo. A selector that does not parse is reported; the
 // PodInfo is usable all the same, without that term.
 func NewPodInfo(pod *v1.Pod) (*PodInfo, error) {
-	p := &PodInfo{Pod: pod, resource: sync.OnceValue(func() fwk.PodResource { return podResource(pod) })}
+	p := &PodInfo{Pod: pod}
 	a := pod.Spec.Affinity
 	if a == nil {
 		return p, nil
@@ -57,4 +59,7 @@ func (p *PodInfo) GetPreferredAntiAffinityTerms() []fwk.WeightedAffinityTerm {
 }
 
 // CalculateResource returns what the pod asks for.
-func (p *PodInfo) CalculateResource() fwk.PodResource { return p.resource() }
+func (p *PodInfo) CalculateResource() fwk.PodResource {
+	p.calculated.Do(func() { p.resource = podResource(p.Pod) })
+	return p.resource
+}
