@@ -28,7 +28,7 @@ func services(list generic.ListFuncByNamespace) quota.Evaluator {
 			}
 			return false
 		},
-		usage: serviceUsage,
+		usage: func(s *corev1.Service) (corev1.ResourceList, error) { return serviceUsage(s), nil },
 	}
 }
 
@@ -69,7 +69,7 @@ func claims(list generic.ListFuncByNamespace) quota.Evaluator {
 			return slices.Contains(limited, name)
 		},
 		inScope: claimInScope,
-		usage:   claimUsage,
+		usage:   func(c *corev1.PersistentVolumeClaim) (corev1.ResourceList, error) { return claimUsage(c), nil },
 	}
 }
 

@@ -36,7 +36,7 @@ func pods(list generic.ListFuncByNamespace, c clock.PassiveClock) quota.Evaluato
 		},
 		measures:    measuredOfPods,
 		inScope:     podInScope,
-		usage:       func(pod *corev1.Pod) corev1.ResourceList { return podUsage(pod, c.Now()) },
+		usage:       func(pod *corev1.Pod) (corev1.ResourceList, error) { return podUsage(pod, c.Now()), nil },
 		constraints: podConstraints,
 	}
 }

@@ -1,7 +1,7 @@
 // Package quota measures what objects use of a ResourceQuota: how many there are of a
 // resource, what pods ask for, what claims store, which ports services take, which devices are claimed.
 //
-//	registry := generic.NewRegistry(quota.Evaluators(listers, clock.RealClock{}))
+//	registry := generic.NewRegistry(quota.Evaluators(listers, devices, clock.RealClock{}))
 package quota
 
 import (
@@ -24,7 +24,7 @@ type ListFunc func(resource schema.GroupResource, namespace string) ([]runtime.O
 
 // Evaluators returns those of what is not just counted, or has an older name. Any other resource is counted by
 // generic.NewObjectCountEvaluator. Lists are needed by UsageStats alone.
-func Evaluators(lists ListFunc, c clock.PassiveClock) []quota.Evaluator {
+func Evaluators(lists ListFunc, d Devices, c clock.PassiveClock) []quota.Evaluator {
 	listOf := func(r schema.GroupResource) generic.ListFuncByNamespace {
 		return func(namespace string) ([]runtime.Object, error) { return lists(r, namespace) }
 	}
@@ -33,7 +33,7 @@ func Evaluators(lists ListFunc, c clock.PassiveClock) []quota.Evaluator {
 		pods(list("pods"), c),
 		services(list("services")),
 		claims(list("persistentvolumeclaims")),
-		resourceClaims(listOf(resourcev1.Resource("resourceclaims"))),
+		resourceClaims(listOf(resourcev1.Resource("resourceclaims")), d),
 	}
 	// These have a second name, older than "count/…".
 	for _, alias := range []corev1.ResourceName{
@@ -54,7 +54,7 @@ type evaluator[T runtime.Object] struct {
 	measures func(name corev1.ResourceName) bool
 	// inScope reports whether an object is in the scope. Nil: no object is in any.
 	inScope func(s corev1.ScopedResourceSelectorRequirement, obj T) (bool, error)
-	usage   func(obj T) corev1.ResourceList
+	usage   func(obj T) (corev1.ResourceList, error)
 	// constraints says what an object must specify so that it can be measured. Nil: nothing.
 	constraints func(required []corev1.ResourceName, obj T) error
 }
@@ -153,7 +153,10 @@ func (e *evaluator[T]) Usage(item runtime.Object) (corev1.ResourceList, error) {
 	if err != nil {
 		return nil, err
 	}
-	used := e.usage(obj)
+	used, err := e.usage(obj)
+	if err != nil {
+		return nil, err
+	}
 	used[e.count()] = number(1)
 	return used, nil
 }

@@ -9,9 +9,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/admission"
 	quota "k8s.io/apiserver/pkg/quota/v1"
 	"k8s.io/apiserver/pkg/quota/v1/generic"
@@ -22,9 +25,38 @@ import (
 
 var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// testDevices has a class "gpu" that pods call example.com/gpu as well, and pods that each ask for one by each name: "noted" says which claim it
+// has, and "new" and "two" do not. Of "two", there are two claims.
+var testDevices = Devices{
+	Class: func(name string) (*resourcev1.DeviceClass, error) {
+		if name != "gpu" {
+			return nil, apierrors.NewNotFound(resourcev1.Resource("deviceclasses"), name)
+		}
+		return &resourcev1.DeviceClass{Spec: resourcev1.DeviceClassSpec{ExtendedResourceName: ptr.To("example.com/gpu")}}, nil
+	},
+	Pod: func(_, name string) (*corev1.Pod, error) {
+		one := corev1.ResourceRequirements{Requests: corev1.ResourceList{"example.com/gpu": resource.MustParse("1"), "deviceclass.resource.kubernetes.io/gpu": resource.MustParse("1"), "cpu": resource.MustParse("1")}}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(name)}, Spec: corev1.PodSpec{
+			InitContainers: []corev1.Container{{Resources: one}}, Containers: []corev1.Container{{Resources: one}},
+		}}
+		switch name {
+		case "noted":
+			pod.Status.ExtendedResourceClaimStatus = &corev1.PodExtendedResourceClaimStatus{ResourceClaimName: "c"}
+		case "new", "two":
+		default:
+			return nil, apierrors.NewNotFound(corev1.Resource("pods"), name)
+		}
+		return pod, nil
+	},
+	Claims: func(string) ([]resourcev1.ResourceClaim, error) {
+		other := resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Name: "other", OwnerReferences: []metav1.OwnerReference{{Kind: "Pod", Name: "two", UID: "two", Controller: ptr.To(true)}}}}
+		return []resourcev1.ResourceClaim{other}, nil
+	},
+}
+
 func evaluatorOf(t *testing.T, resource string) quota.Evaluator {
 	t.Helper()
-	e := generic.NewRegistry(Evaluators(nil, clocktesting.NewFakePassiveClock(now))).Get(schema.ParseGroupResource(resource))
+	e := generic.NewRegistry(Evaluators(nil, testDevices, clocktesting.NewFakePassiveClock(now))).Get(schema.ParseGroupResource(resource))
 	if e == nil {
 		t.Fatalf("no evaluator of %s", resource)
 	}
@@ -44,11 +76,24 @@ func read(t *testing.T, resource, manifest string) runtime.Object {
 	return obj
 }
 
+// measured is a manifest of a resource and what it uses.
+type measured struct {
+	resource, manifest string
+	want               map[corev1.ResourceName]string
+}
+
+// extended is a claim of two devices that was made for the extended resources of a pod, which uses so many under the names that pods have for them.
+func extended(pod, claim, uid, requests string) measured {
+	return measured{"resourceclaims.resource.k8s.io", `{metadata: {name: ` + claim + `, annotations: {resource.kubernetes.io/extended-resource-claim: "true"}, ownerReferences: [{kind: Pod, name: ` + pod + `, uid: ` + uid + `, controller: true}]},
+		spec: {devices: {requests: [{name: a, exactly: {deviceClassName: gpu, allocationMode: ExactCount, count: 2}}]}}}`,
+		map[corev1.ResourceName]string{
+			"count/resourceclaims.resource.k8s.io": "1", "gpu.deviceclass.resource.k8s.io/devices": "2",
+			"requests.deviceclass.resource.kubernetes.io/gpu": requests, "requests.example.com/gpu": requests,
+		}}
+}
+
 func TestUsage(t *testing.T) {
-	for name, tc := range map[string]struct {
-		resource, manifest string
-		want               map[corev1.ResourceName]string
-	}{
+	for name, tc := range map[string]measured{
 		"secret": {"secrets", `{}`, map[corev1.ResourceName]string{"secrets": "1", "count/secrets": "1"}},
 		"pod": {"pods", `{spec: {containers: [{resources: {requests: {cpu: 1, memory: 50M, example.com/dongle: 1}, limits: {cpu: 2, memory: 100M, example.com/dongle: 1}}}, {resources: {requests: {cpu: 2, hugepages-2Mi: 2Mi}}}],
 			initContainers: [{resources: {requests: {cpu: 4}}}]}}`,
@@ -66,7 +111,16 @@ func TestUsage(t *testing.T) {
 		"devices": {"resourceclaims.resource.k8s.io", `{spec: {devices: {requests: [{name: a, exactly: {deviceClassName: gpu, allocationMode: ExactCount, count: 2}},
 			{name: b, exactly: {deviceClassName: nic, allocationMode: All}},
 			{name: c, firstAvailable: [{name: x, deviceClassName: gpu, allocationMode: ExactCount, count: 1}, {name: y, deviceClassName: gpu, allocationMode: ExactCount, count: 4}]}]}}}`,
-			map[corev1.ResourceName]string{"count/resourceclaims.resource.k8s.io": "1", "gpu.deviceclass.resource.k8s.io/devices": "6", "nic.deviceclass.resource.k8s.io/devices": "32"}},
+			map[corev1.ResourceName]string{"count/resourceclaims.resource.k8s.io": "1", "gpu.deviceclass.resource.k8s.io/devices": "6", "nic.deviceclass.resource.k8s.io/devices": "32",
+				"requests.deviceclass.resource.kubernetes.io/gpu": "6", "requests.example.com/gpu": "6", "requests.deviceclass.resource.kubernetes.io/nic": "32"}},
+		"devices in a way to come": {"resourceclaims.resource.k8s.io", `{spec: {devices: {requests: [{name: a, exactly: {deviceClassName: gpu, allocationMode: Some, count: 2}}]}}}`,
+			map[corev1.ResourceName]string{"count/resourceclaims.resource.k8s.io": "1", "gpu.deviceclass.resource.k8s.io/devices": "0"}},
+		"extended, noted":                       extended("noted", "c", "noted", "1"),
+		"extended, another's":                   extended("noted", "d", "noted", "2"),
+		"extended, new":                         extended("new", "c", "new", "1"),
+		"extended, one of two":                  extended("two", "c", "two", "2"),
+		"extended, of a pod that is gone":       extended("gone", "c", "gone", "2"),
+		"extended, of a pod that came after it": extended("new", "c", "old", "2"),
 		"cluster IP": {"services", `{spec: {type: ClusterIP, ports: [{port: 1}]}}`,
 			map[corev1.ResourceName]string{"services": "1", "count/services": "1", "services.nodeports": "0", "services.loadbalancers": "0"}},
 		"node ports": {"services", `{spec: {type: NodePort, ports: [{port: 1}, {port: 2}]}}`,

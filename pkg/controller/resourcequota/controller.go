@@ -276,7 +276,26 @@ func (c *Controller) registry(ctx context.Context) quotalib.Registry {
 			return nil, err
 		}
 		return meta.ExtractList(list)
-	}, c.clock))
+	}, c.devices(ctx), c.clock))
+}
+
+// devices looks up in the cache what claims of devices do not say.
+func (c *Controller) devices(ctx context.Context) quota.Devices {
+	return quota.Devices{
+		Class: func(name string) (*resourcev1.DeviceClass, error) {
+			class := &resourcev1.DeviceClass{}
+			return class, c.client.Get(ctx, client.ObjectKey{Name: name}, class, client.DisableReadYourWritesConsistency)
+		},
+		Pod: func(namespace, name string) (*corev1.Pod, error) {
+			pod := &corev1.Pod{}
+			return pod, c.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, pod, client.DisableReadYourWritesConsistency)
+		},
+		Claims: func(namespace string) ([]resourcev1.ResourceClaim, error) {
+			var list resourcev1.ResourceClaimList
+			err := c.client.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency)
+			return list.Items, err
+		},
+	}
 }
 
 var errNotListed = errors.New("has not been listed yet")
