@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -28,14 +29,14 @@ type cycle struct {
 	start int
 	// memo is what pods that were alike found out before; nil for none.
 	memo *framework.Memo
-	// within are the positions of the nodes to which the search is confined; nil for all.
-	within []int
+	// only are the positions of the nodes to which the search is confined; nil for all.
+	only []int
 }
 
 // size is the number of nodes that the search is about.
 func (c *cycle) size() int {
-	if c.within != nil {
-		return len(c.within)
+	if c.only != nil {
+		return len(c.only)
 	}
 	return c.snapshot.Len()
 }
@@ -165,7 +166,7 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 		}
 	}
 
-	search := search{cycle: c, all: all, allowed: c.within, count: c.size(), start: c.start, want: feasibleNodesToFind(c.percentage, c.size()), filters: c.fw.FiltersOf(ctx, state, pod)}
+	search := search{cycle: c, all: all, allowed: c.only, count: c.size(), start: c.start, want: feasibleNodesToFind(c.percentage, c.size()), filters: c.fw.FiltersOf(ctx, state, pod)}
 	search.findings = c.memo.For(search.filters.Signature(), len(all))
 	if !allowed.AllNodes() {
 		search.allowed = nil
@@ -191,10 +192,10 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 
 // isWithin reports whether the search may find a node.
 func (c *cycle) isWithin(node string) bool {
-	if c.within == nil {
+	if c.only == nil {
 		return true
 	}
-	_, ok := slices.BinarySearch(c.within, c.snapshot.Position(node))
+	_, ok := slices.BinarySearch(c.only, c.snapshot.Position(node))
 	return ok
 }
 
@@ -209,7 +210,7 @@ type search struct {
 	filters  *framework.Filters
 	findings *framework.Findings
 
-	// within are domains that know of nodes that need not be looked at.
+	// only are domains that know of nodes that need not be looked at.
 	within []*within
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -27,6 +28,7 @@ type groupQuestion struct {
 	attempts []int // how often each of the pods has been tried, this time included
 	start    int   // the number of the node at which the first search begins
 	seed     uint64
+	now      time.Time // when the attempt began
 }
 
 // A groupDecision is what comes of one try at a pod group.
@@ -53,7 +55,7 @@ var errNotTried = errors.New("the pod was not tried: its pod group cannot be sch
 func (m *mind) decideGroup(ctx context.Context, q groupQuestion) groupDecision {
 	m.cache.UpdateSnapshot(m.snapshot)
 	ctx = framework.WithoutNotes(ctx)
-	s := &groupSearch{mind: m, groupQuestion: q, state: framework.NewGroupState(q.trial)}
+	s := &groupSearch{mind: m, groupQuestion: q, state: framework.NewGroupState(q.trial, q.now)}
 	key := types.NamespacedName{Namespace: q.group.Group.Namespace, Name: q.group.Group.Name}
 	scheduled := m.groups.State(key).ScheduledPods()
 	s.scheduled = len(scheduled)
@@ -175,7 +177,7 @@ func (s *groupSearch) try(ctx context.Context, p *fwk.Placement, within []int) *
 		if !verdict.IsSuccess() && !verdict.IsWait() {
 			break
 		}
-		c := &cycle{fw: s.fw, snapshot: s.snapshot, percentage: s.percentage(pod.Spec.SchedulerName), start: t.next, memo: s.memo, within: within}
+		c := &cycle{fw: s.fw, snapshot: s.snapshot, percentage: s.percentage(pod.Spec.SchedulerName), start: t.next, memo: s.memo, only: within}
 		s.tryMember(ctx, c, t, i)
 		m := &t.members[i]
 		if m.err != nil && m.fit == nil {
@@ -219,7 +221,7 @@ func (s *groupSearch) tryMember(ctx context.Context, c *cycle, t *groupTrial, i 
 	}
 	m.told.Node, m.told.Scores, m.told.Refusals = p.node, explain.Scores(p.scores), p.diagnosis.Refusals(0, explain.MaxRefusals)
 	m.scores = nil // they lie in memory that the next pod uses
-	if c.within == nil {
+	if c.only == nil {
 		t.next = p.next
 	}
 	placed := pod.DeepCopy()

@@ -43,7 +43,7 @@ func together(g *schedulingv1beta1.PodGroup) {
 	g.Spec.DisruptionMode = &schedulingv1beta1.DisruptionMode{All: &schedulingv1beta1.AllDisruptionMode{}}
 }
 
-func within(key string) func(*schedulingv1beta1.PodGroup) {
+func inOne(key string) func(*schedulingv1beta1.PodGroup) {
 	return func(g *schedulingv1beta1.PodGroup) {
 		g.Spec.SchedulingConstraints = &schedulingv1beta1.PodGroupSchedulingConstraints{Topology: []schedulingv1beta1.TopologyConstraint{{Key: key}}}
 	}
@@ -163,13 +163,13 @@ func TestDecideGroup(t *testing.T) {
 			`all pods in a single pod group should have the same .spec.schedulerName set, got: "other" and "default-scheduler"`},
 		{"another priority than the group's", []*v1.Node{a}, []*v1.Pod{makePod("p", "", "", of("g"))}, makeGroup("g", 1, groupPriority(3)), "",
 			"pods should have the .spec.priority of their pod group, got: 0 and 3"},
-		{"a rack with room for all", racks, []*v1.Pod{makePod("p", "1500m", "", of("g")), makePod("q", "1500m", "", of("g"))}, makeGroup("g", 2, within("rack")), "b1 b2", ""},
-		{"the rack that is left fullest", racks, []*v1.Pod{makePod("p", "1", "1Gi", of("g")), makePod("q", "1", "1Gi", of("g"))}, makeGroup("g", 2, within("rack")), "a1", ""},
-		{"the rack that takes most", racks, []*v1.Pod{makePod("p", "1500m", "", of("g")), makePod("q", "1500m", "", of("g"))}, makeGroup("g", 1, within("rack")), "b1 b2", ""},
-		{"the rack of those that run", racks, []*v1.Pod{makePod("p", "1", "", of("g")), makePod("r", "1", "", of("g"), on("b2"))}, makeGroup("g", 1, within("rack")), "b1", ""},
-		{"no rack with room for all", racks, []*v1.Pod{makePod("p", "2", "", of("g")), makePod("q", "2", "", of("g")), makePod("r", "2", "", of("g"))}, makeGroup("g", 3, within("rack")), "",
+		{"a rack with room for all", racks, []*v1.Pod{makePod("p", "1500m", "", of("g")), makePod("q", "1500m", "", of("g"))}, makeGroup("g", 2, inOne("rack")), "b1 b2", ""},
+		{"the rack that is left fullest", racks, []*v1.Pod{makePod("p", "1", "1Gi", of("g")), makePod("q", "1", "1Gi", of("g"))}, makeGroup("g", 2, inOne("rack")), "a1", ""},
+		{"the rack that takes most", racks, []*v1.Pod{makePod("p", "1500m", "", of("g")), makePod("q", "1500m", "", of("g"))}, makeGroup("g", 1, inOne("rack")), "b1 b2", ""},
+		{"the rack of those that run", racks, []*v1.Pod{makePod("p", "1", "", of("g")), makePod("r", "1", "", of("g"), on("b2"))}, makeGroup("g", 1, inOne("rack")), "b1", ""},
+		{"no rack with room for all", racks, []*v1.Pod{makePod("p", "2", "", of("g")), makePod("q", "2", "", of("g")), makePod("r", "2", "", of("g"))}, makeGroup("g", 3, inOne("rack")), "",
 			"0/2 placements are available, first placement status: minCount (3) cannot be satisfied"},
-		{"no rack", []*v1.Node{a}, []*v1.Pod{makePod("p", "", "", of("g"))}, makeGroup("g", 1, within("rack")), "", "no feasible placements found"},
+		{"no rack", []*v1.Node{a}, []*v1.Pod{makePod("p", "", "", of("g"))}, makeGroup("g", 1, inOne("rack")), "", "no feasible placements found"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := gangWorld(t, allGates, tc.nodes, tc.pods, []*schedulingv1beta1.PodGroup{tc.group})

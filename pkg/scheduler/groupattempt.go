@@ -113,7 +113,7 @@ func (g *groupAttempt) missing(ctx context.Context, key types.NamespacedName) {
 
 // decide finds the pods their nodes and reserves what they need there, or sends them back.
 func (g *groupAttempt) decide(ctx context.Context) (placed []placedPod, status *fwk.Status, recorded *record.Decided) {
-	q := groupQuestion{fw: g.fw, group: &podgroup.Info{Group: g.group}, start: g.nextStart, seed: groupSeed(g.pods)}
+	q := groupQuestion{fw: g.fw, group: &podgroup.Info{Group: g.group}, start: g.nextStart, seed: groupSeed(g.pods), now: g.pods[0].started}
 	for _, a := range g.pods {
 		q.group.Pods = append(q.group.Pods, a.pod)
 		q.attempts = append(q.attempts, a.queued.Attempts)
@@ -180,7 +180,7 @@ func (g *groupAttempt) toRecord(q groupQuestion) *record.Decided {
 	}
 	var d *record.Decided
 	for i, a := range g.pods {
-		one := a.toRecord(question{pod: a.pod, attempt: q.attempts[i], start: q.start, seed: q.seed})
+		one := a.toRecord(question{pod: a.pod, attempt: q.attempts[i], start: q.start, seed: q.seed, now: q.now})
 		if i == 0 {
 			d, one.Group = one, q.group.Group.Name
 			continue

@@ -179,7 +179,7 @@ func (r *replay) decideAgain(ctx context.Context, d *record.Decided, each func(r
 
 // decideGroupAgain is decideAgain for a pod group.
 func (r *replay) decideGroupAgain(ctx context.Context, d *record.Decided, each func(record.Replayed) error) error {
-	q := groupQuestion{trial: true, group: &podgroup.Info{}, start: d.Start, seed: d.Seed}
+	q := groupQuestion{trial: true, group: &podgroup.Info{}, start: d.Start, seed: d.Seed, now: d.Time}
 	for _, t := range d.Pods() {
 		pod, err := r.tried(t)
 		if err != nil {

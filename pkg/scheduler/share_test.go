@@ -178,7 +178,7 @@ func TestKnownVictimsChangeNothing(t *testing.T) {
 	var q *queue.Queue
 	known := informers.NewSharedInformerFactory(nil, 0)
 	profile := func() *framework.Framework {
-		fw, err := framework.New(t.Context(), config.Specs(config.Default())[0], plugins.Registry(), framework.Deps{
+		fw, err := framework.New(t.Context(), config.Specs(config.Default(), framework.Gates{})[0], plugins.Registry(), framework.Deps{
 			Snapshot: snapshot, Nominator: func() *queue.Queue { return q }, Waiting: framework.NewWaitingPods(), Parallelism: 4, Informers: known,
 		})
 		if err != nil {
