@@ -210,7 +210,7 @@ type search struct {
 	filters  *framework.Filters
 	findings *framework.Findings
 
-	// only are domains that know of nodes that need not be looked at.
+	// within are domains that know of nodes that need not be looked at.
 	within []*within
 }
 
