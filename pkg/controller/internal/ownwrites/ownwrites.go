@@ -43,7 +43,7 @@ const lull = time.Second
 
 // kind is how far the cache is with the objects of one kind.
 type kind struct {
-	store toolscache.Store
+	store toolscache.Store // nil if there are several, each for some namespaces
 
 	mu      sync.Mutex
 	version int64         // the newest resource version that the cache is known to have seen
@@ -65,11 +65,10 @@ func (p *Progress) of(ctx context.Context, obj client.Object) (*kind, error) {
 	if err != nil {
 		return nil, fmt.Errorf("following %T: %w", obj, err)
 	}
-	shared, ok := informer.(interface{ GetStore() toolscache.Store })
-	if !ok {
-		return nil, fmt.Errorf("following %T: its informer is a %T", obj, informer)
+	k := &kind{moved: make(chan struct{})}
+	if single, ok := informer.(interface{ GetStore() toolscache.Store }); ok {
+		k.store = single.GetStore()
 	}
-	k := &kind{store: shared.GetStore(), moved: make(chan struct{})}
 	if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc: k.observe, UpdateFunc: func(_, o any) { k.observe(o) }, DeleteFunc: k.observe,
 	}); err != nil {
@@ -115,7 +114,9 @@ func (k *kind) await(ctx context.Context, seen func(version int64) (bool, error)
 		select {
 		case <-moved:
 		case <-ticker.C:
-			k.reached(k.store.LastStoreSyncResourceVersion())
+			if k.store != nil {
+				k.reached(k.store.LastStoreSyncResourceVersion())
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("waiting until the cache has seen what was written: %w", context.Cause(ctx))
 		}
