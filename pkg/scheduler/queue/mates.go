@@ -14,15 +14,21 @@ import (
 func (q *Queue) Take(ctx context.Context, p *Pod, mates []types.UID) ([]*Pod, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var waiting []*Pod
+	var waiting, freed []*Pod
 	for _, uid := range mates {
 		mate := q.find(uid)
 		if mate == nil {
 			continue // in flight, or of a profile that is not here
 		}
-		if mate.GatingPlugin != "" && q.gated(ctx, mate) {
-			q.hold(p, mate.GatingPlugin)
-			return nil, false
+		if mate.GatingPlugin != "" {
+			if q.gated(ctx, mate) {
+				for _, f := range freed {
+					f.GatingPlugin = mate.GatingPlugin
+				}
+				q.hold(p, mate.GatingPlugin)
+				return nil, false
+			}
+			freed = append(freed, mate) // but for mates that are still to be looked at
 		}
 		waiting = append(waiting, mate)
 	}
