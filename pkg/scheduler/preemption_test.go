@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
@@ -45,6 +47,15 @@ func newWorld(t *testing.T, nodes []*v1.Node, pods []*v1.Pod, other ...runtime.O
 		objects = append(objects, p)
 	}
 	w := &world{client: fake.NewClientset(append(objects, other...)...), events: events.NewFakeRecorder(100)}
+	// The fake does not count versions, and what is written must be newer than what was there.
+	for _, verb := range []string{"create", "update"} {
+		w.client.PrependReactor(verb, "resourceclaims", func(a clienttesting.Action) (bool, runtime.Object, error) {
+			c := a.(clienttesting.UpdateAction).GetObject().(*resourceapi.ResourceClaim)
+			n, _ := strconv.Atoi(c.ResourceVersion) // none is 0
+			c.ResourceVersion = strconv.Itoa(n + 1)
+			return false, nil, nil
+		})
+	}
 	placed := slices.DeleteFunc(slices.Clone(pods), func(p *v1.Pod) bool { return p.Spec.NodeName == "" })
 	w.snapshot = cache.NewSnapshotOf(nodes, placed)
 	factory := informers.NewSharedInformerFactory(w.client, 0)
