@@ -11,8 +11,10 @@ import (
 const (
 	// memoryPeriod is how often a process looks at its memory.
 	memoryPeriod = 5 * time.Second
-	// quietAllocation is what a process allocates in a period, at most, that has nothing to do.
+	// quietAllocation is what a process allocates in a period, at most, that has nothing to do but look after itself, or
+	// a quietShare of what is in use if that is more: of many things to look after, or to tell metrics of, more is made.
 	quietAllocation = 5 << 20
+	quietShare      = 32
 	// quietPeriods is for how many of them it is quiet before memory is given back.
 	quietPeriods = 2
 	// regrowth is by how much its memory then grows, at least, before more is given back.
@@ -88,7 +90,7 @@ func (t *memoryTender) look(now memory) tending {
 		const step = 50
 		next.gcPercent = max(t.percent, int(100*t.room/now.live)/step*step)
 	}
-	if now.allocated-t.last > quietAllocation {
+	if now.allocated-t.last > max(quietAllocation, now.live/quietShare) {
 		t.quiet = 0
 	} else {
 		t.quiet++

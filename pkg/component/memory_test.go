@@ -21,6 +21,9 @@ func TestMemoryTender(t *testing.T) {
 		{name: "quiet, but not for long, again", now: memory{allocated: 901 * mib, live: 200 * mib, held: 400 * mib}, gcPercent: 100},
 		{name: "quiet again", now: memory{allocated: 902 * mib, live: 200 * mib, held: 400 * mib}, held: 230 * mib, gcPercent: 100, giveBack: true},
 		{name: "a large heap grows slowly", now: memory{allocated: 903 * mib, live: 200 * mib, held: 270 * mib}, gcPercent: 100},
+		{name: "busy for a small heap", now: memory{allocated: 909 * mib, live: 100 * mib, held: 300 * mib}, gcPercent: 100},
+		{name: "quiet for a large one, but not for long", now: memory{allocated: 915 * mib, live: 200 * mib, held: 300 * mib}, gcPercent: 100},
+		{name: "quiet for a large one", now: memory{allocated: 921 * mib, live: 200 * mib, held: 300 * mib}, held: 230 * mib, gcPercent: 100, giveBack: true},
 	} {
 		got := tender.look(step.now)
 		if want := (tending{step.gcPercent, step.giveBack}); got != want {
