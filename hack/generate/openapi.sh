@@ -37,6 +37,7 @@ go tool -modfile=hack/tools/go.mod openapi-gen \
   k8s.io/api/discovery/v1 \
   k8s.io/api/events/v1 \
   k8s.io/api/flowcontrol/v1 \
+  k8s.io/api/lifecycle/v1alpha1 \
   k8s.io/api/networking/v1 \
   k8s.io/api/node/v1 \
   k8s.io/api/policy/v1 \

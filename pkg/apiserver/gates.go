@@ -52,6 +52,7 @@ var letIn = map[string][]string{
 	"CompositePodGroup":                       {"GenericWorkload", "TopologyAwareWorkloadScheduling"},
 	"DRAResourcePoolStatus":                   nil,
 	"DRAWorkloadResourceClaims":               {"GenericWorkload"},
+	"EvictionRequestAPI":                      nil,
 	"GenericWorkload":                         nil,
 	"PodGroupPreemptionPolicy":                {"GenericWorkload"},
 	string(genericfeatures.StorageVersionAPI): nil,

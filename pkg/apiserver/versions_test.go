@@ -23,7 +23,7 @@ import (
 // object that is created in one version is there in the others, and stored in the one in
 // which the original stores it.
 func TestVersions(t *testing.T) {
-	c := testcluster.Start(t, testcluster.WithAPIServerFlags("--runtime-config=api/all=true", "--feature-gates=GenericWorkload=true,TopologyAwareWorkloadScheduling=true,CompositePodGroup=true"))
+	c := testcluster.Start(t, testcluster.WithAPIServerFlags("--runtime-config=api/all=true", "--feature-gates=GenericWorkload=true,TopologyAwareWorkloadScheduling=true,CompositePodGroup=true,EvictionRequestAPI=true"))
 	ctx := context.Background()
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(discovery.NewDiscoveryClientForConfigOrDie(c.Config)))
 	client := dynamic.NewForConfigOrDie(c.Config)
@@ -100,6 +100,14 @@ func TestVersions(t *testing.T) {
 		{
 			`{apiVersion: scheduling.k8s.io/v1alpha3, kind: CompositePodGroup, metadata: {name: a, namespace: default}, spec: {workloadRef: {workloadName: a, templateName: a}, schedulingPolicy: {gang: {minGroupCount: 2}}}}`,
 			nil, "/compositepodgroups/default/a", "scheduling.k8s.io/v1alpha3",
+		},
+		{
+			`{apiVersion: lifecycle.k8s.io/v1alpha1, kind: EvictionRequest, metadata: {name: a, namespace: default}, spec: {target: {pod: {name: a, uid: 00000000-0000-4000-8000-000000000000}}, requester: example.com/a, intent: Eviction}}`,
+			nil, "/evictionrequests/default/a", "lifecycle.k8s.io/v1alpha1",
+		},
+		{
+			`{apiVersion: lifecycle.k8s.io/v1alpha1, kind: Eviction, metadata: {name: a, namespace: default}, spec: {target: {pod: {name: a, uid: 00000000-0000-4000-8000-000000000000}}}}`,
+			nil, "/evictions/default/a", "lifecycle.k8s.io/v1alpha1",
 		},
 	} {
 		t.Run(tc.key, func(t *testing.T) {

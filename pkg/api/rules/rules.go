@@ -3,12 +3,15 @@
 package rules
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/operation"
+	"k8s.io/apimachinery/pkg/api/validate"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,6 +49,15 @@ var metadata = field.NewPath("metadata")
 // Namespaced checks the metadata of a new object that lives in a namespace.
 func Namespaced(m *metav1.ObjectMeta, name apivalidation.ValidateNameFunc) field.ErrorList {
 	return append(apivalidation.ValidateObjectMeta(m, true, name, metadata), finalizers(m)...)
+}
+
+// NamespacedLongName checks the metadata of a new object that lives in a namespace and whose name is a DNS
+// subdomain. Of a name that is generated, only what came out is checked.
+func NamespacedLongName(m *metav1.ObjectMeta) field.ErrorList {
+	name := func(p *field.Path, name string) field.ErrorList {
+		return validate.LongName(context.Background(), operation.Operation{}, p, &name, nil)
+	}
+	return append(apivalidation.ValidateObjectMetaWithOpts(m, true, name, metadata), finalizers(m)...)
 }
 
 // ClusterScoped checks the metadata of a new object that lives in no namespace.

@@ -29,6 +29,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -100,6 +101,7 @@ var versions = []version{
 	{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme, discovery.AddDefaults, nil, nil},
 	{eventsv1.SchemeGroupVersion, eventsv1.AddToScheme, nil, events.AddFieldLabels, eventsHub},
 	{flowcontrolv1.SchemeGroupVersion, flowcontrolv1.AddToScheme, flowcontrol.AddDefaults, nil, nil},
+	{lifecyclev1alpha1.SchemeGroupVersion, lifecyclev1alpha1.AddToScheme, nil, nil, nil},
 	{networkingv1.SchemeGroupVersion, networkingv1.AddToScheme, networking.AddDefaults, nil, nil},
 	{nodev1.SchemeGroupVersion, nodev1.AddToScheme, nil, nil, nil},
 	{policyv1.SchemeGroupVersion, policyv1.AddToScheme, nil, nil, nil},
@@ -130,7 +132,6 @@ var unserved = []string{
 	"extensions/v1beta1",
 	"flowcontrol.apiserver.k8s.io/v1beta1", "flowcontrol.apiserver.k8s.io/v1beta2", "flowcontrol.apiserver.k8s.io/v1beta3",
 	"imagepolicy.k8s.io/v1alpha1",
-	"lifecycle.k8s.io/v1alpha1",
 	"networking.k8s.io/v1beta1",
 	"node.k8s.io/v1alpha1", "node.k8s.io/v1beta1",
 	"policy/v1beta1",

@@ -23,6 +23,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -78,6 +79,8 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/flowcontrol/flowschema"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/flowcontrol/prioritylevelconfiguration"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/lifecycle/eviction"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/lifecycle/evictionrequest"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/networking/ingress"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/networking/ingressclass"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/networking/ipaddress"
@@ -224,6 +227,10 @@ func Groups(c Config) []Group {
 		}},
 		{internalv1alpha1.SchemeGroupVersion, []Resource{
 			storageversion.Storage,
+		}},
+		{lifecyclev1alpha1.SchemeGroupVersion, []Resource{
+			gated("EvictionRequestAPI", eviction.Storage),
+			gated("EvictionRequestAPI", evictionrequest.Storage),
 		}},
 		{networkingv1.SchemeGroupVersion, []Resource{
 			ingress.Storage,
