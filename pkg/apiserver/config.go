@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	coordinationv1beta1 "k8s.io/api/coordination/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	apiversion "k8s.io/apimachinery/pkg/version"
@@ -34,8 +35,10 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/admission"
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
 	"github.com/leme-k8s/leme/pkg/apiserver/authorization"
+	"github.com/leme-k8s/leme/pkg/apiserver/coordinatedelection"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/inprocess"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/serviceresolver"
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/coordination/lease"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/core/service"
 )
 
@@ -54,6 +57,7 @@ type config struct {
 	nodePorts *service.NodePorts
 	stores    *stores
 	peers     *peers
+	elections *coordinatedelection.Controller // nil without the feature
 	// services are where Services are that the server itself calls, identity is what it
 	// shows to webhooks.
 	services webhook.ServiceResolver
@@ -73,6 +77,7 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 	if o.features[scheduling.PreemptionPolicyFeature] {
 		scheduling.AddPreemptionDefaults(s)
 	}
+	o.Metrics.Apply()
 	codecs := scheme.NewCodecs(s)
 	c := &config{Config: server.NewConfig(codecs), scheme: s}
 
@@ -115,6 +120,12 @@ func (o *Options) newConfig(ctx context.Context) (*config, error) {
 	}
 	if c.peers, err = o.newPeers(c); err != nil {
 		return nil, err
+	}
+	if o.features[lease.CoordinatedElection] {
+		if r := coordinationv1beta1.SchemeGroupVersion.WithResource("leasecandidates"); !c.MergedResourceConfig.ResourceEnabled(r) {
+			return nil, fmt.Errorf("--feature-gates: %s needs %s of %s, which --runtime-config must switch on", lease.CoordinatedElection, r.Resource, r.GroupVersion())
+		}
+		c.elections = coordinatedelection.New(c.client, c.informers, o.Elections)
 	}
 	if err := o.applyAuth(ctx, c); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/featuregate"
 
+	"github.com/leme-k8s/leme/pkg/apiserver/registry/coordination/lease"
 	"github.com/leme-k8s/leme/pkg/component"
 )
 
@@ -50,6 +51,7 @@ var heeded = sets.New(
 // must then be on with it. All but StorageVersionAPI are the original's own.
 var letIn = map[string][]string{
 	"CompositePodGroup":                       {"GenericWorkload", "TopologyAwareWorkloadScheduling"},
+	lease.CoordinatedElection:                 nil,
 	"DRAResourcePoolStatus":                   nil,
 	"DRAWorkloadResourceClaims":               {"GenericWorkload"},
 	"EvictionRequestAPI":                      nil,

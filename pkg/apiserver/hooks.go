@@ -60,6 +60,9 @@ func (o *Options) addHooks(c *config, s *server.GenericAPIServer) error {
 	for _, k := range keepers {
 		hooks[k.Name] = k.Hook(c.client)
 	}
+	if c.elections != nil {
+		hooks["start-kube-apiserver-coordinated-leader-election-controller"] = c.elections.Hook
+	}
 	for name, hook := range hooks {
 		if err := s.AddPostStartHook(name, hook); err != nil {
 			return err

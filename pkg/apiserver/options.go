@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/blang/semver/v4"
 	"github.com/spf13/pflag"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,10 +33,13 @@ import (
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/component-base/compatibility"
+	"k8s.io/component-base/metrics"
+	metricsv1 "k8s.io/component-base/metrics/api/v1"
 
 	"github.com/leme-k8s/leme/pkg/apiserver/admission"
 	"github.com/leme-k8s/leme/pkg/apiserver/authentication"
 	"github.com/leme-k8s/leme/pkg/apiserver/authorization"
+	"github.com/leme-k8s/leme/pkg/apiserver/coordinatedelection"
 	"github.com/leme-k8s/leme/pkg/component"
 )
 
@@ -52,6 +56,7 @@ type Options struct {
 	APIs           *genericoptions.APIEnablementOptions
 	Egress         *genericoptions.EgressSelectorOptions
 	Traces         *genericoptions.TracingOptions
+	Metrics        *metrics.Options
 	Kubelet        KubeletOptions
 
 	// AllowPrivileged lets pods have privileged containers.
@@ -78,6 +83,8 @@ type Options struct {
 	AggregatorRejectsRedirects bool
 	// Peers are the cluster's other servers.
 	Peers PeerOptions
+	// Elections are about the lease of the server that elects the leaders of components.
+	Elections coordinatedelection.Timing
 	// LogsHandler serves the files of /var/log.
 	LogsHandler bool
 
@@ -123,6 +130,7 @@ func NewOptions() *Options {
 		APIs:           genericoptions.NewAPIEnablementOptions(),
 		Egress:         genericoptions.NewEgressSelectorOptions(),
 		Traces:         genericoptions.NewTracingOptions(),
+		Metrics:        metrics.NewOptions(),
 		Kubelet: KubeletOptions{
 			PreferredAddressTypes: []string{
 				string(corev1.NodeHostName),
@@ -137,6 +145,8 @@ func NewOptions() *Options {
 		EndpointReconciler:   "lease",
 
 		AggregatorRejectsRedirects: true,
+
+		Elections: coordinatedelection.DefaultTiming(),
 
 		features: features,
 
@@ -164,6 +174,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	o.APIs.AddFlags(fs)
 	o.Egress.AddFlags(fs)
 	o.Traces.AddFlags(fs)
+	o.Metrics.AddFlags(fs)
 
 	fs.BoolVar(&o.AllowPrivileged, "allow-privileged", o.AllowPrivileged, "Allow privileged containers")
 	fs.DurationVar(&o.EventTTL, "event-ttl", o.EventTTL, "How long events are kept")
@@ -180,6 +191,9 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Peers.CAFile, "peer-ca-file", o.Peers.CAFile, "CA bundle that the certificates of the cluster's other API servers are verified with, to which requests are passed on that this one does not serve. Without it, none are")
 	fs.StringVar(&o.Peers.Advertise.PeerAdvertiseIP, "peer-advertise-ip", o.Peers.Advertise.PeerAdvertiseIP, "IP by which other API servers reach this one. By default the one that is advertised")
 	fs.StringVar(&o.Peers.Advertise.PeerAdvertisePort, "peer-advertise-port", o.Peers.Advertise.PeerAdvertisePort, "Port by which other API servers reach this one. By default the one that is served")
+	fs.DurationVar(&o.Elections.LeaseDuration, "coordinated-leadership-lease-duration", o.Elections.LeaseDuration, "How long the server that elects leaders may be silent before another one does, where the feature CoordinatedLeaderElection is on")
+	fs.DurationVar(&o.Elections.RenewDeadline, "coordinated-leadership-renew-deadline", o.Elections.RenewDeadline, "How long that server tries to renew its lease before it stops electing")
+	fs.DurationVar(&o.Elections.RetryPeriod, "coordinated-leadership-retry-period", o.Elections.RetryPeriod, "How long servers wait between two attempts to get or to renew that lease")
 	fs.BoolVar(&o.LogsHandler, "enable-logs-handler", o.LogsHandler, "Serve the files of /var/log under /logs")
 	utilruntime.Must(fs.MarkDeprecated("enable-logs-handler", "serving logs of the machine is no task of an API server"))
 	for _, f := range accepted {
@@ -201,9 +215,6 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 var accepted = []struct{ name, why string }{
 	{"apiserver-count", "servers that renew their lease are counted"},
 	{"kubelet-read-only-port", "nothing is asked of that port"},
-	{"coordinated-leadership-lease-duration", "coordinated leader election is off, as it is by default"},
-	{"coordinated-leadership-renew-deadline", "coordinated leader election is off, as it is by default"},
-	{"coordinated-leadership-retry-period", "coordinated leader election is off, as it is by default"},
 }
 
 // Validate reports every flag that is wrong.
@@ -217,6 +228,8 @@ func (o *Options) Validate() error {
 	errs = append(errs, o.Egress.Validate()...)
 	errs = append(errs, o.Traces.Validate()...)
 	errs = append(errs, o.Authentication.Validate(), o.Authorization.Validate(), o.Admission.Validate())
+	errs = append(errs, o.Elections.Validate()...)
+	errs = append(errs, o.validateMetrics())
 	errs = append(errs, o.Peers.validate(o.ProxyClientCertFile, o.ProxyClientKeyFile)...)
 	if _, err := o.serviceRanges(); err != nil {
 		errs = append(errs, err)
@@ -233,6 +246,14 @@ func (o *Options) Validate() error {
 		keyPair("--proxy-client-cert-file", o.ProxyClientCertFile, "--proxy-client-key-file", o.ProxyClientKeyFile),
 		keyPair("--kubelet-client-certificate", o.Kubelet.CertFile, "--kubelet-client-key", o.Kubelet.KeyFile))
 	return errors.Join(errs...)
+}
+
+// validateMetrics compares with the version that is reported, which the library's own Validate does not know.
+func (o *Options) validateMetrics() error {
+	if errs := metricsv1.Validate(&o.Metrics.MetricsConfiguration, semver.MustParse(component.Version), nil); len(errs) > 0 {
+		return fmt.Errorf("flags of metrics: %w", errs.ToAggregate())
+	}
+	return nil
 }
 
 // keyPair says what is wrong with the files of a certificate and its key, both of

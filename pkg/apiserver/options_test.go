@@ -46,6 +46,13 @@ func TestBadFlags(t *testing.T) {
 		"a gate that nobody knows":       {args: "--feature-gates=NoSuchGate=true", want: "unrecognized feature gate: NoSuchGate"},
 		"an endpoint reconciler of old":  {args: "--endpoint-reconciler-type=master-count", want: "--endpoint-reconciler-type"},
 		"peers without certificate":      {args: "--peer-ca-file=" + certFile, want: "--peer-ca-file needs --proxy-client-cert-file and --proxy-client-key-file"},
+		"a lease for too short a time":   {args: "--coordinated-leadership-lease-duration=10s", want: "--coordinated-leadership-lease-duration must be greater than --coordinated-leadership-renew-deadline"},
+		"a deadline that is too short":   {args: "--coordinated-leadership-renew-deadline=2s", want: "--coordinated-leadership-renew-deadline must be greater than --coordinated-leadership-retry-period"},
+		"metrics of a version of old":    {args: "--show-hidden-metrics-for-version=1.35", want: "showHiddenMetricsForVersion: Invalid value: \"1.35\": must be omitted or have the value '1.36'"},
+		"metrics of the version before":  {args: "--show-hidden-metrics-for-version=1.36", not: "Metrics"},
+		"labels of no metric":            {args: "--allow-metric-labels=a=b", want: "allowListMapping"},
+		"no metric's name":               {args: "--disabled-metrics=a-b", want: "disabledMetrics"},
+		"no file of labels":              {args: "--allow-metric-labels-manifest=/nowhere", want: "allowListMappingManifest"},
 		"node port outside of its range": {args: "--kubernetes-service-node-port=80", want: "--kubernetes-service-node-port"},
 		"a range without addresses":      {args: "--service-cluster-ip-range=10.0.0.0/31", want: "--service-cluster-ip-range"},
 	} {

@@ -7,6 +7,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
@@ -31,5 +32,13 @@ func validateLeaseSpec(spec *coordinationv1.LeaseSpec) field.ErrorList {
 	if d := spec.LeaseDurationSeconds; d != nil && *d <= 0 {
 		errs = append(errs, field.Invalid(p.Child("leaseDurationSeconds"), *d, "must be greater than 0"))
 	}
-	return append(errs, rules.NonNegativePtr(spec.LeaseTransitions, p.Child("leaseTransitions"))...)
+	errs = append(errs, rules.NonNegativePtr(spec.LeaseTransitions, p.Child("leaseTransitions"))...)
+	strategy := ptr.Deref(spec.Strategy, "")
+	if spec.Strategy != nil {
+		errs = append(errs, validateStrategy(strategy)...)
+	}
+	if strategy == "" && ptr.Deref(spec.PreferredHolder, "") != "" {
+		errs = append(errs, field.Forbidden(p.Child("preferredHolder"), "may only be specified if `strategy` is defined"))
+	}
+	return errs
 }

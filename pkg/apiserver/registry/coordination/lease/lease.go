@@ -12,14 +12,25 @@ import (
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
 )
 
+// CoordinatedElection is the feature without which leases have no strategy and no preferred holder.
+const CoordinatedElection = "CoordinatedLeaderElection"
+
 // Storage returns the storage of leases.
-var Storage = generic.StorageOf(generic.Resource[*coordinationv1.Lease]{
+func Storage(o generic.Options) (generic.Storage, error) {
+	r := resource
+	if o.Features[CoordinatedElection] {
+		r.PrepareForCreate, r.PrepareForUpdate = nil, nil
+	}
+	return generic.NewStorage(r, o)
+}
+
+var resource = generic.Resource[*coordinationv1.Lease]{
 	GroupVersion: coordinationv1.SchemeGroupVersion,
 	Name:         "leases",
 
 	CreateOnUpdate:         true,
 	RequireResourceVersion: true,
-	// Coordinated leader election is off: its fields are kept where they are already.
+	// While CoordinatedElection is off, its fields are kept where they are already.
 	PrepareForCreate: func(_ context.Context, l *coordinationv1.Lease) {
 		l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil
 	},
@@ -42,4 +53,4 @@ var Storage = generic.StorageOf(generic.Resource[*coordinationv1.Lease]{
 	Cells: func(l *coordinationv1.Lease) []any {
 		return []any{l.Name, ptr.Deref(l.Spec.HolderIdentity, ""), generic.Age(l.CreationTimestamp)}
 	},
-})
+}

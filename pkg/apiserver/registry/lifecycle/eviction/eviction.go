@@ -11,7 +11,6 @@ import (
 
 	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -22,7 +21,7 @@ import (
 )
 
 // Storage returns the storage of evictions and evictions/status.
-func Storage(o generic.Options) (generic.Storage, error) { return generic.NewStorage(resource, o) }
+var Storage = generic.StorageOf(resource)
 
 var (
 	specDoc      = lifecyclev1alpha1.EvictionSpec{}.SwaggerDoc()
@@ -33,9 +32,6 @@ var (
 var resource = generic.Resource[*lifecyclev1alpha1.Eviction]{
 	GroupVersion: lifecyclev1alpha1.SchemeGroupVersion,
 	Name:         "evictions",
-	Singular:     "eviction",
-	New:          func() *lifecyclev1alpha1.Eviction { return &lifecyclev1alpha1.Eviction{} },
-	NewList:      func() runtime.Object { return &lifecyclev1alpha1.EvictionList{} },
 
 	Status: &generic.Update[*lifecyclev1alpha1.Eviction]{
 		KeepsMetadata: true,

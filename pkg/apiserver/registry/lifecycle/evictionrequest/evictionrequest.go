@@ -4,7 +4,6 @@ package evictionrequest
 import (
 	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/lifecycle"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -12,16 +11,13 @@ import (
 )
 
 // Storage returns the storage of evictionrequests and evictionrequests/status.
-func Storage(o generic.Options) (generic.Storage, error) { return generic.NewStorage(resource, o) }
+var Storage = generic.StorageOf(resource)
 
 var specDoc = lifecyclev1alpha1.EvictionRequestSpec{}.SwaggerDoc()
 
 var resource = generic.Resource[*lifecyclev1alpha1.EvictionRequest]{
 	GroupVersion: lifecyclev1alpha1.SchemeGroupVersion,
 	Name:         "evictionrequests",
-	Singular:     "evictionrequest",
-	New:          func() *lifecyclev1alpha1.EvictionRequest { return &lifecyclev1alpha1.EvictionRequest{} },
-	NewList:      func() runtime.Object { return &lifecyclev1alpha1.EvictionRequestList{} },
 
 	Status: &generic.Update[*lifecyclev1alpha1.EvictionRequest]{
 		KeepsMetadata: true,
