@@ -62,8 +62,8 @@ func validateSelector(s *metav1.LabelSelector) (labels.Selector, field.ErrorList
 // validateRunsForever checks a template of pods that a controller of the kind
 // keeps running, and that its selector finds. selector is nil if it is unusable.
 func validateRunsForever(t *corev1.PodTemplateSpec, selector labels.Selector, kind string) field.ErrorList {
-	if selector == nil {
-		return nil // the selector is reported, and has to be mended first
+	if selector == nil { // which is reported, and has to be mended first
+		return core.ValidateEvictionResponders(&t.Spec, templatePath.Child("spec"))
 	}
 	errs := validateSelected(t, selector)
 	errs = append(errs, core.ValidatePodTemplateSpec(t, templatePath)...)

@@ -110,9 +110,11 @@ func validateStatefulSetSpec(spec *appsv1.StatefulSetSpec) field.ErrorList {
 	}
 	selector, err := metav1.LabelSelectorAsSelector(spec.Selector)
 	if err != nil {
-		return append(errs, field.Invalid(selectorPath, spec.Selector, ""))
+		errs = append(errs, field.Invalid(selectorPath, spec.Selector, ""))
+		errs = append(errs, core.ValidateEvictionResponders(&spec.Template.Spec, templatePath.Child("spec"))...)
+	} else {
+		errs = append(errs, validateStatefulSetTemplate(spec, selector)...)
 	}
-	errs = append(errs, validateStatefulSetTemplate(spec, selector)...)
 	return append(errs, validateNeverEnds(&spec.Template, "StatefulSet")...)
 }
 
@@ -124,17 +126,18 @@ func validateStatefulSetTemplate(spec *appsv1.StatefulSetSpec, selector labels.S
 	claims := map[string]bool{}
 	var volumes []corev1.Volume
 	for _, claim := range spec.VolumeClaimTemplates {
+		if claims[claim.Name] {
+			continue
+		}
 		claims[claim.Name] = true
+		volumes = append(volumes, corev1.Volume{Name: claim.Name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name},
+		}})
 	}
 	for _, v := range template.Spec.Volumes {
 		if !claims[v.Name] {
 			volumes = append(volumes, v)
 		}
-	}
-	for _, claim := range spec.VolumeClaimTemplates {
-		volumes = append(volumes, corev1.Volume{Name: claim.Name, VolumeSource: corev1.VolumeSource{
-			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name},
-		}})
 	}
 	template.Spec.Volumes = volumes
 	return append(errs, core.ValidatePodTemplateSpec(template, templatePath)...)

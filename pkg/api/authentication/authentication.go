@@ -32,16 +32,16 @@ func AddDefaults(s *runtime.Scheme) error {
 // ValidateTokenRequest says what is wrong with a TokenRequest.
 func ValidateTokenRequest(r *authenticationv1.TokenRequest) field.ErrorList {
 	spec := field.NewPath("spec")
+	// Tokens are not bound to webhook configurations here, so that there is nothing to attest to.
+	if a := r.Spec.Attestations; len(a) > 0 {
+		return field.ErrorList{field.Invalid(spec.Child("attestations"), a, "attestations may only be specified with a webhook bound object reference")}
+	}
 	var errs field.ErrorList
 	switch seconds, p := ptr.Deref(r.Spec.ExpirationSeconds, defaultExpirationSeconds), spec.Child("expirationSeconds"); {
 	case seconds < MinExpirationSeconds:
 		errs = append(errs, field.Invalid(p, seconds, "may not specify a duration less than 10 minutes"))
 	case seconds > maxExpirationSeconds:
 		errs = append(errs, field.Invalid(p, seconds, "may not specify a duration larger than 2^32 seconds"))
-	}
-	// Tokens are not bound to webhook configurations here, so that there is nothing to attest to.
-	if a := r.Spec.Attestations; len(a) > 0 {
-		errs = append(errs, field.Invalid(spec.Child("attestations"), a, "attestations may only be specified with a webhook bound object reference"))
 	}
 	return errs
 }

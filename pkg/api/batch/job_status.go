@@ -46,8 +46,8 @@ func validateJobCounters(s, old *batchv1.JobStatus) field.ErrorList {
 	errs = append(errs, rules.NonNegative(s.Succeeded, statusPath.Child("succeeded"))...)
 	errs = append(errs, rules.NonNegative(s.Failed, statusPath.Child("failed"))...)
 	changed := s.Active != old.Active || !ptr.Equal(s.Ready, old.Ready)
-	if ready := ptr.Deref(s.Ready, 0); changed && ready > s.Active {
-		errs = append(errs, field.Invalid(statusPath.Child("ready"), ready, "cannot set more ready pods than active"))
+	if changed && s.Ready != nil && *s.Ready > s.Active {
+		errs = append(errs, field.Invalid(statusPath.Child("ready"), *s.Ready, "cannot set more ready pods than active"))
 	}
 	if s.Failed < old.Failed {
 		errs = append(errs, field.Invalid(statusPath.Child("failed"), s.Failed, "cannot decrease the failed counter"))

@@ -9,14 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
@@ -25,7 +23,6 @@ import (
 const (
 	legacyUnknownSigner  = "kubernetes.io/legacy-unknown"
 	minExpirationSeconds = 600
-	maxSignerName        = 253 + 1 + 63 + 1 + 253 // domain, slash, namespace, dot, name
 )
 
 var (
@@ -74,7 +71,7 @@ func ValidateCertificateSigningRequest(c *certificatesv1.CertificateSigningReque
 		errs = append(errs, field.Invalid(specPath.Child("request"), c.Spec.Request, err.Error()))
 	}
 	errs = append(errs, validateUsages(c.Spec.Usages)...)
-	errs = append(errs, ValidateSignerName(c.Spec.SignerName, specPath.Child("signerName"))...)
+	errs = append(errs, rules.SignerName(c.Spec.SignerName, specPath.Child("signerName"))...)
 	if c.Spec.SignerName == legacyUnknownSigner {
 		errs = append(errs, field.Invalid(specPath.Child("signerName"), c.Spec.SignerName, "the legacy signerName is not allowed via this API version"))
 	}
@@ -105,35 +102,6 @@ func validateUsages(usages []certificatesv1.KeyUsage) field.ErrorList {
 		if slices.Contains(usages[:i], usage) {
 			errs = append(errs, field.Duplicate(p.Index(i), usage))
 		}
-	}
-	return errs
-}
-
-// ValidateSignerName checks the name of a signer, such as "example.com/signer".
-func ValidateSignerName(name string, p *field.Path) field.ErrorList {
-	if name == "" {
-		return field.ErrorList{field.Required(p, "")}
-	}
-	domain, path, found := strings.Cut(name, "/")
-	if !found || domain == "" || path == "" || strings.Contains(path, "/") {
-		return field.ErrorList{field.Invalid(p, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'")}
-	}
-	var errs field.ErrorList
-	for _, label := range strings.Split(domain, ".") {
-		for _, detail := range validation.IsDNS1123Label(label) {
-			errs = append(errs, field.Invalid(p, domain, fmt.Sprintf("validating label %q: %s", label, detail)))
-		}
-	}
-	if !strings.Contains(domain, ".") {
-		errs = append(errs, field.Invalid(p, domain, "should be a domain with at least two segments separated by dots"))
-	}
-	for _, label := range strings.Split(path, ".") {
-		for _, detail := range validation.IsDNS1123Subdomain(label) {
-			errs = append(errs, field.Invalid(p, path, fmt.Sprintf("validating label %q: %s", label, detail)))
-		}
-	}
-	if len(name) > maxSignerName {
-		errs = append(errs, field.TooLong(p, "" /*unused*/, maxSignerName))
 	}
 	return errs
 }

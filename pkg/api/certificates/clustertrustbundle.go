@@ -50,7 +50,7 @@ func validateBundleMeta(b *certificatesv1.ClusterTrustBundle) field.ErrorList {
 		return apivalidation.NameIsDNSSubdomain(rest, prefix)
 	})
 	if b.Spec.SignerName != "" {
-		errs = append(errs, ValidateSignerName(b.Spec.SignerName, field.NewPath("spec", "signerName"))...)
+		errs = append(errs, rules.SignerName(b.Spec.SignerName, field.NewPath("spec", "signerName"))...)
 	}
 	return errs
 }

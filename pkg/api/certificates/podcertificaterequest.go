@@ -65,7 +65,7 @@ func setPodCertificateRequest(r *certificatesv1beta1.PodCertificateRequest) {
 // ValidatePodCertificateRequest says what is wrong with a new PodCertificateRequest.
 func ValidatePodCertificateRequest(r *certificatesv1beta1.PodCertificateRequest) field.ErrorList {
 	errs := core.ValidateObjectMeta(&r.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
-	errs = append(errs, ValidateSignerName(r.Spec.SignerName, specPath.Child("signerName"))...)
+	errs = append(errs, rules.SignerName(r.Spec.SignerName, specPath.Child("signerName"))...)
 	annotations := specPath.Child("unverifiedUserAnnotations")
 	for key := range r.Spec.UnverifiedUserAnnotations {
 		errs = append(errs, validation.IsDomainPrefixedKey(annotations, strings.ToLower(key))...)

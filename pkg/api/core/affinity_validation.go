@@ -28,7 +28,7 @@ func (r *report) affinity(a *corev1.Affinity, p *field.Path) {
 		for i, term := range na.PreferredDuringSchedulingIgnoredDuringExecution {
 			item := at.Child(preferred).Index(i)
 			r.weight(term.Weight, item)
-			r.nodeSelectorTerm(&term.Preference, item.Child("preference"))
+			r.nodeSelectorTerm(&term.Preference, true, item.Child("preference"))
 		}
 	}
 	podTerms := func(must []corev1.PodAffinityTerm, may []corev1.WeightedPodAffinityTerm, at *field.Path) {
@@ -64,11 +64,12 @@ func (r *report) nodeSelector(selector *corev1.NodeSelector, p *field.Path) {
 	terms := p.Child("nodeSelectorTerms")
 	r.requireIf(len(selector.NodeSelectorTerms) == 0, terms, "must have at least one node selector term")
 	for i := range selector.NodeSelectorTerms {
-		r.nodeSelectorTerm(&selector.NodeSelectorTerms[i], terms.Index(i))
+		r.nodeSelectorTerm(&selector.NodeSelectorTerms[i], false, terms.Index(i))
 	}
 }
 
-func (r *report) nodeSelectorTerm(term *corev1.NodeSelectorTerm, p *field.Path) {
+// nodeSelectorTerm validates one term of a selector of nodes, and, unless they may be any, the values of labels in it.
+func (r *report) nodeSelectorTerm(term *corev1.NodeSelectorTerm, anyValue bool, p *field.Path) {
 	for i, e := range term.MatchExpressions {
 		at := p.Child("matchExpressions").Index(i)
 		values := at.Child("values")
@@ -84,7 +85,9 @@ func (r *report) nodeSelectorTerm(term *corev1.NodeSelectorTerm, p *field.Path) 
 		}
 		r.merge(metavalidation.ValidateLabelName(e.Key, at.Child("key")))
 		for j, v := range e.Values {
-			r.invalid(values.Index(j), v, validation.IsValidLabelValue(v)...)
+			if !anyValue {
+				r.invalid(values.Index(j), v, validation.IsValidLabelValue(v)...)
+			}
 		}
 	}
 	for i, e := range term.MatchFields {

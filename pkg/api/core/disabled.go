@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -72,9 +74,27 @@ func DropDisabledPodStatusFields(status, old *corev1.PodStatus) {
 	if len(old.VolumeHealth) == 0 {
 		status.VolumeHealth = nil
 	}
+	if !slices.ContainsFunc(volumeMounts(old), func(m *corev1.VolumeMountStatus) bool { return m.VolumeStatus != nil }) {
+		for _, m := range volumeMounts(status) {
+			m.VolumeStatus = nil
+		}
+	}
 	if len(old.NodeAllocatableResourceClaimStatuses) == 0 {
 		status.NodeAllocatableResourceClaimStatuses = nil
 	}
+}
+
+// volumeMounts are those of all containers.
+func volumeMounts(s *corev1.PodStatus) []*corev1.VolumeMountStatus {
+	var all []*corev1.VolumeMountStatus
+	for _, containers := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
+		for i := range containers {
+			for j := range containers[i].VolumeMounts {
+				all = append(all, &containers[i].VolumeMounts[j])
+			}
+		}
+	}
+	return all
 }
 
 // DropDisabledNodeFields clears the fields of a Node that belong to features which

@@ -7,6 +7,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/diff"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 )
@@ -66,9 +67,14 @@ func mirrorSources(spec *corev1.PersistentVolumeClaimSpec) {
 
 // ValidatePersistentVolumeClaim says what is wrong with a new PersistentVolumeClaim.
 func ValidatePersistentVolumeClaim(pvc *corev1.PersistentVolumeClaim) field.ErrorList {
+	return validateClaim(pvc, false)
+}
+
+// validateClaim checks a claim. What is called a group of an API may be any text where one is stored already.
+func validateClaim(pvc *corev1.PersistentVolumeClaim, anyGroup bool) field.ErrorList {
 	var r report
 	r.objectMeta(pvc, true, apivalidation.NameIsDNSSubdomain, metaPath)
-	r.claimSpec(&pvc.Spec, specPath)
+	r.claimSpec(&pvc.Spec, anyGroup, specPath)
 	return r.errs
 }
 
@@ -78,9 +84,10 @@ func ValidatePersistentVolumeClaim(pvc *corev1.PersistentVolumeClaim) field.Erro
 func ValidatePersistentVolumeClaimUpdate(pvc, old *corev1.PersistentVolumeClaim) field.ErrorList {
 	var r report
 	r.objectMetaUpdate(pvc, old, metaPath)
-	r.merge(ValidatePersistentVolumeClaim(pvc))
-
 	spec, was := pvc.Spec.DeepCopy(), &old.Spec
+	anyGroup := was.DataSource != nil && was.DataSource.APIGroup != nil || was.DataSourceRef != nil && was.DataSourceRef.APIGroup != nil
+	r.merge(validateClaim(pvc, anyGroup))
+
 	if was.VolumeName == "" {
 		spec.VolumeName = was.VolumeName
 	}
@@ -89,17 +96,21 @@ func ValidatePersistentVolumeClaimUpdate(pvc, old *corev1.PersistentVolumeClaim)
 		was.StorageClassName == nil && spec.StorageClassName != nil && *spec.StorageClassName == old.Annotations[betaClass] {
 		spec.StorageClassName = nil
 	}
-	if bound := old.Status.Phase == corev1.ClaimBound; bound {
-		if now, ok := spec.Resources.Requests[corev1.ResourceStorage]; ok {
-			capacity, known := old.Status.Capacity[corev1.ResourceStorage]
-			before := was.Resources.Requests[corev1.ResourceStorage]
-			shrunk := known && now.Cmp(capacity) < 0 && now.Cmp(before) != 0
-			r.forbidIf(shrunk, specPath.Child("resources", "requests", "storage"), "field can not be less than status.capacity")
+	const storage = corev1.ResourceStorage
+	now, before := pvc.Spec.Resources.Requests[storage], was.Resources.Requests[storage]
+	shrunk := now.Cmp(before) < 0 && now.Cmp(old.Status.Capacity[storage]) <= 0
+	r.forbidIf(shrunk, specPath.Child("resources", "requests", "storage"), "field can not be less than status.capacity")
+	if old.Status.Phase == corev1.ClaimBound {
+		if spec.Resources.Requests != nil {
+			spec.Resources.Requests[storage] = before
 		}
-		spec.Resources.Requests = was.Resources.Requests
-		if spec.VolumeAttributesClassName != nil {
-			spec.VolumeAttributesClassName = was.VolumeAttributesClassName
-		}
+		spec.VolumeAttributesClassName = was.VolumeAttributesClassName
+	}
+	class := pvc.Spec.VolumeAttributesClassName
+	if old.Status.CurrentVolumeAttributesClassName != nil && !apiequality.Semantic.DeepEqual(class, was.VolumeAttributesClassName) {
+		at := specPath.Child("volumeAttributesClassName")
+		r.forbidIf(class == nil, at, "update to nil is forbidden when status.currentVolumeAttributesClassName is not nil")
+		r.forbidIf(class != nil && *class == "", at, "update to empty string is forbidden when status.currentVolumeAttributesClassName is not nil")
 	}
 	if !apiequality.Semantic.DeepEqual(spec, was) {
 		r.add(field.Forbidden(specPath, claimFieldsThatChange+"\n"+diff.Diff(goNames{was}, goNames{spec})))
@@ -120,11 +131,14 @@ func ValidatePersistentVolumeClaimStatusUpdate(pvc, old *corev1.PersistentVolume
 		r.validQuantity(q, p.Child("capacity").Key(string(n)))
 	}
 	known := func(n corev1.ResourceName, at *field.Path) bool {
-		if n == corev1.ResourceStorage || IsExtendedResource(n) {
-			return true
+		if wrong := validation.IsQualifiedName(string(n)); len(wrong) > 0 {
+			return r.invalid(at, n, wrong...)
 		}
-		r.add(field.NotSupported(at, n, []corev1.ResourceName{corev1.ResourceStorage}))
-		return false
+		if n != corev1.ResourceStorage && isNativeResource(n) {
+			r.add(field.NotSupported(at, n, []corev1.ResourceName{corev1.ResourceStorage}))
+			return false
+		}
+		return true
 	}
 	at := p.Child("allocatedResourceStatuses")
 	for n, status := range ordered(s.AllocatedResourceStatuses) {

@@ -27,11 +27,11 @@ func (r *report) storageClass(name string, p *field.Path) {
 // for storage.
 func ValidatePersistentVolumeClaimSpec(spec *corev1.PersistentVolumeClaimSpec, p *field.Path) field.ErrorList {
 	var r report
-	r.claimSpec(spec, p)
+	r.claimSpec(spec, false, p)
 	return r.errs
 }
 
-func (r *report) claimSpec(spec *corev1.PersistentVolumeClaimSpec, p *field.Path) {
+func (r *report) claimSpec(spec *corev1.PersistentVolumeClaimSpec, anyGroup bool, p *field.Path) {
 	r.labelSelector(spec.Selector, p.Child("selector"))
 	r.requireIf(len(spec.AccessModes) == 0, p.Child("accessModes"), "at least 1 access mode is required")
 	r.accessModes(spec.AccessModes, p.Child("accessModes"))
@@ -49,26 +49,30 @@ func (r *report) claimSpec(spec *corev1.PersistentVolumeClaimSpec, p *field.Path
 	}
 	optionalOneOf(r, spec.VolumeMode, p.Child("volumeMode"), corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)
 	if s := spec.DataSource; s != nil {
-		r.dataSource(s.Name, s.Kind, s.APIGroup, p.Child("dataSource"))
+		r.dataSource(s.Name, s.Kind, s.APIGroup, anyGroup, p.Child("dataSource"))
 	}
 	if s := spec.DataSourceRef; s != nil {
 		if s.Namespace != nil && *s.Namespace != "" {
 			r.invalid(p.Child("dataSourceRef", "namespace"), *s.Namespace, apivalidation.ValidateNamespaceName(*s.Namespace, false)...)
 		}
-		r.dataSource(s.Name, s.Kind, s.APIGroup, p.Child("dataSourceRef"))
+		r.dataSource(s.Name, s.Kind, s.APIGroup, anyGroup, p.Child("dataSourceRef"))
 	}
-	if a, b := spec.DataSource, spec.DataSourceRef; a != nil && b != nil && b.Namespace == nil {
+	switch a, b := spec.DataSource, spec.DataSourceRef; {
+	case a == nil || b == nil:
+	case b.Namespace != nil && *b.Namespace != "":
+		r.invalid(p, struct{}{}, "may not be specified when dataSourceRef.namespace is specified")
+	default:
 		same := a.Kind == b.Kind && a.Name == b.Name && (a.APIGroup == nil) == (b.APIGroup == nil) && (a.APIGroup == nil || *a.APIGroup == *b.APIGroup)
 		r.invalidIf(!same, p, struct{}{}, "must match dataSourceRef")
 	}
 }
 
-func (r *report) dataSource(name, kind string, group *string, p *field.Path) {
+func (r *report) dataSource(name, kind string, group *string, anyGroup bool, p *field.Path) {
 	r.required(name, p.Child("name"))
 	r.required(kind, p.Child("kind"))
 	own := group == nil || *group == ""
 	r.invalidIf(own && kind != "PersistentVolumeClaim", p, kind, "must be 'PersistentVolumeClaim' when referencing the default apiGroup")
-	if !own {
+	if !own && !anyGroup {
 		r.invalid(p.Child("apiGroup"), *group, apivalidation.NameIsDNSSubdomain(*group, false)...)
 	}
 }

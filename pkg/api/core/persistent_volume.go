@@ -49,7 +49,7 @@ func (r *report) volumeSpec(spec *corev1.PersistentVolumeSpec) {
 		oneOf(r, spec.PersistentVolumeReclaimPolicy, p.Child("persistentVolumeReclaimPolicy"),
 			corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRecycle, corev1.PersistentVolumeReclaimRetain)
 	}
-	if !r.oneSource(r.persistentVolumeSources(spec), p) {
+	if !r.oneSource(r.persistentVolumeSources(spec), persistentSourceOrder, p) {
 		r.add(field.Required(p, "must specify a volume type"))
 	}
 	r.forbidIf(spec.HostPath != nil && path.Clean(spec.HostPath.Path) == "/" && spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle,

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -129,8 +130,8 @@ func keepNodeAffinity(spec, old *corev1.PodSpec) {
 func (r *report) activeDeadline(spec, old *corev1.PodSpec, p *field.Path) {
 	now, was := spec.ActiveDeadlineSeconds, old.ActiveDeadlineSeconds
 	switch {
-	case now != nil && (*now < 1 || *now > 1<<31-1):
-		r.invalid(p, *now, validation.InclusiveRangeError(1, 1<<31-1))
+	case now != nil && (*now < 0 || *now > math.MaxInt32):
+		r.invalid(p, *now, validation.InclusiveRangeError(0, math.MaxInt32))
 	case now != nil && was != nil && *now > *was:
 		r.invalid(p, *now, "must be less than or equal to previous value")
 	case now == nil && was != nil:

@@ -164,6 +164,14 @@ func (r *report) schedulingGroup(spec *corev1.PodSpec, p *field.Path) {
 	r.forbidIf(len(spec.EvictionResponders) > 0, p, "may not be set when evictionResponders is set")
 }
 
+// ValidateEvictionResponders says what is wrong with those who help when pods are evicted. Their rules are declared with
+// the type, and checked wherever a pod's spec is, even where nothing else of it is.
+func ValidateEvictionResponders(spec *corev1.PodSpec, p *field.Path) field.ErrorList {
+	var r report
+	r.evictionResponders(spec.EvictionResponders, p.Child("evictionResponders"))
+	return r.errs
+}
+
 // evictionResponders checks who helps when a pod is evicted. Kubernetes' own responders, which have the
 // lower priorities and the reserved domains, are not named in pods.
 func (r *report) evictionResponders(responders []corev1.EvictionResponder, p *field.Path) {
@@ -171,10 +179,13 @@ func (r *report) evictionResponders(responders []corev1.EvictionResponder, p *fi
 		r.add(field.TooMany(p, len(responders), maxEvictionResponders).WithOrigin("maxItems").MarkCoveredByDeclarative())
 		return
 	}
-	names := duplicates[string]{}
+	names := map[string]bool{}
 	for i, responder := range responders {
 		at := p.Index(i)
-		names.check(r, responder.Name, at)
+		if names[responder.Name] {
+			r.add(field.Duplicate(at, responder))
+		}
+		names[responder.Name] = true
 		if name := at.Child("name"); r.required(responder.Name, name) {
 			r.merge(validate.PrefixedLabelKey(context.Background(), operation.Operation{}, name, &responder.Name, nil))
 			r.merge(rules.NotReserved(responder.Name, name, ".k8s.io", ".kubernetes.io"))

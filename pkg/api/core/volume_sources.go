@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 // Qualified names of iSCSI nodes, by the authority that gave them.
@@ -185,13 +187,12 @@ func (r *report) trustBundleProjection(b *corev1.ClusterTrustBundleProjection, p
 	case b.Name != nil && b.SignerName != nil:
 		r.invalid(p, goNames{b}, "only one of name and signerName may be used")
 	case b.Name != nil:
-		if r.requireIf(*b.Name == "", p.Child("name"), "must be a valid object name") {
-			r.invalid(p.Child("name"), *b.Name, prefixed("not a valid clustertrustbundlename: ", trustBundleName(*b.Name))...)
-		}
+		r.requireIf(*b.Name == "", p.Child("name"), "must be a valid object name")
+		r.invalid(p.Child("name"), *b.Name, prefixed("not a valid clustertrustbundlename: ", trustBundleName(*b.Name))...)
 		r.invalidIf(b.LabelSelector != nil, p.Child("labelSelector"), b.LabelSelector, "labelSelector must be unset if name is specified")
 	case b.SignerName != nil:
 		r.requireIf(*b.SignerName == "", p.Child("signerName"), "must be a valid signer name")
-		r.signerName(*b.SignerName, p.Child("signerName"))
+		r.merge(rules.SignerName(*b.SignerName, p.Child("signerName")))
 		r.labelSelector(b.LabelSelector, p.Child("labelSelector"))
 	default:
 		r.add(field.Required(p, "either name or signerName must be specified"))
@@ -205,26 +206,6 @@ func trustBundleName(name string) []string {
 	return validation.IsDNS1123Subdomain(name[strings.LastIndexByte(name, ':')+1:])
 }
 
-// signerName validates the name of a signer of certificates.
-func (r *report) signerName(name string, p *field.Path) {
-	if !r.required(name, p) {
-		return
-	}
-	domain, path, ok := strings.Cut(name, "/")
-	if !ok || path == "" || strings.HasSuffix(path, "/") {
-		r.invalid(p, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'")
-		return
-	}
-	r.invalid(p, name, prefixed("domain part ", validation.IsDNS1123Subdomain(domain))...)
-	r.invalidIf(!strings.Contains(domain, "."), p, name, "should be a domain with at least two segments separated by dots")
-	for _, step := range strings.Split(path, "/") {
-		r.invalid(p, name, prefixed("path part ", validation.IsDNS1123Subdomain(step))...)
-	}
-	if limit := validation.DNS1123SubdomainMaxLength + 1 + 63 + 1 + 253; len(name) > limit {
-		r.add(field.TooLong(p, name, limit))
-	}
-}
-
 var certificateKeys = []string{"RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"}
 
 // Certificates of pods live between an hour and ninety-one days, those of
@@ -236,7 +217,7 @@ const (
 )
 
 func (r *report) certificateProjection(c *corev1.PodCertificateProjection, p *field.Path) {
-	r.signerName(c.SignerName, p.Child("signerName"))
+	r.merge(rules.SignerName(c.SignerName, p.Child("signerName")))
 	oneOf(r, c.KeyType, p.Child("keyType"), certificateKeys...)
 	if s := c.MaxExpirationSeconds; s != nil {
 		at := p.Child("maxExpirationSeconds")

@@ -23,29 +23,25 @@ type volumeSource struct {
 	check   func(p *field.Path)
 }
 
-// sourceOrder is which of several sources of a volume is taken for the one that
-// was meant. The others follow.
-var sourceOrder = []string{
-	"emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "glusterfs", "flocker", "nfs", "rbd", "quobyte",
-	"cephFS", "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk",
-	"scaleIO", "local", "storageos", "csi",
+// podSourceOrder is which of several sources of a pod's volume is taken for the one that was meant.
+// The others follow.
+var podSourceOrder = []string{
+	"emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi", "glusterfs", "flocker",
+	"persistentVolumeClaim", "rbd", "cinder", "cephFS", "quobyte", "downwarAPI", "fc", "flexVolume", "configMap", "azureFile", "vsphereVolume",
+	"photonPersistentDisk", "portworxVolume", "azureDisk", "storageos", "projected", "scaleIO", "csi", "ephemeral", "image",
 }
 
-func compareSources(a, b volumeSource) int {
-	rank := func(s volumeSource) int {
-		if i := slices.Index(sourceOrder, s.name); i >= 0 {
-			return i
-		}
-		return len(sourceOrder)
-	}
-	return rank(a) - rank(b)
+// persistentSourceOrder is the same for persistent volumes.
+var persistentSourceOrder = []string{
+	"hostPath", "gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "flocker", "nfs", "rbd", "quobyte", "cephFS", "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk",
+	"scaleIO", "local", "storageos", "csi",
 }
 
 // oneSource says that a volume has no more than one source, and validates it. It
 // tells whether the volume has any.
-func (r *report) oneSource(sources []volumeSource, p *field.Path) bool {
+func (r *report) oneSource(sources []volumeSource, order []string, p *field.Path) bool {
 	found := false
-	slices.SortStableFunc(sources, compareSources)
+	slices.SortFunc(sources, func(a, b volumeSource) int { return slices.Index(order, a.name) - slices.Index(order, b.name) })
 	for _, s := range sources {
 		if !s.set {
 			continue
@@ -71,7 +67,7 @@ func (r *report) volumes(volumes []corev1.Volume, podName string, p *field.Path)
 		if r.required(v.Name, at.Child("name")) && r.invalid(at.Child("name"), v.Name, validation.IsDNS1123Label(v.Name)...) {
 			names.check(r, v.Name, at.Child("name"))
 		}
-		if !r.oneSource(r.podVolumeSources(&v.VolumeSource), at) {
+		if !r.oneSource(r.podVolumeSources(&v.VolumeSource), podSourceOrder, at) {
 			r.add(field.Required(at, "must specify a volume type"))
 		}
 		if v.Ephemeral != nil && podName != "" && v.Name != "" {
@@ -262,7 +258,7 @@ func (r *report) claimTemplate(t *corev1.PersistentVolumeClaimTemplate, p *field
 		return
 	}
 	r.merge(ValidateTemplateMeta(&t.ObjectMeta, p.Child("metadata")))
-	r.claimSpec(&t.Spec, p.Child("spec"))
+	r.claimSpec(&t.Spec, false, p.Child("spec"))
 }
 
 // ValidateTemplateMeta says what is wrong with the metadata of a template for objects

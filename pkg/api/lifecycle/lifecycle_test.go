@@ -76,6 +76,10 @@ func TestEvictionRequest(t *testing.T) {
 			change: func(r *lifecyclev1alpha1.EvictionRequest) { r.Spec.Requester = "a.k8s.io/b" },
 			create: []string{"domain names *.k8s.io, *.kubernetes.io are reserved"}, update: []string{"field is immutable"},
 		},
+		"no name": {
+			change: func(r *lifecyclev1alpha1.EvictionRequest) { r.Name = "" },
+			create: []string{"metadata.name: Required", "metadata.name: Invalid"}, update: []string{"metadata.name: Invalid"},
+		},
 		"a bad name": {
 			change: func(r *lifecyclev1alpha1.EvictionRequest) { r.Name = "A" },
 			create: []string{"metadata.name: Invalid"}, update: []string{"metadata.name: Invalid"},

@@ -24,12 +24,15 @@ func validateCIDRs(spec *networkingv1.ServiceCIDRSpec) field.ErrorList {
 		return field.ErrorList{field.Required(cidrsPath, "at least one CIDR required")}
 	case n > 2:
 		return field.ErrorList{field.Invalid(cidrsPath, spec, "may only hold up to 2 values")}
-	case n == 2 && netutils.IsIPv6CIDRString(spec.CIDRs[0]) == netutils.IsIPv6CIDRString(spec.CIDRs[1]):
-		return field.ErrorList{field.Invalid(cidrsPath, spec.CIDRs, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64")}
 	}
 	var errs field.ErrorList
+	families := map[netutils.IPFamily]int{}
 	for i, cidr := range spec.CIDRs {
 		errs = append(errs, validation.IsValidCIDR(cidrsPath.Index(i), cidr)...)
+		families[netutils.IPFamilyOfCIDRString(cidr)]++
+	}
+	if families[netutils.IPv4] > 1 || families[netutils.IPv6] > 1 {
+		errs = append(errs, field.Invalid(cidrsPath, spec.CIDRs, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"))
 	}
 	return errs
 }

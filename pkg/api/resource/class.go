@@ -3,7 +3,7 @@ package resource
 import (
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
@@ -16,7 +16,7 @@ func className(name string, prefix bool) []string {
 	if prefix {
 		return nil
 	}
-	return apivalidation.NameIsDNSSubdomain(name, false)
+	return content.IsDNS1123Subdomain(name)
 }
 
 // ValidateDeviceClass says what is wrong with a new DeviceClass.

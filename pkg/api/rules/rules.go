@@ -57,7 +57,11 @@ func NamespacedLongName(m *metav1.ObjectMeta) field.ErrorList {
 	name := func(p *field.Path, name string) field.ErrorList {
 		return validate.LongName(context.Background(), operation.Operation{}, p, &name, nil)
 	}
-	return append(apivalidation.ValidateObjectMetaWithOpts(m, true, name, metadata), finalizers(m)...)
+	errs := append(apivalidation.ValidateObjectMetaWithOpts(m, true, name, metadata), finalizers(m)...)
+	if m.Name == "" { // which is required, and no subdomain either
+		errs = append(errs, name(metadata.Child("name"), "")...)
+	}
+	return errs
 }
 
 // ClusterScoped checks the metadata of a new object that lives in no namespace.
@@ -147,6 +151,47 @@ func LowerQualifiedName(value string, p *field.Path) field.ErrorList {
 	}
 	lower := strings.ToLower(value)
 	return Messages(p, lower, validation.IsQualifiedName(lower))
+}
+
+// maxSignerName is that of a domain, a slash, a namespace, a dot and a name.
+const maxSignerName = 253 + 1 + 63 + 1 + 253
+
+// SignerName checks the name of a signer of certificates, such as "example.com/signer".
+func SignerName(name string, p *field.Path) field.ErrorList {
+	if name == "" {
+		return field.ErrorList{field.Required(p, "")}
+	}
+	domain, path, found := strings.Cut(name, "/")
+	if !found || strings.Contains(path, "/") {
+		return field.ErrorList{field.Invalid(p, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'")}
+	}
+	var errs field.ErrorList
+	if limit := validation.DNS1123SubdomainMaxLength; len(domain) > limit {
+		errs = append(errs, field.TooLong(p, "" /*unused*/, limit))
+	}
+	errs = append(errs, firstBadLabel(domain, validation.IsDNS1123Label, p)...)
+	if !strings.Contains(domain, ".") {
+		errs = append(errs, field.Invalid(p, domain, "should be a domain with at least two segments separated by dots"))
+	}
+	errs = append(errs, firstBadLabel(path, validation.IsDNS1123Subdomain, p)...)
+	if len(name) > maxSignerName {
+		errs = append(errs, field.TooLong(p, "" /*unused*/, maxSignerName))
+	}
+	return errs
+}
+
+// firstBadLabel says what is wrong with the first part of a dotted name with which anything is.
+func firstBadLabel(name string, check func(string) []string, p *field.Path) field.ErrorList {
+	for _, label := range strings.Split(name, ".") {
+		var errs field.ErrorList
+		for _, detail := range check(label) {
+			errs = append(errs, field.Invalid(p, name, fmt.Sprintf("validating label %q: %s", label, detail)))
+		}
+		if len(errs) > 0 {
+			return errs
+		}
+	}
+	return nil
 }
 
 // OneOf refuses a value that is not among the supported ones.

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"math"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -24,6 +25,14 @@ var sourcePath = specPath.Child("source")
 
 // ValidateVolumeAttachment says what is wrong with a new VolumeAttachment.
 func ValidateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
+	return validateAttachment(a, func(p *field.Path) field.ErrorList {
+		return validate.LongNameCaseless(context.Background(), operation.Operation{}, p, &a.Spec.Attacher, nil)
+	})
+}
+
+// validateAttachment checks a VolumeAttachment, and the form of its attacher's name in a way that a creation and
+// an update have different words for.
+func validateAttachment(a *storagev1.VolumeAttachment, name func(*field.Path) field.ErrorList) field.ErrorList {
 	errs := rules.ClusterScoped(&a.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 	p := specPath.Child("attacher")
 	if a.Spec.Attacher == "" {
@@ -32,7 +41,7 @@ func ValidateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 		if len(a.Spec.Attacher) > maxDriverName {
 			errs = append(errs, field.TooLongCharacters(p, a.Spec.Attacher, maxDriverName))
 		}
-		errs = append(errs, validate.LongNameCaseless(context.Background(), operation.Operation{}, p, &a.Spec.Attacher, nil)...)
+		errs = append(errs, name(p)...)
 	}
 	errs = append(errs, validateAttachmentSource(&a.Spec.Source)...)
 	if name := a.Spec.Source.PersistentVolumeName; name != nil {
@@ -45,7 +54,9 @@ func ValidateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 // ValidateVolumeAttachmentUpdate says what is wrong with an update of a VolumeAttachment.
 func ValidateVolumeAttachmentUpdate(a, old *storagev1.VolumeAttachment) field.ErrorList {
 	errs := rules.MetaUpdate(&a.ObjectMeta, &old.ObjectMeta)
-	errs = append(errs, ValidateVolumeAttachment(a)...)
+	errs = append(errs, validateAttachment(a, func(p *field.Path) field.ErrorList {
+		return rules.Messages(p, a.Spec.Attacher, validation.IsDNS1123Subdomain(strings.ToLower(a.Spec.Attacher)))
+	})...)
 	return append(errs, rules.Fixed(a.Spec, old.Spec, specPath)...)
 }
 

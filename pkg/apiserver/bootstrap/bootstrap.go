@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/server"
+	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
+	networkingapply "k8s.io/client-go/applyconfigurations/networking/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 )
@@ -109,13 +111,13 @@ func ServiceCIDR(cidrs []string) Keeper {
 		if err != nil {
 			return err
 		}
-		changed := meta.SetStatusCondition(&cidr.Status.Conditions, metav1.Condition{
-			Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue, Message: "Kubernetes default Service CIDR is ready",
-		})
-		if !changed {
+		const message = "Kubernetes default Service CIDR is ready"
+		if c := meta.FindStatusCondition(cidr.Status.Conditions, networkingv1.ServiceCIDRConditionReady); c != nil && c.Status == metav1.ConditionTrue && c.Message == message {
 			return nil
 		}
-		_, err = api.UpdateStatus(ctx, cidr, metav1.UpdateOptions{})
+		ready := metaapply.Condition().WithType(networkingv1.ServiceCIDRConditionReady).WithStatus(metav1.ConditionTrue).WithMessage(message).WithLastTransitionTime(metav1.Now())
+		_, err = api.ApplyStatus(ctx, networkingapply.ServiceCIDR(name).WithStatus(networkingapply.ServiceCIDRStatus().WithConditions(ready)),
+			metav1.ApplyOptions{FieldManager: "kubernetes-service-cidr-controller", Force: true})
 		return err
 	}}
 }

@@ -69,8 +69,13 @@ func main() {
 	}
 }
 
-// allVersions serves what is off by default, too.
-const allVersions = "--runtime-config=api/all=true"
+// everything serves what is off by default, too.
+func everything() []string {
+	return []string{
+		"--runtime-config=api/all=true",
+		"--feature-gates=GenericWorkload=true,TopologyAwareWorkloadScheduling=true,CompositePodGroup=true,PodGroupPreemptionPolicy=true,DRAWorkloadResourceClaims=true,EvictionRequestAPI=true",
+	}
+}
 
 // errDifferent says that the answers are not as they should be.
 var errDifferent = errors.New("the servers differ where they are not known to: see differences.txt")
@@ -149,7 +154,7 @@ func startPeer(ctx context.Context, p *peers.Processes, name, binary, etcd strin
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.StartServer(ctx, name, binary, url, allVersions)
+	s, err := p.StartServer(ctx, name, binary, url, everything()...)
 	if err != nil {
 		return nil, err
 	}

@@ -12,11 +12,11 @@ import (
 // swap starts each server on what the other has written, and compares what both see
 // there: every object, and all of it.
 func (r *runner) swap(ctx context.Context, p *peers.Processes, o options, all resources) error {
-	onLeme, err := p.StartServer(ctx, "original-on-leme", o.original, r.leme.Etcd, allVersions)
+	onLeme, err := p.StartServer(ctx, "original-on-leme", o.original, r.leme.Etcd, everything()...)
 	if err != nil {
 		return err
 	}
-	onOriginal, err := p.StartServer(ctx, "leme-on-original", o.leme, r.original.Etcd, allVersions)
+	onOriginal, err := p.StartServer(ctx, "leme-on-original", o.leme, r.original.Etcd, everything()...)
 	if err != nil {
 		return err
 	}

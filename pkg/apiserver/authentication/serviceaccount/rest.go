@@ -40,8 +40,9 @@ type TokenREST struct {
 }
 
 var (
-	_ rest.NamedCreater             = &TokenREST{}
-	_ rest.GroupVersionKindProvider = &TokenREST{}
+	_ rest.NamedCreater                   = &TokenREST{}
+	_ rest.GroupVersionKindProvider       = &TokenREST{}
+	_ rest.SubresourceObjectMetaPreserver = &TokenREST{}
 )
 
 // Storage holds the registries that a token's subject and bound objects are read from.
@@ -81,6 +82,9 @@ func (r *TokenREST) GroupVersionKind(schema.GroupVersion) schema.GroupVersionKin
 	return tokenRequestKind
 }
 
+// PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate keeps what the client says of the ServiceAccount, as its UID.
+func (r *TokenREST) PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate() bool { return true }
+
 // Create issues a token for the named ServiceAccount.
 func (r *TokenREST) Create(ctx context.Context, name string, obj runtime.Object, validate rest.ValidateObjectFunc, _ *metav1.CreateOptions) (runtime.Object, error) {
 	in, ok := obj.(*authenticationv1.TokenRequest)
@@ -102,7 +106,7 @@ func (r *TokenREST) Create(ctx context.Context, name string, obj runtime.Object,
 		return nil, apierrors.NewInvalid(tokenRequestKind.GroupKind(), name, field.ErrorList{field.Invalid(field.NewPath("metadata", "namespace"), req.Namespace, "must match the service account namespace if specified")})
 	}
 
-	sa, err := get[*corev1.ServiceAccount](ctx, r.objects.ServiceAccounts, name)
+	sa, err := get[*corev1.ServiceAccount](ctx, r.objects.ServiceAccounts, "serviceaccounts", name)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +169,7 @@ func (r *TokenREST) bind(ctx context.Context, sa *corev1.ServiceAccount, ref *au
 	var uid types.UID
 	switch {
 	case kind.Group == "" && kind.Kind == "Pod":
-		if b.pod, err = get[*corev1.Pod](ctx, r.objects.Pods, ref.Name); err != nil {
+		if b.pod, err = get[*corev1.Pod](ctx, r.objects.Pods, "pods", ref.Name); err != nil {
 			return binding{}, err
 		}
 		if b.pod.Spec.ServiceAccountName != sa.Name {
@@ -173,7 +177,7 @@ func (r *TokenREST) bind(ctx context.Context, sa *corev1.ServiceAccount, ref *au
 		}
 		uid = b.pod.UID
 		if node := b.pod.Spec.NodeName; node != "" {
-			b.node, err = get[*corev1.Node](ctx, r.objects.Nodes, node)
+			b.node, err = get[*corev1.Node](ctx, r.objects.Nodes, "nodes", node)
 			if apierrors.IsNotFound(err) {
 				// The pod decides over the token: a node that is not there is named without a UID.
 				b.node = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}
@@ -182,12 +186,12 @@ func (r *TokenREST) bind(ctx context.Context, sa *corev1.ServiceAccount, ref *au
 			}
 		}
 	case kind.Group == "" && kind.Kind == "Node":
-		if b.node, err = get[*corev1.Node](ctx, r.objects.Nodes, ref.Name); err != nil {
+		if b.node, err = get[*corev1.Node](ctx, r.objects.Nodes, "nodes", ref.Name); err != nil {
 			return binding{}, err
 		}
 		uid = b.node.UID
 	case kind.Group == "" && kind.Kind == "Secret":
-		if b.secret, err = get[*corev1.Secret](ctx, r.objects.Secrets, ref.Name); err != nil {
+		if b.secret, err = get[*corev1.Secret](ctx, r.objects.Secrets, "secrets", ref.Name); err != nil {
 			return binding{}, err
 		}
 		uid = b.secret.UID
@@ -201,8 +205,12 @@ func (r *TokenREST) bind(ctx context.Context, sa *corev1.ServiceAccount, ref *au
 	return b, nil
 }
 
-func get[T runtime.Object](ctx context.Context, from rest.Getter, name string) (T, error) {
+// get reads an object of a resource, whose name errors then have.
+func get[T runtime.Object](ctx context.Context, from rest.Getter, resource, name string) (T, error) {
 	var none T
+	ctx = genericrequest.WithRequestInfo(ctx, &genericrequest.RequestInfo{
+		IsResourceRequest: true, Verb: "get", APIVersion: "v1", Namespace: genericrequest.NamespaceValue(ctx), Resource: resource, Name: name,
+	})
 	o, err := from.Get(ctx, name, &metav1.GetOptions{})
 	if err != nil {
 		return none, err

@@ -131,16 +131,19 @@ func (p *Policy) readFeatures(name string, on map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	features := map[string]map[string][]rbacv1.PolicyRule{}
+	var features []struct {
+		Feature string // none: what follows is always on
+		Rules   map[string][]rbacv1.PolicyRule
+	}
 	if err := yaml.UnmarshalStrict(data, &features); err != nil {
 		return err
 	}
-	for _, feature := range slices.Sorted(maps.Keys(features)) {
-		if !on[feature] {
+	for _, f := range features {
+		if f.Feature != "" && !on[f.Feature] {
 			continue
 		}
-		for _, role := range slices.Sorted(maps.Keys(features[feature])) {
-			rules := features[feature][role]
+		for _, role := range slices.Sorted(maps.Keys(f.Rules)) {
+			rules := f.Rules[role]
 			i := slices.IndexFunc(p.ClusterRoles, func(r *rbacv1.ClusterRole) bool { return r.Name == role })
 			controller, ok := strings.CutPrefix(role, controllerPrefix)
 			switch {
@@ -149,7 +152,7 @@ func (p *Policy) readFeatures(name string, on map[string]bool) error {
 			case ok:
 				p.addController(controller, rules)
 			default:
-				return fmt.Errorf("%s: there is no ClusterRole %s", feature, role)
+				return fmt.Errorf("%s: there is no ClusterRole %s", f.Feature, role)
 			}
 		}
 	}

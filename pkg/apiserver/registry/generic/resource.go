@@ -95,6 +95,8 @@ type Resource[T Object] struct {
 	// DeleteGracefully reports whether obj is marked as being deleted and removed
 	// later. When it is, options.GracePeriodSeconds must be set.
 	DeleteGracefully func(ctx context.Context, obj T, options *metav1.DeleteOptions) bool
+	// NoUnreadDeletion refuses to delete an object that cannot be read.
+	NoUnreadDeletion bool
 	// ReturnDeleted answers a DELETE with the object in place of a Status.
 	ReturnDeleted bool
 

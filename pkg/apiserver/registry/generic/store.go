@@ -50,6 +50,14 @@ func (s *Store[T]) Delete(ctx context.Context, name string, validation rest.Vali
 	return s.Store.Delete(ctx, name, validation, options)
 }
 
+// GetCorruptObjDeleter implements rest.CorruptObjectDeleterProvider.
+func (s *Store[T]) GetCorruptObjDeleter() rest.GracefulDeleter {
+	if s.Resource.NoUnreadDeletion {
+		return nil
+	}
+	return s.Store.GetCorruptObjDeleter()
+}
+
 // NewStore builds the storage of r. The caller may still set hooks of the embedded
 // registry.Store, such as BeginCreate.
 func NewStore[T Object](r Resource[T], o Options) (*Store[T], error) {

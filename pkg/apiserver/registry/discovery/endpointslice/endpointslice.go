@@ -25,12 +25,14 @@ var resource = generic.Resource[*discoveryv1.EndpointSlice]{
 	GroupVersion: discoveryv1.SchemeGroupVersion,
 	Name:         "endpointslices",
 
-	Generation: func(s, old *discoveryv1.EndpointSlice) bool {
-		return s.AddressType != old.AddressType || !equality.Semantic.DeepEqual(s.Labels, old.Labels) ||
-			!equality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) || !equality.Semantic.DeepEqual(s.Ports, old.Ports)
+	PrepareForCreate: func(_ context.Context, s *discoveryv1.EndpointSlice) {
+		s.Generation = 1
+		dropTopology(s)
 	},
-	PrepareForCreate: func(_ context.Context, s *discoveryv1.EndpointSlice) { dropTopology(s) },
 	PrepareForUpdate: func(_ context.Context, s, old *discoveryv1.EndpointSlice) {
+		if changed(s, old) { // be it in what is dropped then
+			s.Generation = old.Generation + 1
+		}
 		// What an older version of the API wrote stays while nobody touches it.
 		if !equality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) {
 			dropTopology(s)
@@ -50,6 +52,12 @@ var resource = generic.Resource[*discoveryv1.EndpointSlice]{
 	Cells: func(s *discoveryv1.EndpointSlice) []any {
 		return []any{s.Name, string(s.AddressType), ports(s.Ports), endpoints(s.Endpoints), generic.Age(s.CreationTimestamp)}
 	},
+}
+
+// changed tells whether an update changes what is desired.
+func changed(s, old *discoveryv1.EndpointSlice) bool {
+	return s.AddressType != old.AddressType || !equality.Semantic.DeepEqual(s.Labels, old.Labels) ||
+		!equality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) || !equality.Semantic.DeepEqual(s.Ports, old.Ports)
 }
 
 // dropTopology removes what the current version of the API only reads.

@@ -2,6 +2,8 @@
 package networkpolicy
 
 import (
+	"reflect"
+
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -15,7 +17,8 @@ var Storage = generic.StorageOf(generic.Resource[*networkingv1.NetworkPolicy]{
 	Name:         "networkpolicies",
 	ShortNames:   []string{"netpol"},
 
-	Generation:     generic.SpecChanged[*networkingv1.NetworkPolicy],
+	// An empty list in place of none counts as a change.
+	Generation:     func(n, old *networkingv1.NetworkPolicy) bool { return !reflect.DeepEqual(n.Spec, old.Spec) },
 	Validate:       generic.Check(networking.ValidateNetworkPolicy),
 	ValidateUpdate: generic.CheckUpdate(networking.ValidateNetworkPolicyUpdate),
 	Warnings:       generic.Warn(networking.WarningsNetworkPolicy),

@@ -17,9 +17,10 @@ var Resource = generic.Resource[*rbacv1.ClusterRole]{
 	Name:          "clusterroles",
 	ClusterScoped: true,
 
-	CreateOnUpdate: true,
-	Validate:       generic.Check(rbac.ValidateClusterRole),
-	ValidateUpdate: generic.CheckUpdate(rbac.ValidateClusterRoleUpdate),
+	CreateOnUpdate:   true,
+	NoUnreadDeletion: true,
+	Validate:         generic.Check(rbac.ValidateClusterRole),
+	ValidateUpdate:   generic.CheckUpdate(rbac.ValidateClusterRoleUpdate),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -17,9 +17,10 @@ var Resource = generic.Resource[*rbacv1.ClusterRoleBinding]{
 	Name:          "clusterrolebindings",
 	ClusterScoped: true,
 
-	CreateOnUpdate: true,
-	Validate:       generic.Check(rbac.ValidateClusterRoleBinding),
-	ValidateUpdate: generic.CheckUpdate(rbac.ValidateClusterRoleBindingUpdate),
+	CreateOnUpdate:   true,
+	NoUnreadDeletion: true,
+	Validate:         generic.Check(rbac.ValidateClusterRoleBinding),
+	ValidateUpdate:   generic.CheckUpdate(rbac.ValidateClusterRoleBindingUpdate),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -16,9 +16,10 @@ var Resource = generic.Resource[*rbacv1.Role]{
 	GroupVersion: rbacv1.SchemeGroupVersion,
 	Name:         "roles",
 
-	CreateOnUpdate: true,
-	Validate:       generic.Check(rbac.ValidateRole),
-	ValidateUpdate: generic.CheckUpdate(rbac.ValidateRoleUpdate),
+	CreateOnUpdate:   true,
+	NoUnreadDeletion: true,
+	Validate:         generic.Check(rbac.ValidateRole),
+	ValidateUpdate:   generic.CheckUpdate(rbac.ValidateRoleUpdate),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -16,9 +16,10 @@ var Resource = generic.Resource[*rbacv1.RoleBinding]{
 	GroupVersion: rbacv1.SchemeGroupVersion,
 	Name:         "rolebindings",
 
-	CreateOnUpdate: true,
-	Validate:       generic.Check(rbac.ValidateRoleBinding),
-	ValidateUpdate: generic.CheckUpdate(rbac.ValidateRoleBindingUpdate),
+	CreateOnUpdate:   true,
+	NoUnreadDeletion: true,
+	Validate:         generic.Check(rbac.ValidateRoleBinding),
+	ValidateUpdate:   generic.CheckUpdate(rbac.ValidateRoleBindingUpdate),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,
