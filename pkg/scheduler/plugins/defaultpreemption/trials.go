@@ -40,8 +40,8 @@ type tried struct {
 
 // of prepares for a pod: what is known of pods that are not like it is forgotten.
 func (t *trials) of(ctx context.Context, h fwk.Handle, state fwk.CycleState, pod *v1.Pod, budgets []*policyv1.PodDisruptionBudget) *trials {
-	if t.filters = framework.FiltersOf(ctx, h, state, pod); t.filters == nil || !t.filters.OnlyByNode() {
-		t.filters = nil
+	if t.filters = framework.FiltersOf(ctx, h, state, pod); t.filters == nil || !t.filters.OnlyByNode() || h.PodGroupManager() != nil {
+		t.filters = nil // victims of a group can be on other nodes
 		return t
 	}
 	priority := corev1helpers.PodPriority(pod)
