@@ -11,7 +11,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -38,15 +37,9 @@ type server struct {
 	name string
 }
 
-func main() {
-	flag.Parse()
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "apiserver:", err)
-		os.Exit(1)
-	}
-}
+func main() { bench.Main("apiserver", run) }
 
-func run() error {
+func run(ctx context.Context) error {
 	var counts []int
 	for text := range strings.SplitSeq(*clients, ",") {
 		if *clients == "" {
@@ -72,7 +65,7 @@ func run() error {
 		all = append(all, measureCRDs)
 	}
 	for _, measure := range all {
-		if err := onServers(t, measure); err != nil {
+		if err := onServers(ctx, t, measure); err != nil {
 			return err
 		}
 	}
@@ -81,8 +74,8 @@ func run() error {
 }
 
 // onServers measures on servers that are started for it.
-func onServers(t *bench.Table, measure func(context.Context, []*server, *bench.Table) error) (err error) {
-	ctx, cancel := context.WithCancel(context.Background())
+func onServers(ctx context.Context, t *bench.Table, measure func(context.Context, []*server, *bench.Table) error) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var servers []*server
 	defer func() {
