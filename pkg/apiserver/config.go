@@ -7,6 +7,7 @@ import (
 	"time"
 
 	coordinationv1beta1 "k8s.io/api/coordination/v1beta1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	apiversion "k8s.io/apimachinery/pkg/version"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/tracing"
 	"k8s.io/kube-openapi/pkg/spec3"
@@ -58,6 +60,7 @@ type config struct {
 	stores    *stores
 	peers     *peers
 	elections *coordinatedelection.Controller // nil without the feature
+	ownPods   *ownPods
 	// services are where Services are that the server itself calls, identity is what it
 	// shows to webhooks.
 	services webhook.ServiceResolver
@@ -201,6 +204,8 @@ func (c *config) newClients() error {
 		return fmt.Errorf("loopback client: %w", err)
 	}
 	c.informers = informers.NewSharedInformerFactoryWithOptions(c.client, informerResync, informers.WithTransform(trim))
+	c.ownPods = &ownPods{self: c.self}
+	c.informers.InformerFor(&corev1.Pod{}, func(kubernetes.Interface, time.Duration) cache.SharedIndexInformer { return c.ownPods.informer() })
 	return nil
 }
 

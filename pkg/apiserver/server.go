@@ -158,6 +158,9 @@ func (o *Options) install(c *config, s *server.GenericAPIServer) error {
 		maps.DeleteFunc(storage, func(path string, _ rest.Storage) bool {
 			return !c.MergedResourceConfig.ResourceEnabled(g.WithResource(path))
 		})
+		if pods, ok := storage["pods"].(*generic.Store[*corev1.Pod]); ok {
+			c.ownPods.store = pods
+		}
 		if len(storage) == 0 {
 			continue
 		}

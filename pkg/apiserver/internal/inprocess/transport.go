@@ -41,7 +41,7 @@ func (t *Transport) End() { t.end(errEnded) }
 
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if err := t.await(req.Context()); err != nil {
+	if err := t.Await(req.Context()); err != nil {
 		if req.Body != nil {
 			_ = req.Body.Close() // nobody has read it
 		}
@@ -57,8 +57,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return a.response(req)
 }
 
-// await waits until requests can be answered.
-func (t *Transport) await(ctx context.Context) error {
+// Await waits until requests can be answered.
+func (t *Transport) Await(ctx context.Context) error {
 	select {
 	case <-t.serving:
 	case <-ctx.Done():
