@@ -92,10 +92,6 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&l.ResourceNamespace, "leader-elect-resource-namespace", l.ResourceNamespace, "The namespace of the lock object")
 }
 
-// Room lets a scheduler whose heap is small make more garbage before it is collected: deciding about a pod, binding it
-// and telling about it make much.
-func (o *Options) Room() uint64 { return 128 << 20 }
-
 // New checks the flags and assembles a scheduler.
 func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	if err := o.load(); err != nil {

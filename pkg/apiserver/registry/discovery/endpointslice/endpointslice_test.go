@@ -19,12 +19,13 @@ func TestGeneration(t *testing.T) {
 		"ports":       {func(s *discoveryv1.EndpointSlice) { s.Ports = []discoveryv1.EndpointPort{{}} }, true},
 	} {
 		old := &discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}},
+			ObjectMeta: metav1.ObjectMeta{Generation: 1, Labels: map[string]string{"a": "b"}},
 			Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}}},
 		}
 		s := old.DeepCopy()
 		tc.change(s)
-		if got := resource.Generation(s, old); got != tc.want {
+		resource.PrepareForUpdate(t.Context(), s, old)
+		if got := s.Generation > old.Generation; got != tc.want {
 			t.Errorf("%s: another generation: %v", name, got)
 		}
 	}
