@@ -111,6 +111,18 @@ func choose(all []endpoint, n node) choice {
 	return c
 }
 
+// readyHere is how many endpoints on this node a load balancer may send new traffic to. Those that serve while they
+// terminate are not among them (KEP-1669).
+func readyHere(all []endpoint, n node) int {
+	count := 0
+	for _, e := range all {
+		if e.ready && e.node == n.name && e.node != "" {
+			count++
+		}
+	}
+	return count
+}
+
 // usable are the endpoints that are ready or, where none is, those that still serve
 // while they terminate, so that a rollout drops nothing (KEP-1669).
 func usable(all []endpoint) []endpoint {

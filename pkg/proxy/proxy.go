@@ -237,7 +237,7 @@ func (p *Proxy) compute(ctx context.Context, name types.NamespacedName, svc *v1.
 	if port := healthCheckPort(svc); port != 0 && len(svc.Spec.Ports) > 0 {
 		first := &svc.Spec.Ports[0]
 		for _, f := range p.families {
-			local += len(choose(endpointsOf(slicesOfService, first.Name, first.Protocol, addressType(f.Family)), p.node).local)
+			local += readyHere(endpointsOf(slicesOfService, first.Name, first.Protocol, addressType(f.Family)), p.node)
 		}
 	}
 	p.checks.set(ctx, name, healthCheckPort(svc), local)

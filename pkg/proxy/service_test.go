@@ -60,21 +60,26 @@ func TestChoose(t *testing.T) {
 		name           string
 		endpoints      []string
 		cluster, local string
+		healthy        int
 	}{
-		{"none", nil, "", ""},
-		{"all ready", []string{"10.0.0.1 here", "10.0.0.2 there"}, "1 2", "1"},
-		{"unready are left out", []string{"10.0.0.1 here unready", "10.0.0.2 there"}, "2", ""},
-		{"terminating are left out while one is ready", []string{"10.0.0.1 here terminating", "10.0.0.2 there"}, "2", "1"},
-		{"terminating serve when none is ready", []string{"10.0.0.1 here terminating", "10.0.0.2 there unready"}, "1", "1"},
-		{"hints for this zone", []string{"10.0.0.1 here zone=a", "10.0.0.2 there zone=b"}, "1", "1"},
-		{"hints for other zones only", []string{"10.0.0.1 here zone=c", "10.0.0.2 there zone=b"}, "1 2", "1"},
-		{"an endpoint without hints", []string{"10.0.0.1 here zone=a", "10.0.0.2 there"}, "1 2", "1"},
-		{"hints for this node before those for its zone", []string{"10.0.0.1 here zone=a node=here", "10.0.0.2 there zone=a node=there"}, "1", "1"},
-		{"twice the same", []string{"10.0.0.1 here unready", "10.0.0.1 here"}, "1", "1"},
+		{"none", nil, "", "", 0},
+		{"all ready", []string{"10.0.0.1 here", "10.0.0.2 there"}, "1 2", "1", 1},
+		{"unready are left out", []string{"10.0.0.1 here unready", "10.0.0.2 there"}, "2", "", 0},
+		{"terminating are left out while one is ready", []string{"10.0.0.1 here terminating", "10.0.0.2 there"}, "2", "1", 0},
+		{"terminating serve when none is ready", []string{"10.0.0.1 here terminating", "10.0.0.2 there unready"}, "1", "1", 0},
+		{"hints for this zone", []string{"10.0.0.1 here zone=a", "10.0.0.2 there zone=b"}, "1", "1", 1},
+		{"hints for other zones only", []string{"10.0.0.1 here zone=c", "10.0.0.2 there zone=b"}, "1 2", "1", 1},
+		{"an endpoint without hints", []string{"10.0.0.1 here zone=a", "10.0.0.2 there"}, "1 2", "1", 1},
+		{"hints for this node before those for its zone", []string{"10.0.0.1 here zone=a node=here", "10.0.0.2 there zone=a node=there"}, "1", "1", 1},
+		{"twice the same", []string{"10.0.0.1 here unready", "10.0.0.1 here"}, "1", "1", 1},
 	} {
-		got := choose(endpointsOf([]*discoveryv1.EndpointSlice{slice(tc.endpoints...)}, "http", v1.ProtocolTCP, discoveryv1.AddressTypeIPv4), node{name: "here", zone: "a"})
+		all, here := endpointsOf([]*discoveryv1.EndpointSlice{slice(tc.endpoints...)}, "http", v1.ProtocolTCP, discoveryv1.AddressTypeIPv4), node{name: "here", zone: "a"}
+		got := choose(all, here)
 		if cluster, local := last(got.cluster), last(got.local); cluster != tc.cluster || local != tc.local {
 			t.Errorf("%s: cluster %q, local %q; want %q, %q", tc.name, cluster, local, tc.cluster, tc.local)
+		}
+		if healthy := readyHere(all, here); healthy != tc.healthy {
+			t.Errorf("%s: %d are healthy here, want %d", tc.name, healthy, tc.healthy)
 		}
 	}
 }
