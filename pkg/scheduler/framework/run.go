@@ -83,7 +83,7 @@ func runFilters(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node fwk
 		case s.IsRejected():
 			return s.WithPlugin(p.Name())
 		default:
-			return failed("Filter", p.Name(), s)
+			return fwk.AsStatus(fmt.Errorf("running %q filter plugin: %w", p.Name(), s.AsError())).WithPlugin(p.Name())
 		}
 	}
 	return nil
@@ -152,7 +152,7 @@ func (f *Framework) RunPostFilter(ctx context.Context, state fwk.CycleState, pod
 		case s.Code() == fwk.UnschedulableAndUnresolvable:
 			return r, s.WithPlugin(p.Name())
 		case !s.IsRejected():
-			return nil, failed("PostFilter", p.Name(), s)
+			return nil, fwk.AsStatus(s.AsError()).WithPlugin(p.Name())
 		}
 		if r != nil && r.Mode() != fwk.ModeNoop {
 			result = r

@@ -45,7 +45,7 @@ func (g *generator) storage() {
 		if g.IntN(5) > 0 {
 			c.Capacity = ptr.To(resource.MustParse(pick(g, []string{"1Gi", "3Gi", "10Gi"})))
 		}
-		if g.IntN(3) == 0 {
+		if g.IntN(3) == 0 && c.Capacity != nil { // without it the original's scheduler panics
 			c.MaximumVolumeSize = ptr.To(resource.MustParse("2Gi"))
 		}
 		g.object(c)
