@@ -49,7 +49,7 @@ func ready(c *resourceapi.ResourceClaim, now time.Time, timeout time.Duration) (
 			all = all && is(condition)
 		}
 	}
-	if at := c.Status.Allocation.AllocationTimestamp; !all && at != nil && now.Sub(at.Time) >= timeout {
+	if at := c.Status.Allocation.AllocationTimestamp; !all && at != nil && now.Sub(at.Time) > timeout {
 		return false, fmt.Errorf("%w: claim=%s", errBindingTimeout, c.Name)
 	}
 	return all, nil
