@@ -116,17 +116,23 @@ func (g *generator) devices() {
 	going := exactly("going", "gpu", nil)
 	going.DeletionTimestamp, going.Finalizers = ptr.To(metav1.Now()), []string{resourceapi.Finalizer}
 	g.object(going)
+	taken := map[string]bool{}
 	for _, name := range []string{"allocated", "crowded", "idle", "conditional"} {
 		c := exactly(name, "gpu", nil)
-		node := pick(g, g.c.Nodes).Name
+		node, device := pick(g, g.c.Nodes).Name, fmt.Sprint("d", g.IntN(2))
+		if taken[node+device] { // no scheduler gives a whole device to two claims
+			g.object(c)
+			continue
+		}
+		taken[node+device] = true
 		c.Status.Allocation = &resourceapi.AllocationResult{
-			Devices: resourceapi.DeviceAllocationResult{Results: []resourceapi.DeviceRequestAllocationResult{{Request: "r", Driver: deviceDriver, Pool: node, Device: fmt.Sprint("d", g.IntN(2))}}},
+			Devices: resourceapi.DeviceAllocationResult{Results: []resourceapi.DeviceRequestAllocationResult{{Request: "r", Driver: deviceDriver, Pool: node, Device: device}}},
 			NodeSelector: &v1.NodeSelector{NodeSelectorTerms: []v1.NodeSelectorTerm{{MatchFields: []v1.NodeSelectorRequirement{
 				{Key: metav1.ObjectNameField, Operator: v1.NodeSelectorOpIn, Values: []string{node}},
 			}}}},
 		}
 		if result := &c.Status.Allocation.Devices.Results[0]; name == "conditional" {
-			age := pick(g, []time.Duration{time.Minute, 10 * time.Minute, time.Hour})
+			age := pick(g, []time.Duration{time.Minute, 20 * time.Minute, time.Hour}) // the timeout is 10 minutes; at its very end it is chance who is late
 			c.Status.Allocation.AllocationTimestamp = ptr.To(metav1.NewTime(begin.Add(-age)))
 			result.BindingConditions, result.BindingFailureConditions = []string{"attached"}, []string{"broken"}
 			if says := pick(g, []string{"", "attached", "broken"}); says != "" {
