@@ -29,11 +29,13 @@ import (
 	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
 
 	externaljwtv1 "k8s.io/externaljwt/apis/v1"
+
+	"github.com/leme-k8s/leme/pkg/component/componenttest"
 )
 
 // fakeSigner signs with the last of its keys.
 type fakeSigner struct {
-	externaljwtv1.UnimplementedExternalJWTSignerServer
+	externaljwtv1.UnimplementedExternalJWTSignerServer // which gRPC asks of every server; all three calls are below
 
 	mu      sync.Mutex
 	ids     []string
@@ -205,14 +207,10 @@ func TestExternalWatch(t *testing.T) {
 	}
 	go e.Watch(t.Context())
 	signer.add(t, "two")
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if keys, _ := e.Published(); len(keys) == 2 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the new key is not fetched")
-		}
-	}
+	componenttest.Eventually(t, "the new key to be fetched", func() bool {
+		keys, _ := e.Published()
+		return len(keys) == 2
+	})
 }
 
 // hesitant answers when it is told to.
