@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +27,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/component/componenttest"
-	"github.com/leme-k8s/leme/pkg/controller"
 	"github.com/leme-k8s/leme/pkg/controller/internal/controllertest"
 	"github.com/leme-k8s/leme/pkg/testcluster"
 )
@@ -115,16 +112,8 @@ func TestFaults(t *testing.T) {
 	c := &cluster{T: t, cfg: tc.Config, cs: cs, nodes: controllertest.StartNodes(t, cs, "n1", "n2")}
 	f, kubeconfig := startFaults(t, tc.Config)
 
-	o := controller.NewOptions()
-	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
-	o.AddFlags(fs)
-	c.must(fs.Parse([]string{"--kubeconfig=" + kubeconfig, "--secure-port=0", "--leader-elect=false", "--node-monitor-grace-period=1h"}))
-	runner, err := o.New(t.Context())
-	c.must(err)
-	ctx, stop := context.WithCancel(context.Background())
+	stop, ended := c.manage(kubeconfig)
 	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(ctx) }()
 
 	c = c.in(t) // the manager works
 	w := &troubled{cluster: c}

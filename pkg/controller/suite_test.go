@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,6 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/component/componenttest"
+	"github.com/leme-k8s/leme/pkg/controller"
 	"github.com/leme-k8s/leme/pkg/controller/internal/controllertest"
 	"github.com/leme-k8s/leme/pkg/testcluster"
 )
@@ -58,6 +61,21 @@ func (c *cluster) in(t *testing.T) *cluster {
 		return err == nil, fmt.Sprint(err)
 	})
 	return &own
+}
+
+// manage runs one more manager, as an administrator, until it is stopped.
+func (c *cluster) manage(kubeconfig string) (stop context.CancelFunc, ended <-chan error) {
+	c.Helper()
+	o := controller.NewOptions()
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.AddFlags(fs)
+	c.must(fs.Parse([]string{"--kubeconfig=" + kubeconfig, "--secure-port=0", "--leader-elect=false", "--node-monitor-grace-period=1h"}))
+	runner, err := o.New(c.Context())
+	c.must(err)
+	ctx, stop := context.WithCancel(context.Background())
+	end := make(chan error, 1)
+	go func() { end <- runner.Run(ctx) }()
+	return stop, end
 }
 
 // TestControllers runs all suites against one cluster.
