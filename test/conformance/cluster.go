@@ -21,9 +21,19 @@ import (
 // A cluster is what the suite runs on: one of Leme, or any other by its kubeconfig.
 type cluster struct {
 	leme, dataDir, images string
-	nodes                 int
+	nodes                 int // 0 if it is not one of Leme
 	with                  []string
 	kubeconfig            string
+}
+
+// flags tell the suite about the cluster. Left to itself it counts nodes in the first of its processes only, and what
+// needs two is skipped in the others.
+func (c cluster) flags() []string {
+	flags := []string{"--kubeconfig=" + c.kubeconfig}
+	if c.nodes > 0 {
+		flags = append(flags, "--num-nodes="+strconv.Itoa(c.nodes))
+	}
+	return flags
 }
 
 // up starts a cluster of Leme in a data directory of its own, in place of what an

@@ -62,6 +62,9 @@ func parseFlags() (options, error) {
 	flag.IntVar(&o.perCell, "per-cell", 24, "`number` of tests in each cell of the swap matrix")
 	flag.Parse()
 	o.cluster.with = strings.Fields(with)
+	if o.cluster.kubeconfig != "" {
+		o.cluster.nodes = 0
+	}
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("%s: takes no arguments", strings.Join(flag.Args(), " "))
 	}
@@ -177,7 +180,7 @@ func (o options) runStages(ctx context.Context, stages []stage, specs []spec, st
 			store.set(unrun(s.specs, "out of time"))
 			continue
 		}
-		results, report, err := o.suite.run(ctx, s, o.cluster.kubeconfig, o.out, left, progress)
+		results, report, err := o.suite.run(ctx, s, o.cluster, o.out, left, progress)
 		if err := errors.Join(store.merge(results, report), err); err != nil {
 			return err
 		}

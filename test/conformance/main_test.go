@@ -295,3 +295,17 @@ func TestReadyNamesTheNode(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
+
+func TestFlags(t *testing.T) {
+	for name, tc := range map[string]struct {
+		c    cluster
+		want []string
+	}{
+		"one of Leme":     {cluster{kubeconfig: "admin.conf", nodes: 2}, []string{"--kubeconfig=admin.conf", "--num-nodes=2"}},
+		"somebody else's": {cluster{kubeconfig: "admin.conf"}, []string{"--kubeconfig=admin.conf"}},
+	} {
+		if got := tc.c.flags(); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

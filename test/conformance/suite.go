@@ -120,7 +120,7 @@ const grace = 20 * time.Second
 
 // run runs a stage and returns a result for each of its tests. When the context ends,
 // the tests that run are interrupted, and their results are those of not having run.
-func (s suite) run(ctx context.Context, st stage, kubeconfig, out string, timeout time.Duration, p *progress) (map[string]result, *types.Report, error) {
+func (s suite) run(ctx context.Context, st stage, c cluster, out string, timeout time.Duration, p *progress) (map[string]result, *types.Report, error) {
 	workers := s.workers
 	if st.serial {
 		workers = 1
@@ -138,9 +138,10 @@ func (s suite) run(ctx context.Context, st stage, kubeconfig, out string, timeou
 	cmd := exec.Command(s.ginkgo(), "run", "-v", "--no-color", "--timeout=24h", "--grace-period="+grace.String(),
 		"--procs="+strconv.Itoa(workers), "--silence-skips", "--focus="+focus(st.specs),
 		"--output-dir="+out, "--json-report="+filepath.Base(reportFile), s.test(), "--",
-		"--provider=skeleton", "--kubeconfig="+kubeconfig, "--kubectl-path="+s.kubectl(), "--disable-log-dump")
+		"--provider=skeleton", "--kubectl-path="+s.kubectl(), "--disable-log-dump")
+	cmd.Args = append(cmd.Args, c.flags()...)
 	cmd.Dir = out
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt reaches it once, from here
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {

@@ -132,7 +132,7 @@ func swapRow(ctx context.Context, o options, row []*cell) (err error) {
 		}
 		st := stage{name: fmt.Sprintf("%s-in-%s", cell.component, cell.cluster), specs: cell.tests}
 		progress := newProgress(os.Stdout, term.IsTerminal(int(os.Stdout.Fd())), time.Now(), len(cell.tests))
-		cell.results, _, err = o.suite.run(ctx, st, c.kubeconfig, o.out, o.timeout, progress)
+		cell.results, _, err = o.suite.run(ctx, st, c, o.out, o.timeout, progress)
 		progress.end()
 		if err != nil {
 			return err
