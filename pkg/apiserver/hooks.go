@@ -25,7 +25,10 @@ func (o *Options) addHooks(c *config, s *server.GenericAPIServer) error {
 		Port:      o.Serving.BindPort,
 		NodePort:  o.KubernetesServiceNodePort,
 	}
-	if o.EndpointReconciler == "lease" {
+	switch o.EndpointReconciler {
+	case "master-count":
+		api.Count = o.Count
+	case "lease":
 		leases, closeLeases, err := bootstrap.NewLeases(c.RESTOptionsGetter)
 		if err != nil {
 			return err

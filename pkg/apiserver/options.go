@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,9 +71,11 @@ type Options struct {
 	ServiceNodePortRange utilnet.PortRange
 	// KubernetesServiceNodePort makes the default/kubernetes Service a NodePort Service.
 	KubernetesServiceNodePort int
-	// EndpointReconciler says who writes the endpoints of default/kubernetes: "lease"
-	// (each server that renews its lease) or "none".
+	// EndpointReconciler says which servers are the endpoints of default/kubernetes: "lease"
+	// (who renews its lease), "master-count" (the last Count that came) or "none".
 	EndpointReconciler string
+	// Count is how many servers there are.
+	Count int
 	// ProxyClientCert is what the server shows to webhooks and aggregated API servers.
 	ProxyClientCertFile, ProxyClientKeyFile string
 	// MaxConnectionBytesPerSec throttles each proxied connection; 0 does not.
@@ -143,6 +146,7 @@ func NewOptions() *Options {
 		EventTTL:             time.Hour,
 		ServiceNodePortRange: utilnet.PortRange{Base: 30000, Size: 2768},
 		EndpointReconciler:   "lease",
+		Count:                1,
 
 		AggregatorRejectsRedirects: true,
 
@@ -181,7 +185,9 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.ServiceClusterIPRange, "service-cluster-ip-range", o.ServiceClusterIPRange, "CIDR, or two comma-separated CIDRs of different IP families, that cluster IPs of Services are taken from. It must not overlap the addresses of nodes and pods")
 	fs.Var(&o.ServiceNodePortRange, "service-node-port-range", "Ports that node ports of Services are taken from, such as 30000-32767")
 	fs.IntVar(&o.KubernetesServiceNodePort, "kubernetes-service-node-port", o.KubernetesServiceNodePort, "Node port of the default/kubernetes Service; 0 gives it a cluster IP alone")
-	fs.StringVar(&o.EndpointReconciler, "endpoint-reconciler-type", o.EndpointReconciler, "Who writes the endpoints of the default/kubernetes Service: lease or none")
+	fs.StringVar(&o.EndpointReconciler, "endpoint-reconciler-type", o.EndpointReconciler, "Which servers are the endpoints of the default/kubernetes Service: lease (who renews its lease), master-count (as many as --apiserver-count says; deprecated) or none (left alone)")
+	fs.IntVar(&o.Count, "apiserver-count", o.Count, "How many API servers there are, for --endpoint-reconciler-type=master-count")
+	utilruntime.Must(fs.MarkDeprecated("apiserver-count", "servers that renew their lease need not be counted"))
 	fs.StringVar(&o.ProxyClientCertFile, "proxy-client-cert-file", o.ProxyClientCertFile, "Client certificate that is shown to aggregated API servers")
 	fs.StringVar(&o.ProxyClientKeyFile, "proxy-client-key-file", o.ProxyClientKeyFile, "Private key of --proxy-client-cert-file")
 	fs.Int64Var(&o.MaxConnectionBytesPerSec, "max-connection-bytes-per-sec", o.MaxConnectionBytesPerSec, "Throttle each connection that is proxied to this many bytes per second; 0 does not")
@@ -213,7 +219,6 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 
 // accepted are flags that change nothing, here as in the original.
 var accepted = []struct{ name, why string }{
-	{"apiserver-count", "servers that renew their lease are counted"},
 	{"kubelet-read-only-port", "nothing is asked of that port"},
 }
 
@@ -239,8 +244,11 @@ func (o *Options) Validate() error {
 	} else if p > 0 && !o.ServiceNodePortRange.Contains(p) {
 		errs = append(errs, fmt.Errorf("--kubernetes-service-node-port: %d is not in the range %v of --service-node-port-range", p, o.ServiceNodePortRange))
 	}
-	if o.EndpointReconciler != "lease" && o.EndpointReconciler != "none" {
-		errs = append(errs, fmt.Errorf("--endpoint-reconciler-type: %q is neither lease nor none", o.EndpointReconciler))
+	if reconcilers := []string{"lease", "master-count", "none"}; !slices.Contains(reconcilers, o.EndpointReconciler) {
+		errs = append(errs, fmt.Errorf("--endpoint-reconciler-type: %q is none of %s", o.EndpointReconciler, strings.Join(reconcilers, ", ")))
+	}
+	if o.Count < 1 {
+		errs = append(errs, fmt.Errorf("--apiserver-count should be a positive number, but value '%d' provided", o.Count))
 	}
 	errs = append(errs,
 		keyPair("--proxy-client-cert-file", o.ProxyClientCertFile, "--proxy-client-key-file", o.ProxyClientKeyFile),

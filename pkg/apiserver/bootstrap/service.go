@@ -45,8 +45,11 @@ type APIService struct {
 	Port    int
 	// NodePort makes it a Service of type NodePort, unless 0.
 	NodePort int
-	// Leases is the storage of the servers' leases; nil leaves the endpoints alone.
+	// Leases is the storage of the servers' leases: who has one is an endpoint.
 	Leases storage.Interface
+	// Count, without Leases, is how many servers there are: a new one takes the place of another when there would be
+	// more endpoints. 0 leaves the endpoints alone.
+	Count int
 }
 
 // LeaseResource is what the storage of the servers' leases is configured by.
@@ -88,11 +91,11 @@ func (a *APIService) run(ctx context.Context) {
 
 // Leave takes this server out of the endpoints. It is called before the server stops.
 func (a *APIService) Leave() error {
-	if a.Leases == nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
+	if a.Leases == nil {
+		return a.leaveCounted(ctx)
+	}
 	if err := a.Leases.Delete(ctx, a.leaseKey(), &corev1.Endpoints{}, nil, func(context.Context, runtime.Object) error { return nil }, nil, storage.DeleteOptions{}); err != nil && !storage.IsNotFound(err) {
 		return fmt.Errorf("deleting this server's lease: %w", err)
 	}
@@ -103,24 +106,80 @@ func (a *APIService) Leave() error {
 	return a.endpoints(ctx, addresses)
 }
 
+// leaveCounted leaves no endpoints if this server is the last one.
+func (a *APIService) leaveCounted(ctx context.Context) error {
+	if a.Count == 0 {
+		return nil
+	}
+	have, err := a.written(ctx)
+	if err != nil {
+		return err
+	}
+	own := a.Address.String()
+	return a.endpoints(ctx, slices.DeleteFunc(have, func(ip string) bool { return ip == own }))
+}
+
 func (a *APIService) keep(ctx context.Context) error {
 	if err := a.service(ctx); err != nil {
 		return fmt.Errorf("Service: %w", err)
 	}
-	if a.Leases == nil {
+	var addresses []string
+	switch {
+	case a.Leases != nil:
+		if err := a.renew(ctx); err != nil {
+			return fmt.Errorf("lease: %w", err)
+		}
+		var err error
+		if addresses, err = a.others(ctx); err != nil {
+			return fmt.Errorf("leases: %w", err)
+		}
+	case a.Count > 0:
+		have, err := a.written(ctx)
+		if err != nil {
+			return fmt.Errorf("endpoints: %w", err)
+		}
+		addresses = counted(have, a.Address.String(), a.Count)
+	default:
 		return nil
-	}
-	if err := a.renew(ctx); err != nil {
-		return fmt.Errorf("lease: %w", err)
-	}
-	addresses, err := a.others(ctx)
-	if err != nil {
-		return fmt.Errorf("leases: %w", err)
 	}
 	if err := a.endpoints(ctx, addresses); err != nil {
 		return fmt.Errorf("endpoints: %w", err)
 	}
 	return nil
+}
+
+// counted returns the endpoints with one's own, in order. Of too many those go that follow one's own, as on a ring:
+// servers that each replace the next one would not end at the same few for ever.
+func counted(have []string, own string, count int) []string {
+	ring := append(slices.Clone(have), own)
+	slices.Sort(ring)
+	ring = slices.Compact(ring)
+	next := slices.Index(ring, own) + 1
+	for len(ring) > count {
+		if next == len(ring) {
+			next = 0
+		}
+		ring = slices.Delete(ring, next, next+1)
+	}
+	return ring
+}
+
+// written returns the addresses that the Endpoints have.
+func (a *APIService) written(ctx context.Context) ([]string, error) {
+	have, err := a.Client.CoreV1().Endpoints(metav1.NamespaceDefault).Get(ctx, serviceName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var addresses []string
+	for _, s := range have.Subsets {
+		for _, address := range s.Addresses {
+			addresses = append(addresses, address.IP)
+		}
+	}
+	return addresses, nil
 }
 
 // service creates the Service, and mends its ports and type.
@@ -215,6 +274,9 @@ func (a *APIService) endpoints(ctx context.Context, addresses []string) error {
 			Labels: map[string]string{discoveryv1.LabelSkipMirror: "true"},
 		},
 		Subsets: []corev1.EndpointSubset{subset},
+	}
+	if len(addresses) == 0 {
+		endpoints.Subsets, slice.Ports = nil, nil
 	}
 	if err := a.writeEndpoints(ctx, endpoints); err != nil {
 		return err
