@@ -12,6 +12,7 @@ import (
 	genericfeatures "k8s.io/apiserver/pkg/features"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/featuregate"
+	metricsfeatures "k8s.io/component-base/metrics/features"
 
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/coordination/lease"
 	"github.com/leme-k8s/leme/pkg/component"
@@ -45,6 +46,7 @@ var heeded = sets.New(
 	genericfeatures.WatchList,
 	genericfeatures.WatchListCompression,
 	genericfeatures.WebhookRoundTripLoadBalancing,
+	metricsfeatures.NativeHistograms,
 )
 
 // letIn are feature gates that serve more, or give a role to one more controller, when they are on, each with those that

@@ -19,13 +19,17 @@ import (
 	"testing"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	encryptionconfigcontroller "k8s.io/apiserver/pkg/server/options/encryptionconfig/controller"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/keyutil"
+	"k8s.io/component-base/metrics/testutil"
 	kmsservice "k8s.io/kms/pkg/service"
 
 	"github.com/leme-k8s/leme/pkg/apiserver"
@@ -128,20 +132,7 @@ func TestSeveralServers(t *testing.T) {
 	c := testcluster.Start(t, testcluster.WithAPIServerFlags("--advertise-address=192.0.2.1"))
 	client := c.Client(t)
 	s := startSecond(t, c, t.TempDir(), "--advertise-address=192.0.2.2", "--shutdown-delay-duration=2s")
-	addresses := func(want ...string) func(context.Context) bool {
-		return func(ctx context.Context) bool {
-			slice, err := client.DiscoveryV1().EndpointSlices("default").Get(ctx, "kubernetes", metav1.GetOptions{})
-			if err != nil {
-				return false
-			}
-			var got []string
-			for _, e := range slice.Endpoints {
-				got = append(got, e.Addresses...)
-			}
-			return slices.Equal(got, want)
-		}
-	}
-	eventually(t, "both servers are endpoints", addresses("192.0.2.1", "192.0.2.2"))
+	eventually(t, "both servers are endpoints", servers(client, "192.0.2.1", "192.0.2.2"))
 	// Both have the same name on one machine, by which they are known.
 	leases, err := client.CoordinationV1().Leases("kube-system").List(t.Context(), metav1.ListOptions{LabelSelector: "apiserver.kubernetes.io/identity=kube-apiserver"})
 	if err != nil || len(leases.Items) != 1 || !strings.HasPrefix(leases.Items[0].Name, "apiserver-") || *leases.Items[0].Spec.LeaseDurationSeconds != 3600 {
@@ -165,7 +156,37 @@ func TestSeveralServers(t *testing.T) {
 	}
 	err = <-s.ended
 	s.ended <- err
-	eventually(t, "the first server alone is an endpoint", addresses("192.0.2.1"))
+	eventually(t, "the first server alone is an endpoint", servers(client, "192.0.2.1"))
+}
+
+// servers reports whether the API servers' Service leads to these addresses.
+func servers(client kubernetes.Interface, want ...string) func(context.Context) bool {
+	return func(ctx context.Context) bool {
+		slice, err := client.DiscoveryV1().EndpointSlices("default").Get(ctx, "kubernetes", metav1.GetOptions{})
+		if err != nil {
+			return false
+		}
+		var got []string
+		for _, e := range slice.Endpoints {
+			got = append(got, e.Addresses...)
+		}
+		return slices.Equal(got, want)
+	}
+}
+
+// TestCountedServers wants servers without leases behind the Service, until they stop.
+func TestCountedServers(t *testing.T) {
+	c := testcluster.Start(t, testcluster.WithAPIServerFlags("--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none"))
+	client := c.Client(t)
+	start := func(address string) *second {
+		return startSecond(t, c, t.TempDir(), "--advertise-address="+address, "--endpoint-reconciler-type=master-count", "--apiserver-count=2")
+	}
+	a, b := start("192.0.2.2"), start("192.0.2.3")
+	eventually(t, "both servers are endpoints", servers(client, "192.0.2.2", "192.0.2.3"))
+	b.stop()
+	eventually(t, "the first of them alone is an endpoint", servers(client, "192.0.2.2"))
+	a.stop()
+	eventually(t, "there are no endpoints", servers(client))
 }
 
 // TestHealthAndMetrics wants the names that monitoring knows.
@@ -220,6 +241,40 @@ func TestHealthAndMetrics(t *testing.T) {
 		if got := get(t.Context(), client, path); strings.HasPrefix(got, "error: ") || !strings.Contains(got, want) {
 			t.Errorf("%s: %s", path, got)
 		}
+	}
+}
+
+// TestNativeHistograms wants exponential buckets beside the others where nothing else is asked for.
+func TestNativeHistograms(t *testing.T) {
+	c := testcluster.Start(t)
+	took := func(config *rest.Config) *dto.MetricFamily {
+		transport, err := rest.TransportFor(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		families, err := testutil.ScrapeMetricsProto(config.Host+"/metrics", &http.Client{Transport: transport})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return families["apiserver_request_duration_seconds"]
+	}
+	testutil.AssertHasNativeHistogram(t, took(c.Config), nil)
+	if h := took(c.Config).Metric[0].Histogram; len(h.Bucket) == 0 {
+		t.Errorf("no classic buckets: %v", h)
+	}
+
+	t.Cleanup(func() {
+		if err := utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{"NativeHistograms": true}); err != nil {
+			t.Error(err)
+		}
+	})
+	s := startSecond(t, c, t.TempDir(), "--feature-gates=NativeHistograms=false", "--endpoint-reconciler-type=none")
+	if h := took(s.config).Metric[0].Histogram; h.Schema != nil || len(h.Bucket) == 0 {
+		t.Errorf("a server without native histograms: %v", h)
+	}
+	testutil.AssertHasNativeHistogram(t, took(c.Config), nil)
+	if got, err := s.Discovery().RESTClient().Delete().AbsPath("/metrics").DoRaw(t.Context()); err != nil || string(got) != "metrics reset\n" {
+		t.Errorf("DELETE /metrics: %s, %v", got, err)
 	}
 }
 

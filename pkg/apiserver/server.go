@@ -17,9 +17,11 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/egressselector"
+	"k8s.io/apiserver/pkg/server/mux"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/apiserver/pkg/util/notfoundhandler"
+	metricsfeatures "k8s.io/component-base/metrics/features"
 
 	"github.com/leme-k8s/leme/pkg/api/scheme"
 	"github.com/leme-k8s/leme/pkg/apiserver/internal/inprocess"
@@ -49,6 +51,8 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 	if err := o.globals.Set(); err != nil {
 		return nil, fmt.Errorf("--feature-gates, --emulated-version: %w", err)
 	}
+	native := utilfeature.DefaultFeatureGate.Enabled(metricsfeatures.NativeHistograms)
+	component.CountNatively(native)
 	utilfeature.DefaultMutableFeatureGate.AddMetrics()
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -95,10 +99,23 @@ func (o *Options) New(ctx context.Context) (_ component.Runner, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if !native {
+		o.showClassic(front.GenericAPIServer.Handler.NonGoRestfulMux)
+	}
 	if err := o.installOpenAPI(completed, c.services, crds, s, front); err != nil {
 		return nil, err
 	}
 	return &Server{generic: front.GenericAPIServer, stores: c.stores, self: c.self, watches: []func(context.Context){c.authn.Watch, c.authz.Watch}}, nil
+}
+
+// showClassic replaces the library's metrics, where others in the process may have native histograms.
+func (o *Options) showClassic(paths *mux.PathRecorderMux) {
+	h := component.MetricsHandler(false)
+	if o.Features.EnableProfiling {
+		h = component.WithReset(h)
+	}
+	paths.Unregister("/metrics")
+	paths.Handle("/metrics", h)
 }
 
 // Run implements component.Runner.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"k8s.io/component-base/metrics/features"
 )
 
 // gates are Kubernetes' feature gates, a name=default each line, and "locked" after those that cannot be
@@ -33,9 +35,19 @@ func FeatureGates() (map[string]FeatureGate, error) {
 	return all, nil
 }
 
+// WithoutPrefix returns gates by their bare names: those of the control plane may be given as kube:Name.
+func WithoutPrefix(given map[string]bool) map[string]bool {
+	bare := make(map[string]bool, len(given))
+	for name, on := range given {
+		bare[strings.TrimPrefix(name, "kube:")] = on
+	}
+	return bare
+}
+
 // CheckFeatureGates says which of the given gates is none of Kubernetes', or is not
 // at its default. What a gate switches on or off is here as it is by default, so the
-// default may be said aloud, and nothing else, but for the gates that a component names as free.
+// default may be said aloud, and nothing else, but for the gates that a component names as free and
+// that which all components heed.
 func CheckFeatureGates(given map[string]bool, free ...string) error {
 	if len(given) == 0 {
 		return nil
@@ -52,7 +64,7 @@ func CheckFeatureGates(given map[string]bool, free ...string) error {
 		case gate.Default == given[name]:
 		case gate.Locked:
 			return fmt.Errorf("cannot set feature gate %s to %t, feature is locked to %t", name, given[name], gate.Default)
-		case !slices.Contains(free, name):
+		case !slices.Contains(free, name) && name != string(features.NativeHistograms):
 			return fmt.Errorf("cannot set feature gate %s to %t: this component supports only its default, %t", name, given[name], gate.Default)
 		}
 	}

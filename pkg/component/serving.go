@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,7 +24,6 @@ import (
 	"k8s.io/apiserver/pkg/server/options"
 	"k8s.io/apiserver/pkg/server/routes"
 	"k8s.io/component-base/metrics"
-	"k8s.io/component-base/metrics/legacyregistry"
 )
 
 // Serving is the HTTPS endpoint of a component that only reports on itself: the
@@ -40,6 +38,8 @@ type Serving struct {
 	Profiling bool
 	// Metrics are those of this one instance, which /metrics shows beside those that the process shares; may be nil.
 	Metrics metrics.KubeRegistry
+	// NativeHistograms shows exponential buckets too.
+	NativeHistograms bool
 }
 
 // NewServing returns the defaults that the original components share: TLS on the
@@ -137,19 +137,10 @@ func (s *Serving) New(checks []healthz.HealthChecker, install func(*mux.PathReco
 
 // metrics shows what has been counted, and forgets it when it is deleted.
 func (s *Serving) metrics() http.Handler {
-	shared := legacyregistry.HandlerWithReset()
 	if s.Metrics == nil {
-		return shared
+		return WithReset(MetricsHandler(s.NativeHistograms))
 	}
-	show := metrics.HandlerFor(prometheus.Gatherers{legacyregistry.DefaultGatherer, s.Metrics}, metrics.HandlerOpts{})
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.Method == http.MethodDelete {
-			s.Metrics.Reset()
-			shared.ServeHTTP(w, req)
-			return
-		}
-		show.ServeHTTP(w, req)
-	})
+	return WithReset(MetricsHandler(s.NativeHistograms, s.Metrics), s.Metrics)
 }
 
 // selfSign makes a certificate if the flags name none: in memory, or where --cert-dir says.

@@ -2,8 +2,8 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
@@ -34,7 +34,7 @@ var fixed = []string{
 	"ClientsPreferCBOR", "ComponentFlagz", "ComponentStatusz", "ContextualLogging", "CoordinatedLeaderElection", "DRADeviceTaintRules",
 	"DRADeviceTaints", "DRAExtendedResource", "DRAWorkloadResourceClaims", "HPAGeneration",
 	"HPAScaleToZero", "InOrderInformersBatchProcess", "InformerResourceVersion", "LoggingAlphaOptions", "LoggingBetaOptions",
-	"MutableSchedulingDirectivesForSuspendedJobs", "NativeHistograms", "NodeControllerLeaseCircuitBreaker", "PodLevelResources",
+	"MutableSchedulingDirectivesForSuspendedJobs", "NodeControllerLeaseCircuitBreaker", "PodLevelResources",
 	"SELinuxMount", "StatefulSetRecreateStrategy", "StatefulSetSemanticRevisionComparison",
 	"UnlockWhileProcessingFIFO", "WatchListClient", "WorkloadWithJob",
 }
@@ -57,12 +57,9 @@ func resolveGates(given map[string]bool) (map[string]bool, error) {
 			free = append(free, name)
 		}
 	}
-	plain := make(map[string]bool, len(given))
-	for name, on := range given {
-		name = strings.TrimPrefix(name, "kube:")
-		plain[name], resolved[name] = on, on
-	}
-	if err := component.CheckFeatureGates(plain, free...); err != nil {
+	given = component.WithoutPrefix(given)
+	maps.Copy(resolved, given)
+	if err := component.CheckFeatureGates(given, free...); err != nil {
 		return nil, fmt.Errorf("--feature-gates: %w", err)
 	}
 	return resolved, nil

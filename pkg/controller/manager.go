@@ -32,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/component/election"
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
 	"github.com/leme-k8s/leme/pkg/controller/internal/deletion"
@@ -62,6 +63,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	serving := *m.options.Serving
 	serving.Metrics = metrics.NewKubeRegistry() // several managers may run in one process
+	serving.NativeHistograms = component.NativeHistograms(m.gates)
 	checks := []healthz.HealthChecker{healthz.PingHealthz}
 	elector, err := m.newElector()
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/component-base/metrics/testutil"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/controllertest"
@@ -134,6 +135,9 @@ func testMetrics(t *testing.T, shared *cluster) {
 		}
 		return len(missing) == 0, strings.Join(missing, ", ")
 	})
+	families, err := testutil.ScrapeMetricsProto(c.metrics, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}})
+	c.must(err)
+	testutil.AssertHasNativeHistogram(t, families["replicaset_controller_sorting_deletion_age_ratio"], nil)
 	c.retry(func(ctx context.Context) error {
 		pod, err := c.cs.CoreV1().Pods(c.ns).Get(ctx, pod.Name, metav1.GetOptions{})
 		c.must(err)

@@ -348,6 +348,7 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	if m.gates, err = resolveGates(o.FeatureGates); err != nil {
 		return nil, err
 	}
+	component.CountNatively(component.NativeHistograms(m.gates))
 	if o.RootCAFile != "" {
 		if m.rootCA, err = os.ReadFile(o.RootCAFile); err != nil {
 			return nil, fmt.Errorf("--root-ca-file: %w", err)

@@ -101,6 +101,7 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	if o.CloudProvider != "" && o.CloudProvider != "external" {
 		return nil, fmt.Errorf("--cloud-provider: %q is neither empty nor external", o.CloudProvider)
 	}
+	component.CountNatively(component.NativeHistograms(c.FeatureGates))
 	k := &Kubelet{options: *o, config: c}
 	if o.CredentialConfig != "" {
 		if k.providers, err = images.LoadProviders(o.CredentialConfig, o.CredentialBinDir); err != nil {

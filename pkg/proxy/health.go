@@ -15,8 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/apiserver/pkg/server/routes"
-	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/klog/v2"
+
+	"github.com/leme-k8s/leme/pkg/component"
 )
 
 // late is how long a change may wait to be written before the proxy counts as sick.
@@ -172,8 +173,8 @@ func healthCheckPort(svc *v1.Service) int32 {
 	return svc.Spec.HealthCheckNodePort
 }
 
-// metricsHandler answers /metrics, /proxyMode, /healthz and, if asked for, /debug/pprof.
-func metricsHandler(profiling bool) http.Handler {
+// metricsHandler answers /metrics, with native histograms if asked for, /proxyMode, /healthz and, if asked for, /debug/pprof.
+func metricsHandler(profiling, native bool) http.Handler {
 	m := mux.NewPathRecorderMux("kube-proxy")
 	m.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	m.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) {
@@ -181,7 +182,7 @@ func metricsHandler(profiling bool) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		fmt.Fprint(w, "nftables")
 	})
-	m.Handle("/metrics", legacyregistry.Handler())
+	m.Handle("/metrics", component.MetricsHandler(native))
 	if profiling {
 		routes.Profiling{}.Install(m)
 	}

@@ -39,13 +39,12 @@ const primary = "primary"
 // Options are kube-proxy's flags. As in the original a configuration file replaces the
 // flags it can say, but for --hostname-override.
 type Options struct {
-	configFile   string
-	master       string
-	hostname     string
-	table        string
-	cleanup      bool
-	featureGates map[string]bool
-	config       *configv1alpha1.KubeProxyConfiguration
+	configFile string
+	master     string
+	hostname   string
+	table      string
+	cleanup    bool
+	config     *configv1alpha1.KubeProxyConfiguration
 }
 
 var _ component.Options = &Options{}
@@ -95,7 +94,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.master, "master", o.master, "The address of the Kubernetes API server (overrides any value in kubeconfig)")
 	fs.StringVar(&o.hostname, "hostname-override", o.hostname, "The name of the node that the proxy runs on, if it is not the host's name")
 	fs.StringVar(&o.table, "nftables-table", o.table, "The name of the nftables tables, for several clusters on one machine. Leme only")
-	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "Feature gates as Name=true|false pairs; only the defaults of v"+component.Version+" are supported")
+	fs.Var(cliflag.NewMapStringBool(&c.FeatureGates), "feature-gates", "Feature gates as Name=true|false pairs; only the defaults of v"+component.Version+" are supported, and NativeHistograms")
 
 	fs.StringVar(&c.ClientConnection.Kubeconfig, "kubeconfig", c.ClientConnection.Kubeconfig, "Path to a kubeconfig file with authorization information")
 	fs.Float32Var(&c.ClientConnection.QPS, "kube-api-qps", c.ClientConnection.QPS, "QPS to use while talking with the API server")
@@ -136,12 +135,11 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 			return nil, fmt.Errorf("--config: %w", err)
 		}
 	}
-	if err := component.CheckFeatureGates(o.featureGates); err != nil {
-		return nil, fmt.Errorf("--feature-gates: %w", err)
-	}
 	if errs := validate(c); len(errs) > 0 {
 		return nil, errs.ToAggregate()
 	}
+	native := component.NativeHistograms(c.FeatureGates)
+	component.CountNatively(native)
 	for field, reason := range withoutEffect(c) {
 		klog.FromContext(ctx).Info("A setting has no effect", "field", field, "reason", reason)
 	}
@@ -181,6 +179,8 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 		MetricsAddress: c.MetricsBindAddress,
 		HardFail:       c.BindAddressHardFail,
 		Profiling:      c.EnableProfiling,
+
+		NativeHistograms: native,
 	})
 	if err != nil {
 		return nil, err

@@ -46,6 +46,7 @@ winkernel: {enableDSR: false, forwardHealthCheckVip: false, networkName: "", roo
 		"hidden metrics": {file: "showHiddenMetricsForVersion: \"1.36\"\n", err: "showHiddenMetricsForVersion: Forbidden"},
 		"score":          {file: "oomScoreAdj: 2000\n", err: "oomScoreAdj: Invalid value"},
 		"a gate":         {file: "featureGates: {AllBeta: true}\n", err: "featureGates: Invalid value"},
+		"a gate heeded":  {file: "featureGates: {NativeHistograms: false}\n"},
 		"unknown field":  {file: "modes: nftables\n", err: "modes"},
 	} {
 		path := filepath.Join(t.TempDir(), "config.yaml")

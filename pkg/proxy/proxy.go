@@ -51,6 +51,8 @@ type Config struct {
 	HardFail bool
 	// Profiling serves /debug/pprof at MetricsAddress.
 	Profiling bool
+	// NativeHistograms shows exponential buckets there too.
+	NativeHistograms bool
 }
 
 // Proxy is an assembled kube-proxy.
@@ -108,7 +110,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	defer serving.Wait()
 	defer p.checks.close()
 	for what, at := range map[string]string{"healthz-bind-address": p.HealthAddress, "metrics-bind-address": p.MetricsAddress} {
-		handler := metricsHandler(p.Profiling)
+		handler := metricsHandler(p.Profiling, p.NativeHistograms)
 		if what == "healthz-bind-address" {
 			handler = p.health
 		}

@@ -97,10 +97,13 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 	if err := o.load(); err != nil {
 		return nil, fmt.Errorf("--config: %w", err)
 	}
-	gates, err := gatesOf(o.featureGates)
+	given := component.WithoutPrefix(o.featureGates)
+	gates, err := gatesOf(given)
 	if err != nil {
 		return nil, fmt.Errorf("--feature-gates: %w", err)
 	}
+	o.serving.NativeHistograms = component.NativeHistograms(given)
+	component.CountNatively(o.serving.NativeHistograms)
 	if o.writeConfigTo != "" {
 		return writeConfig{o.component, o.writeConfigTo}, nil
 	}

@@ -14,11 +14,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-base/metrics"
-	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/component-base/metrics/prometheus/slis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	kubelettypes "k8s.io/kubelet/pkg/types"
+
+	"github.com/leme-k8s/leme/pkg/component"
 )
 
 // Handler is the HTTPS API, with authentication and authorization before it.
@@ -29,7 +30,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /pods", s.pods)
 	mux.HandleFunc("GET /stats/summary", s.summary)
 	mux.HandleFunc("POST /stats/summary", s.summary)
-	mux.Handle("GET /metrics", legacyregistry.Handler())
+	mux.Handle("GET /metrics", component.MetricsHandler(component.NativeHistograms(k.FeatureGates)))
 	mux.Handle("GET /metrics/slis", sliHandler())
 	mux.HandleFunc("GET /metrics/resource", func(w http.ResponseWriter, r *http.Request) { serveMetrics(w, r, s.cfg.Stats.Resource(r.Context())) })
 	mux.HandleFunc("GET /metrics/cadvisor", func(w http.ResponseWriter, r *http.Request) { serveMetrics(w, r, s.cfg.Stats.Containers(r.Context())) })

@@ -32,14 +32,19 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/client-go/transport"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/component-base/metrics"
+	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/component-base/metrics/testutil"
 	cri "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming"
 	criremote "k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+
+	"github.com/leme-k8s/leme/pkg/component"
 )
 
 // fakeRuntime is a container runtime with one container, "id", in one sandbox, "box".
@@ -153,6 +158,27 @@ func (n *node) Authorize(_ context.Context, a authorizer.Attributes) (authorizer
 		return authorizer.DecisionAllow, "", nil
 	}
 	return authorizer.DecisionNoOpinion, "", nil
+}
+
+// TestNativeHistograms wants them at /metrics but where the configuration switches them off.
+func TestNativeHistograms(t *testing.T) {
+	component.CountNatively(true)
+	h := metrics.NewHistogram(&metrics.HistogramOpts{Name: "kubelet_server_test_seconds", Help: "h", Buckets: []float64{1}})
+	legacyregistry.MustRegister(h)
+	h.Observe(0.5)
+	for _, gates := range []map[string]bool{nil, {"NativeHistograms": false}} {
+		n := &node{}
+		s := &Server{cfg: Config{Kubelet: &kubeletconfig.KubeletConfiguration{FeatureGates: gates}, Auth: Auth{Authenticator: n, Authorizer: n}, Stats: n}}
+		srv := httptest.NewServer(s.Handler())
+		families, err := testutil.ScrapeMetricsProto(srv.URL+"/metrics", &http.Client{Transport: transport.NewBearerAuthRoundTripper("admin", http.DefaultTransport)})
+		srv.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := families["kubelet_server_test_seconds"].Metric[0].Histogram; (got.Schema != nil) != (gates == nil) || len(got.Bucket) != 1 {
+			t.Errorf("with the gates %v: %v", gates, got)
+		}
+	}
 }
 
 func start(t *testing.T) (*httptest.Server, *node) {
