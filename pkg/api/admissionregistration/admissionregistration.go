@@ -24,11 +24,11 @@ func AddDefaults(s *runtime.Scheme) error {
 	rules.Default(s, defaultValidatingWebhooks)
 	rules.Default(s, defaultMutatingWebhooks)
 	rules.Default(s, func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
-		set(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
+		rules.SetPtr(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 		defaultMatchResources(p.Spec.MatchConstraints)
 	})
 	rules.Default(s, func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
-		set(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
+		rules.SetPtr(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 		defaultMatchResources(p.Spec.MatchConstraints)
 	})
 	rules.Default(s, func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
@@ -36,7 +36,7 @@ func AddDefaults(s *runtime.Scheme) error {
 	})
 	rules.Default(s, func(b *admissionregistrationv1alpha1.MutatingAdmissionPolicyBinding) {
 		if b.Spec.ParamRef != nil {
-			set(&b.Spec.ParamRef.ParameterNotFoundAction, admissionregistrationv1alpha1.DenyAction)
+			rules.SetPtr(&b.Spec.ParamRef.ParameterNotFoundAction, admissionregistrationv1alpha1.DenyAction)
 		}
 	})
 	rules.Default(s, func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
@@ -45,21 +45,14 @@ func AddDefaults(s *runtime.Scheme) error {
 	return nil
 }
 
-// set points p to value if it points nowhere.
-func set[T any](p **T, value T) {
-	if *p == nil {
-		*p = &value
-	}
-}
-
 func defaultValidatingWebhooks(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 	for i := range c.Webhooks {
 		w := &c.Webhooks[i]
-		set(&w.FailurePolicy, admissionregistrationv1.Fail)
-		set(&w.MatchPolicy, admissionregistrationv1.Equivalent)
-		set(&w.NamespaceSelector, metav1.LabelSelector{})
-		set(&w.ObjectSelector, metav1.LabelSelector{})
-		set(&w.TimeoutSeconds, defaultTimeoutSeconds)
+		rules.SetPtr(&w.FailurePolicy, admissionregistrationv1.Fail)
+		rules.SetPtr(&w.MatchPolicy, admissionregistrationv1.Equivalent)
+		rules.SetPtr(&w.NamespaceSelector, metav1.LabelSelector{})
+		rules.SetPtr(&w.ObjectSelector, metav1.LabelSelector{})
+		rules.SetPtr(&w.TimeoutSeconds, defaultTimeoutSeconds)
 		defaultService(w.ClientConfig.Service)
 		defaultRules(w.Rules)
 	}
@@ -68,12 +61,12 @@ func defaultValidatingWebhooks(c *admissionregistrationv1.ValidatingWebhookConfi
 func defaultMutatingWebhooks(c *admissionregistrationv1.MutatingWebhookConfiguration) {
 	for i := range c.Webhooks {
 		w := &c.Webhooks[i]
-		set(&w.FailurePolicy, admissionregistrationv1.Fail)
-		set(&w.MatchPolicy, admissionregistrationv1.Equivalent)
-		set(&w.NamespaceSelector, metav1.LabelSelector{})
-		set(&w.ObjectSelector, metav1.LabelSelector{})
-		set(&w.TimeoutSeconds, defaultTimeoutSeconds)
-		set(&w.ReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)
+		rules.SetPtr(&w.FailurePolicy, admissionregistrationv1.Fail)
+		rules.SetPtr(&w.MatchPolicy, admissionregistrationv1.Equivalent)
+		rules.SetPtr(&w.NamespaceSelector, metav1.LabelSelector{})
+		rules.SetPtr(&w.ObjectSelector, metav1.LabelSelector{})
+		rules.SetPtr(&w.TimeoutSeconds, defaultTimeoutSeconds)
+		rules.SetPtr(&w.ReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)
 		defaultService(w.ClientConfig.Service)
 		defaultRules(w.Rules)
 	}
@@ -86,13 +79,13 @@ const (
 
 func defaultService(s *admissionregistrationv1.ServiceReference) {
 	if s != nil {
-		set(&s.Port, defaultPort)
+		rules.SetPtr(&s.Port, defaultPort)
 	}
 }
 
 func defaultRules(all []admissionregistrationv1.RuleWithOperations) {
 	for i := range all {
-		set(&all[i].Scope, admissionregistrationv1.AllScopes)
+		rules.SetPtr(&all[i].Scope, admissionregistrationv1.AllScopes)
 	}
 }
 
@@ -100,12 +93,12 @@ func defaultMatchResources(m *admissionregistrationv1.MatchResources) {
 	if m == nil {
 		return
 	}
-	set(&m.MatchPolicy, admissionregistrationv1.Equivalent)
-	set(&m.NamespaceSelector, metav1.LabelSelector{})
-	set(&m.ObjectSelector, metav1.LabelSelector{})
+	rules.SetPtr(&m.MatchPolicy, admissionregistrationv1.Equivalent)
+	rules.SetPtr(&m.NamespaceSelector, metav1.LabelSelector{})
+	rules.SetPtr(&m.ObjectSelector, metav1.LabelSelector{})
 	for _, named := range [][]admissionregistrationv1.NamedRuleWithOperations{m.ResourceRules, m.ExcludeResourceRules} {
 		for i := range named {
-			set(&named[i].Scope, admissionregistrationv1.AllScopes)
+			rules.SetPtr(&named[i].Scope, admissionregistrationv1.AllScopes)
 		}
 	}
 }

@@ -68,9 +68,7 @@ func validateValidating(p, old *admissionregistrationv1.ValidatingAdmissionPolic
 	if c.compiler == nil {
 		return errs
 	}
-	for i := range spec.Validations {
-		errs = append(errs, c.validation(&spec.Validations[i], specPath.Child("validations").Index(i))...)
-	}
+	errs = append(errs, rules.Each(spec.Validations, specPath.Child("validations"), c.validation)...)
 	return append(errs, c.annotations(spec.AuditAnnotations, p.Name)...)
 }
 
@@ -103,9 +101,7 @@ func ValidateValidatingAdmissionPolicyStatusUpdate(p, _ *admissionregistrationv1
 	at := field.NewPath("status")
 	var errs field.ErrorList
 	if t := p.Status.TypeChecking; t != nil {
-		for i, w := range t.ExpressionWarnings {
-			errs = append(errs, validateWarning(&w, at.Child("typeChecking", "expressionWarnings").Index(i))...)
-		}
+		errs = append(errs, rules.Each(t.ExpressionWarnings, at.Child("typeChecking", "expressionWarnings"), validateWarning)...)
 	}
 	return append(errs, metavalidation.ValidateConditions(p.Status.Conditions, at.Child("conditions"))...)
 }
@@ -168,15 +164,10 @@ func validateMutating(p, old *admissionregistrationv1.MutatingAdmissionPolicy) f
 	if len(spec.Mutations) == 0 {
 		errs = append(errs, field.Required(specPath.Child("mutations"), "mutations must contain at least one item"))
 	}
-	for i := range spec.Mutations {
-		if c.compiler != nil {
-			errs = append(errs, c.mutation(&spec.Mutations[i], specPath.Child("mutations").Index(i))...)
-		}
+	if c.compiler != nil {
+		errs = append(errs, rules.Each(spec.Mutations, specPath.Child("mutations"), c.mutation)...)
 	}
-	if spec.ReinvocationPolicy == "" {
-		return append(errs, field.Required(specPath.Child("reinvocationPolicy"), ""))
-	}
-	return append(errs, rules.OneOf(spec.ReinvocationPolicy, specPath.Child("reinvocationPolicy"),
+	return append(errs, rules.RequiredOneOf(spec.ReinvocationPolicy, specPath.Child("reinvocationPolicy"),
 		admissionregistrationv1.IfNeededReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)...)
 }
 

@@ -101,13 +101,8 @@ func validateMatchResources(m *admissionregistrationv1.MatchResources, p *field.
 	errs := validateMatchPolicy(m.MatchPolicy, p.Child("matchPolicy"))
 	errs = append(errs, validateSelector(m.NamespaceSelector, p.Child("namespaceSelector"))...)
 	errs = append(errs, validateSelector(m.ObjectSelector, p.Child("objectSelector"))...)
-	for i := range m.ResourceRules {
-		errs = append(errs, validateNamedRule(&m.ResourceRules[i], p.Child("resourceRules").Index(i))...)
-	}
-	for i := range m.ExcludeResourceRules {
-		errs = append(errs, validateNamedRule(&m.ExcludeResourceRules[i], p.Child("excludeResourceRules").Index(i))...)
-	}
-	return errs
+	errs = append(errs, rules.Each(m.ResourceRules, p.Child("resourceRules"), validateNamedRule)...)
+	return append(errs, rules.Each(m.ExcludeResourceRules, p.Child("excludeResourceRules"), validateNamedRule)...)
 }
 
 func validateNamedRule(r *admissionregistrationv1.NamedRuleWithOperations, p *field.Path) field.ErrorList {

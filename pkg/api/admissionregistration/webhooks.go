@@ -145,9 +145,7 @@ func validateHook(w *hook, p *field.Path, l leniency) field.ErrorList {
 	if t := w.TimeoutSeconds; t != nil && (*t < 1 || *t > 30) {
 		errs = append(errs, field.Invalid(p.Child("timeoutSeconds"), *t, "the timeout value must be between 1 and 30 seconds"))
 	}
-	for i := range w.Rules {
-		errs = append(errs, validateRule(&w.Rules[i], p.Child("rules").Index(i))...)
-	}
+	errs = append(errs, rules.Each(w.Rules, p.Child("rules"), validateRule)...)
 	errs = append(errs, validateClientConfig(&w.ClientConfig, p.Child("clientConfig"))...)
 	errs = append(errs, validateReviewVersions(w.AdmissionReviewVersions, p.Child("admissionReviewVersions"), l.unknownVersions)...)
 	if !l.conditions {

@@ -8,9 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/api/rules"
@@ -31,14 +29,6 @@ var (
 	templatePath = specPath.Child("template")
 	selectorPath = specPath.Child("selector")
 )
-
-func setPtr[T any](p **T, value T) {
-	if *p == nil {
-		*p = ptr.To(value)
-	}
-}
-
-func setIntOrString(p **intstr.IntOrString, value intstr.IntOrString) { setPtr(p, value) }
 
 // validateSelector checks the selector of a Deployment or ReplicaSet, which must
 // select something, and returns it.

@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"cmp"
 	"maps"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -20,17 +21,13 @@ func setDaemonSet(d *appsv1.DaemonSet) {
 		maps.Copy(annotations, d.Annotations)
 		d.Annotations = annotations
 	}
-	setPtr(&d.Spec.RevisionHistoryLimit, 10)
+	rules.SetPtr(&d.Spec.RevisionHistoryLimit, 10)
 	strategy := &d.Spec.UpdateStrategy
-	if strategy.Type == "" {
-		strategy.Type = appsv1.RollingUpdateDaemonSetStrategyType
-	}
+	strategy.Type = cmp.Or(strategy.Type, appsv1.RollingUpdateDaemonSetStrategyType)
 	if strategy.Type == appsv1.RollingUpdateDaemonSetStrategyType {
-		if strategy.RollingUpdate == nil {
-			strategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{}
-		}
-		setIntOrString(&strategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
-		setIntOrString(&strategy.RollingUpdate.MaxSurge, intstr.FromInt32(0))
+		rules.SetPtr(&strategy.RollingUpdate, appsv1.RollingUpdateDaemonSet{})
+		rules.SetPtr(&strategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
+		rules.SetPtr(&strategy.RollingUpdate.MaxSurge, intstr.FromInt32(0))
 	}
 	core.SetDefaultsPodTemplateSpec(&d.Spec.Template)
 }

@@ -1,29 +1,28 @@
 package apps
 
 import (
+	"cmp"
+
 	appsv1 "k8s.io/api/apps/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 func setDeployment(d *appsv1.Deployment) {
-	setPtr(&d.Spec.Replicas, 1)
-	setPtr(&d.Spec.RevisionHistoryLimit, 10)
-	setPtr(&d.Spec.ProgressDeadlineSeconds, 600)
+	rules.SetPtr(&d.Spec.Replicas, 1)
+	rules.SetPtr(&d.Spec.RevisionHistoryLimit, 10)
+	rules.SetPtr(&d.Spec.ProgressDeadlineSeconds, 600)
 	strategy := &d.Spec.Strategy
-	if strategy.Type == "" {
-		strategy.Type = appsv1.RollingUpdateDeploymentStrategyType
-	}
+	strategy.Type = cmp.Or(strategy.Type, appsv1.RollingUpdateDeploymentStrategyType)
 	if strategy.Type == appsv1.RollingUpdateDeploymentStrategyType {
-		if strategy.RollingUpdate == nil {
-			strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{}
-		}
-		setIntOrString(&strategy.RollingUpdate.MaxUnavailable, intstr.FromString("25%"))
-		setIntOrString(&strategy.RollingUpdate.MaxSurge, intstr.FromString("25%"))
+		rules.SetPtr(&strategy.RollingUpdate, appsv1.RollingUpdateDeployment{})
+		rules.SetPtr(&strategy.RollingUpdate.MaxUnavailable, intstr.FromString("25%"))
+		rules.SetPtr(&strategy.RollingUpdate.MaxSurge, intstr.FromString("25%"))
 	}
 	core.SetDefaultsPodTemplateSpec(&d.Spec.Template)
 }
@@ -113,9 +112,5 @@ func validateCollisionCount(count, old *int32) field.ErrorList {
 	if old == nil || count != nil && *count >= *old {
 		return nil
 	}
-	var value int32
-	if count != nil {
-		value = *count
-	}
-	return field.ErrorList{field.Invalid(statusPath.Child("collisionCount"), value, "cannot be decremented")}
+	return field.ErrorList{field.Invalid(statusPath.Child("collisionCount"), ptr.Deref(count, 0), "cannot be decremented")}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func setReplicaSet(r *appsv1.ReplicaSet) {
-	setPtr(&r.Spec.Replicas, 1)
+	rules.SetPtr(&r.Spec.Replicas, 1)
 	core.SetDefaultsPodTemplateSpec(&r.Spec.Template)
 }
 

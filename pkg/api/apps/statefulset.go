@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"cmp"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -18,31 +19,22 @@ import (
 
 func setStatefulSet(s *appsv1.StatefulSet) {
 	spec := &s.Spec
-	setPtr(&spec.Replicas, 1)
-	setPtr(&spec.RevisionHistoryLimit, 10)
-	if spec.PodManagementPolicy == "" {
-		spec.PodManagementPolicy = appsv1.OrderedReadyPodManagement
-	}
+	rules.SetPtr(&spec.Replicas, 1)
+	rules.SetPtr(&spec.RevisionHistoryLimit, 10)
+	spec.PodManagementPolicy = cmp.Or(spec.PodManagementPolicy, appsv1.OrderedReadyPodManagement)
 	strategy := &spec.UpdateStrategy
 	if strategy.Type == "" {
 		strategy.Type = appsv1.RollingUpdateStatefulSetStrategyType
-		if strategy.RollingUpdate == nil {
-			strategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{}
-		}
+		rules.SetPtr(&strategy.RollingUpdate, appsv1.RollingUpdateStatefulSetStrategy{})
 	}
 	if strategy.Type == appsv1.RollingUpdateStatefulSetStrategyType && strategy.RollingUpdate != nil {
-		setPtr(&strategy.RollingUpdate.Partition, 0)
-		setIntOrString(&strategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
+		rules.SetPtr(&strategy.RollingUpdate.Partition, 0)
+		rules.SetPtr(&strategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
 	}
-	if spec.PersistentVolumeClaimRetentionPolicy == nil {
-		spec.PersistentVolumeClaimRetentionPolicy = &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{}
-	}
+	rules.SetPtr(&spec.PersistentVolumeClaimRetentionPolicy, appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{})
 	retention := spec.PersistentVolumeClaimRetentionPolicy
-	for _, policy := range []*appsv1.PersistentVolumeClaimRetentionPolicyType{&retention.WhenDeleted, &retention.WhenScaled} {
-		if *policy == "" {
-			*policy = appsv1.RetainPersistentVolumeClaimRetentionPolicyType
-		}
-	}
+	retention.WhenDeleted = cmp.Or(retention.WhenDeleted, appsv1.RetainPersistentVolumeClaimRetentionPolicyType)
+	retention.WhenScaled = cmp.Or(retention.WhenScaled, appsv1.RetainPersistentVolumeClaimRetentionPolicyType)
 	for i := range spec.VolumeClaimTemplates {
 		claim := &spec.VolumeClaimTemplates[i]
 		claim.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"))

@@ -22,9 +22,7 @@ const (
 // AddDefaults registers the defaults of every kind of the group.
 func AddDefaults(s *runtime.Scheme) error {
 	rules.Default(s, func(r *authenticationv1.TokenRequest) {
-		if r.Spec.ExpirationSeconds == nil {
-			r.Spec.ExpirationSeconds = ptr.To[int64](defaultExpirationSeconds)
-		}
+		rules.SetPtr(&r.Spec.ExpirationSeconds, defaultExpirationSeconds)
 	})
 	return nil
 }

@@ -17,21 +17,15 @@ import (
 
 // AddDefaults registers the defaulting functions of both versions.
 func AddDefaults(s *runtime.Scheme) error {
-	rules.Default(s, func(a *autoscalingv1.HorizontalPodAutoscaler) { set(&a.Spec.MinReplicas, 1) })
+	rules.Default(s, func(a *autoscalingv1.HorizontalPodAutoscaler) { rules.SetPtr(&a.Spec.MinReplicas, 1) })
 	rules.Default(s, func(a *autoscalingv2.HorizontalPodAutoscaler) {
-		set(&a.Spec.MinReplicas, 1)
+		rules.SetPtr(&a.Spec.MinReplicas, 1)
 		if len(a.Spec.Metrics) == 0 {
 			a.Spec.Metrics = []autoscalingv2.MetricSpec{cpuUtilization(80)}
 		}
 		defaultBehavior(a.Spec.Behavior)
 	})
 	return nil
-}
-
-func set[T any](p **T, value T) {
-	if *p == nil {
-		*p = &value
-	}
 }
 
 // cpuUtilization is the metric that autoscaling/v1 has a field for.
@@ -50,14 +44,14 @@ func defaultBehavior(b *autoscalingv2.HorizontalPodAutoscalerBehavior) {
 		return
 	}
 	all := autoscalingv2.HPAScalingPolicy{Type: autoscalingv2.PercentScalingPolicy, Value: 100, PeriodSeconds: 15}
-	set(&b.ScaleUp, autoscalingv2.HPAScalingRules{})
-	set(&b.ScaleUp.StabilizationWindowSeconds, 0)
-	set(&b.ScaleUp.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
+	rules.SetPtr(&b.ScaleUp, autoscalingv2.HPAScalingRules{})
+	rules.SetPtr(&b.ScaleUp.StabilizationWindowSeconds, 0)
+	rules.SetPtr(&b.ScaleUp.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
 	if b.ScaleUp.Policies == nil {
 		b.ScaleUp.Policies = []autoscalingv2.HPAScalingPolicy{{Type: autoscalingv2.PodsScalingPolicy, Value: 4, PeriodSeconds: 15}, all}
 	}
-	set(&b.ScaleDown, autoscalingv2.HPAScalingRules{})
-	set(&b.ScaleDown.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
+	rules.SetPtr(&b.ScaleDown, autoscalingv2.HPAScalingRules{})
+	rules.SetPtr(&b.ScaleDown.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
 	if b.ScaleDown.Policies == nil {
 		b.ScaleDown.Policies = []autoscalingv2.HPAScalingPolicy{all}
 	}

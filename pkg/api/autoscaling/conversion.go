@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 // GroupName is the API group.
@@ -145,7 +147,7 @@ func FromV2(in *autoscalingv2.HorizontalPodAutoscaler, out *autoscalingv1.Horizo
 	for i := range in.Spec.Metrics {
 		m := &in.Spec.Metrics[i]
 		if m.Type == autoscalingv2.ResourceMetricSourceType && m.Resource != nil && m.Resource.Name == corev1.ResourceCPU && m.Resource.Target.AverageUtilization != nil {
-			set(&out.Spec.TargetCPUUtilizationPercentage, *m.Resource.Target.AverageUtilization) // the first has it
+			rules.SetPtr(&out.Spec.TargetCPUUtilizationPercentage, *m.Resource.Target.AverageUtilization) // the first has it
 			continue
 		}
 		others = append(others, metricFromV2(m))

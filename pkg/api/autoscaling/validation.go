@@ -79,9 +79,7 @@ func validateSpec(spec *autoscalingv2.HorizontalPodAutoscalerSpec) field.ErrorLi
 	if m := spec.MinReplicas; m != nil && spec.MaxReplicas < *m {
 		errs = append(errs, field.Invalid(p, spec.MaxReplicas, "must be greater than or equal to `minReplicas`"))
 	}
-	for i := range spec.Metrics {
-		errs = append(errs, validateMetric(&spec.Metrics[i], specPath.Child("metrics").Index(i))...)
-	}
+	errs = append(errs, rules.Each(spec.Metrics, specPath.Child("metrics"), validateMetric)...)
 	if b := spec.Behavior; b != nil {
 		errs = append(errs, validateScaling(b.ScaleUp, specPath.Child("behavior", "scaleUp"))...)
 		errs = append(errs, validateScaling(b.ScaleDown, specPath.Child("behavior", "scaleDown"))...)

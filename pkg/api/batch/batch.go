@@ -9,7 +9,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
@@ -37,9 +36,3 @@ var (
 	specPath   = field.NewPath("spec")
 	statusPath = field.NewPath("status")
 )
-
-func setPtr[T any](p **T, value T) {
-	if *p == nil {
-		*p = ptr.To(value)
-	}
-}

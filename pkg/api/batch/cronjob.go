@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"cmp"
 	"strings"
 	"time"
 	_ "time/tzdata" // time zones are checked on machines that have no list of them
@@ -18,12 +19,10 @@ import (
 const maxCronJobName = 52
 
 func setCronJob(c *batchv1.CronJob) {
-	if c.Spec.ConcurrencyPolicy == "" {
-		c.Spec.ConcurrencyPolicy = batchv1.AllowConcurrent
-	}
-	setPtr(&c.Spec.Suspend, false)
-	setPtr(&c.Spec.SuccessfulJobsHistoryLimit, 3)
-	setPtr(&c.Spec.FailedJobsHistoryLimit, 1)
+	c.Spec.ConcurrencyPolicy = cmp.Or(c.Spec.ConcurrencyPolicy, batchv1.AllowConcurrent)
+	rules.SetPtr(&c.Spec.Suspend, false)
+	rules.SetPtr(&c.Spec.SuccessfulJobsHistoryLimit, 3)
+	rules.SetPtr(&c.Spec.FailedJobsHistoryLimit, 1)
 	setJobSpec(&c.Spec.JobTemplate.Spec)
 }
 
@@ -59,12 +58,8 @@ func validateCronJobSpec(spec, old *batchv1.CronJobSpec) field.ErrorList {
 		errs = append(errs, validateTimeZone(*spec.TimeZone, specPath.Child("timeZone"))...)
 	}
 	errs = append(errs, rules.NonNegativePtr(spec.StartingDeadlineSeconds, specPath.Child("startingDeadlineSeconds"))...)
-	if spec.ConcurrencyPolicy == "" {
-		errs = append(errs, field.Required(specPath.Child("concurrencyPolicy"), ""))
-	} else {
-		errs = append(errs, rules.OneOf(spec.ConcurrencyPolicy, specPath.Child("concurrencyPolicy"),
-			batchv1.AllowConcurrent, batchv1.ForbidConcurrent, batchv1.ReplaceConcurrent)...)
-	}
+	errs = append(errs, rules.RequiredOneOf(spec.ConcurrencyPolicy, specPath.Child("concurrencyPolicy"),
+		batchv1.AllowConcurrent, batchv1.ForbidConcurrent, batchv1.ReplaceConcurrent)...)
 	errs = append(errs, rules.NonNegativePtr(spec.SuccessfulJobsHistoryLimit, specPath.Child("successfulJobsHistoryLimit"))...)
 	errs = append(errs, rules.NonNegativePtr(spec.FailedJobsHistoryLimit, specPath.Child("failedJobsHistoryLimit"))...)
 

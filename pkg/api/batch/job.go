@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -40,22 +41,22 @@ func setJob(j *batchv1.Job) {
 	if spec.Completions == nil && spec.Parallelism == nil {
 		spec.Completions = ptr.To[int32](1)
 	}
-	setPtr(&spec.Parallelism, 1)
+	rules.SetPtr(&spec.Parallelism, 1)
 	if spec.BackoffLimitPerIndex != nil {
-		setPtr(&spec.BackoffLimit, math.MaxInt32)
+		rules.SetPtr(&spec.BackoffLimit, math.MaxInt32)
 	}
-	setPtr(&spec.BackoffLimit, 6)
+	rules.SetPtr(&spec.BackoffLimit, 6)
 	if len(j.Labels) == 0 {
 		j.Labels = spec.Template.Labels
 	}
-	setPtr(&spec.CompletionMode, batchv1.NonIndexedCompletion)
-	setPtr(&spec.Suspend, false)
-	setPtr(&spec.ManualSelector, false)
+	rules.SetPtr(&spec.CompletionMode, batchv1.NonIndexedCompletion)
+	rules.SetPtr(&spec.Suspend, false)
+	rules.SetPtr(&spec.ManualSelector, false)
 	replacement := batchv1.TerminatingOrFailed
 	if spec.PodFailurePolicy != nil {
 		replacement = batchv1.Failed
 	}
-	setPtr(&spec.PodReplacementPolicy, replacement)
+	rules.SetPtr(&spec.PodReplacementPolicy, replacement)
 	setJobSpec(spec)
 }
 
@@ -65,9 +66,7 @@ func setJobSpec(spec *batchv1.JobSpec) {
 		for i := range spec.PodFailurePolicy.Rules {
 			patterns := spec.PodFailurePolicy.Rules[i].OnPodConditions
 			for j := range patterns {
-				if patterns[j].Status == "" {
-					patterns[j].Status = corev1.ConditionTrue
-				}
+				patterns[j].Status = cmp.Or(patterns[j].Status, corev1.ConditionTrue)
 			}
 		}
 	}

@@ -56,10 +56,7 @@ var (
 )
 
 func setPodCertificateRequest(r *certificatesv1beta1.PodCertificateRequest) {
-	if r.Spec.MaxExpirationSeconds == nil {
-		seconds := int32(defaultPodCertificateSeconds)
-		r.Spec.MaxExpirationSeconds = &seconds
-	}
+	rules.SetPtr(&r.Spec.MaxExpirationSeconds, defaultPodCertificateSeconds)
 }
 
 // ValidatePodCertificateRequest says what is wrong with a new PodCertificateRequest.

@@ -5,12 +5,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 // SetDefaultsReplicationController sets the defaults of a ReplicationController,
 // whose selector and labels follow those of its template.
 func SetDefaultsReplicationController(rc *corev1.ReplicationController) {
-	setDefault(&rc.Spec.Replicas, 1)
+	rules.SetPtr(&rc.Spec.Replicas, 1)
 	if rc.Spec.Template == nil {
 		return
 	}
@@ -33,9 +35,9 @@ func SetDefaultsService(svc *corev1.Service) {
 	case corev1.ServiceAffinityNone:
 		spec.SessionAffinityConfig = nil
 	case corev1.ServiceAffinityClientIP:
-		setDefault(&spec.SessionAffinityConfig, corev1.SessionAffinityConfig{})
-		setDefault(&spec.SessionAffinityConfig.ClientIP, corev1.ClientIPConfig{})
-		setDefault(&spec.SessionAffinityConfig.ClientIP.TimeoutSeconds, corev1.DefaultClientIPServiceAffinitySeconds)
+		rules.SetPtr(&spec.SessionAffinityConfig, corev1.SessionAffinityConfig{})
+		rules.SetPtr(&spec.SessionAffinityConfig.ClientIP, corev1.ClientIPConfig{})
+		rules.SetPtr(&spec.SessionAffinityConfig.ClientIP.TimeoutSeconds, corev1.DefaultClientIPServiceAffinitySeconds)
 	}
 	setZero(&spec.Type, corev1.ServiceTypeClusterIP)
 	for i := range spec.Ports {
@@ -50,13 +52,13 @@ func SetDefaultsService(svc *corev1.Service) {
 	}
 	switch spec.Type {
 	case corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
-		setDefault(&spec.InternalTrafficPolicy, corev1.ServiceInternalTrafficPolicyCluster)
+		rules.SetPtr(&spec.InternalTrafficPolicy, corev1.ServiceInternalTrafficPolicyCluster)
 	}
 	if spec.Type == corev1.ServiceTypeLoadBalancer {
-		setDefault(&spec.AllocateLoadBalancerNodePorts, true)
+		rules.SetPtr(&spec.AllocateLoadBalancerNodePorts, true)
 		for i := range svc.Status.LoadBalancer.Ingress {
 			if ingress := &svc.Status.LoadBalancer.Ingress[i]; ingress.IP != "" {
-				setDefault(&ingress.IPMode, corev1.LoadBalancerIPModeVIP)
+				rules.SetPtr(&ingress.IPMode, corev1.LoadBalancerIPModeVIP)
 			}
 		}
 	}

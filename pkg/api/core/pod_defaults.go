@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/component-helpers/resource"
 	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 // SetDefaultsPod sets the defaults of a pod: those of its spec, and those that a
@@ -15,7 +17,7 @@ import (
 func SetDefaultsPod(pod *corev1.Pod) {
 	spec := &pod.Spec
 	SetDefaultsPodSpec(spec)
-	setDefault(&spec.EnableServiceLinks, corev1.DefaultEnableServiceLinks)
+	rules.SetPtr(&spec.EnableServiceLinks, corev1.DefaultEnableServiceLinks)
 	if *spec.TerminationGracePeriodSeconds < 0 {
 		spec.TerminationGracePeriodSeconds = ptr.To[int64](1)
 	}
@@ -44,8 +46,8 @@ func SetDefaultsPodTemplate(template *corev1.PodTemplate) {
 // SetDefaultsPodSpec sets the defaults that the spec of a pod and of a pod
 // template have in common.
 func SetDefaultsPodSpec(spec *corev1.PodSpec) {
-	setDefault(&spec.TerminationGracePeriodSeconds, int64(corev1.DefaultTerminationGracePeriodSeconds))
-	setDefault(&spec.SecurityContext, corev1.PodSecurityContext{})
+	rules.SetPtr(&spec.TerminationGracePeriodSeconds, int64(corev1.DefaultTerminationGracePeriodSeconds))
+	rules.SetPtr(&spec.SecurityContext, corev1.PodSecurityContext{})
 	setZero(&spec.RestartPolicy, corev1.RestartPolicyAlways)
 	setZero(&spec.DNSPolicy, corev1.DNSClusterFirst)
 	setZero(&spec.SchedulerName, corev1.DefaultSchedulerName)
@@ -82,7 +84,7 @@ func setDefaultsContainer(c *corev1.Container) {
 		if from := c.Env[i].ValueFrom; from != nil {
 			setDefaultsFieldRef(from.FieldRef)
 			if from.FileKeyRef != nil {
-				setDefault(&from.FileKeyRef.Optional, false)
+				rules.SetPtr(&from.FileKeyRef.Optional, false)
 			}
 		}
 	}
@@ -107,7 +109,7 @@ func setDefaultsProbe(p *corev1.Probe) {
 	setZero(&p.FailureThreshold, 3)
 	setDefaultsHTTPGet(p.HTTPGet)
 	if p.GRPC != nil {
-		setDefault(&p.GRPC.Service, "")
+		rules.SetPtr(&p.GRPC.Service, "")
 	}
 }
 
@@ -220,13 +222,6 @@ func setZero[T comparable](v *T, def T) {
 	var zero T
 	if *v == zero {
 		*v = def
-	}
-}
-
-// setDefault sets *p to point to def if it points to nothing.
-func setDefault[T any](p **T, def T) {
-	if *p == nil {
-		*p = ptr.To(def)
 	}
 }
 

@@ -2,22 +2,24 @@ package core
 
 import (
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 func setDefaultsVolume(v *corev1.Volume) {
 	s := &v.VolumeSource
 	setZero(s, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
 	if s.HostPath != nil {
-		setDefault(&s.HostPath.Type, corev1.HostPathUnset)
+		rules.SetPtr(&s.HostPath.Type, corev1.HostPathUnset)
 	}
 	if s.Secret != nil {
-		setDefault(&s.Secret.DefaultMode, corev1.SecretVolumeSourceDefaultMode)
+		rules.SetPtr(&s.Secret.DefaultMode, corev1.SecretVolumeSourceDefaultMode)
 	}
 	if s.ConfigMap != nil {
-		setDefault(&s.ConfigMap.DefaultMode, corev1.ConfigMapVolumeSourceDefaultMode)
+		rules.SetPtr(&s.ConfigMap.DefaultMode, corev1.ConfigMapVolumeSourceDefaultMode)
 	}
 	if s.DownwardAPI != nil {
-		setDefault(&s.DownwardAPI.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
+		rules.SetPtr(&s.DownwardAPI.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
 		setDefaultsDownwardAPI(s.DownwardAPI.Items)
 	}
 	if s.Projected != nil {
@@ -50,14 +52,14 @@ func setDefaultsDownwardAPI(items []corev1.DownwardAPIVolumeFile) {
 }
 
 func setDefaultsProjected(p *corev1.ProjectedVolumeSource) {
-	setDefault(&p.DefaultMode, corev1.ProjectedVolumeSourceDefaultMode)
+	rules.SetPtr(&p.DefaultMode, corev1.ProjectedVolumeSourceDefaultMode)
 	for i := range p.Sources {
 		s := &p.Sources[i]
 		if s.DownwardAPI != nil {
 			setDefaultsDownwardAPI(s.DownwardAPI.Items)
 		}
 		if s.ServiceAccountToken != nil {
-			setDefault(&s.ServiceAccountToken.ExpirationSeconds, 60*60)
+			rules.SetPtr(&s.ServiceAccountToken.ExpirationSeconds, 60*60)
 		}
 	}
 }
@@ -66,11 +68,11 @@ func setDefaultsProjected(p *corev1.ProjectedVolumeSource) {
 func SetDefaultsPersistentVolume(pv *corev1.PersistentVolume) {
 	setZero(&pv.Status.Phase, corev1.VolumePending)
 	setZero(&pv.Spec.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
-	setDefault(&pv.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+	rules.SetPtr(&pv.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
 	roundUp(pv.Spec.Capacity)
 	s := &pv.Spec.PersistentVolumeSource
 	if s.HostPath != nil {
-		setDefault(&s.HostPath.Type, corev1.HostPathUnset)
+		rules.SetPtr(&s.HostPath.Type, corev1.HostPathUnset)
 	}
 	if s.ISCSI != nil {
 		setZero(&s.ISCSI.ISCSIInterface, "default")
@@ -95,7 +97,7 @@ func SetDefaultsPersistentVolumeClaim(pvc *corev1.PersistentVolumeClaim) {
 }
 
 func setDefaultsClaimSpec(spec *corev1.PersistentVolumeClaimSpec) {
-	setDefault(&spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+	rules.SetPtr(&spec.VolumeMode, corev1.PersistentVolumeFilesystem)
 	roundUp(spec.Resources.Limits)
 	roundUp(spec.Resources.Requests)
 }
@@ -112,8 +114,8 @@ func setDefaultsScaleIO(mode, fsType *string) {
 }
 
 func setDefaultsAzureDisk(d *corev1.AzureDiskVolumeSource) {
-	setDefault(&d.CachingMode, corev1.AzureDataDiskCachingReadWrite)
-	setDefault(&d.Kind, corev1.AzureSharedBlobDisk)
-	setDefault(&d.FSType, "ext4")
-	setDefault(&d.ReadOnly, false)
+	rules.SetPtr(&d.CachingMode, corev1.AzureDataDiskCachingReadWrite)
+	rules.SetPtr(&d.Kind, corev1.AzureSharedBlobDisk)
+	rules.SetPtr(&d.FSType, "ext4")
+	rules.SetPtr(&d.ReadOnly, false)
 }

@@ -34,12 +34,8 @@ func AddDefaults(s *runtime.Scheme) error {
 	rules.Default(s, func(slice *discoveryv1.EndpointSlice) {
 		for i := range slice.Ports {
 			port := &slice.Ports[i]
-			if port.Name == nil {
-				port.Name = ptr.To("")
-			}
-			if port.Protocol == nil {
-				port.Protocol = ptr.To(corev1.ProtocolTCP)
-			}
+			rules.SetPtr(&port.Name, "")
+			rules.SetPtr(&port.Protocol, corev1.ProtocolTCP)
 		}
 	})
 	return nil
@@ -62,12 +58,7 @@ func ValidateEndpointSliceUpdate(s, old *discoveryv1.EndpointSlice) field.ErrorL
 func validate(s, old *discoveryv1.EndpointSlice) field.ErrorList {
 	var errs field.ErrorList
 	p := field.NewPath("addressType")
-	switch s.AddressType {
-	case "":
-		errs = append(errs, field.Required(p, ""))
-	default:
-		errs = append(errs, rules.OneOf(s.AddressType, p, discoveryv1.AddressTypeFQDN, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6)...)
-	}
+	errs = append(errs, rules.RequiredOneOf(s.AddressType, p, discoveryv1.AddressTypeFQDN, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6)...)
 	errs = append(errs, validateEndpoints(s, old)...)
 	return append(errs, validatePorts(s.Ports, field.NewPath("ports"))...)
 }

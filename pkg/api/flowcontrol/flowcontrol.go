@@ -21,15 +21,15 @@ func AddDefaults(s *runtime.Scheme) error {
 	})
 	rules.Default(s, func(p *flowcontrolv1.PriorityLevelConfiguration) {
 		if e := p.Spec.Exempt; e != nil {
-			set(&e.NominalConcurrencyShares, 0)
-			set(&e.LendablePercent, 0)
+			rules.SetPtr(&e.NominalConcurrencyShares, 0)
+			rules.SetPtr(&e.LendablePercent, 0)
 		}
 		l := p.Spec.Limited
 		if l == nil {
 			return
 		}
-		set(&l.NominalConcurrencyShares, 30)
-		set(&l.LendablePercent, 0)
+		rules.SetPtr(&l.NominalConcurrencyShares, 30)
+		rules.SetPtr(&l.LendablePercent, 0)
 		if q := l.LimitResponse.Queuing; q != nil {
 			q.Queues = cmp.Or(q.Queues, 64)
 			q.HandSize = cmp.Or(q.HandSize, 8)
@@ -37,12 +37,6 @@ func AddDefaults(s *runtime.Scheme) error {
 		}
 	})
 	return nil
-}
-
-func set(p **int32, value int32) {
-	if *p == nil {
-		*p = &value
-	}
 }
 
 var specPath = field.NewPath("spec")

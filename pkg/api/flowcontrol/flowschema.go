@@ -65,10 +65,7 @@ func validateSchema(f *flowcontrolv1.FlowSchema) field.ErrorList {
 	} else {
 		errs = append(errs, rules.Messages(p, level, apivalidation.NameIsDNSSubdomain(level, false))...)
 	}
-	for i := range f.Spec.Rules {
-		errs = append(errs, validateRule(&f.Spec.Rules[i], specPath.Child("rules").Index(i))...)
-	}
-	return errs
+	return append(errs, rules.Each(f.Spec.Rules, specPath.Child("rules"), validateRule)...)
 }
 
 func validateRule(r *flowcontrolv1.PolicyRulesWithSubjects, p *field.Path) field.ErrorList {
@@ -76,15 +73,11 @@ func validateRule(r *flowcontrolv1.PolicyRulesWithSubjects, p *field.Path) field
 	if len(r.Subjects) == 0 {
 		errs = append(errs, field.Required(p.Child("subjects"), "subjects must contain at least one value"))
 	}
-	for i := range r.Subjects {
-		errs = append(errs, validateSubject(&r.Subjects[i], p.Child("subjects").Index(i))...)
-	}
+	errs = append(errs, rules.Each(r.Subjects, p.Child("subjects"), validateSubject)...)
 	if len(r.ResourceRules) == 0 && len(r.NonResourceRules) == 0 {
 		errs = append(errs, field.Required(p, "at least one of resourceRules and nonResourceRules has to be non-empty"))
 	}
-	for i := range r.ResourceRules {
-		errs = append(errs, validateResourceRule(&r.ResourceRules[i], p.Child("resourceRules").Index(i))...)
-	}
+	errs = append(errs, rules.Each(r.ResourceRules, p.Child("resourceRules"), validateResourceRule)...)
 	for i := range r.NonResourceRules {
 		n, at := &r.NonResourceRules[i], p.Child("nonResourceRules").Index(i)
 		errs = append(errs, validateVerbs(n.Verbs, at.Child("verbs"))...)

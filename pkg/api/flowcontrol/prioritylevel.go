@@ -40,11 +40,7 @@ func validateLevel(c *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList 
 	p := specPath.Child("type")
 	limited := spec.Type == flowcontrolv1.PriorityLevelEnablementLimited
 	exempt := spec.Type == flowcontrolv1.PriorityLevelEnablementExempt
-	if spec.Type == "" {
-		errs = append(errs, field.Required(p, ""))
-	} else {
-		errs = append(errs, rules.OneOf(spec.Type, p, flowcontrolv1.PriorityLevelEnablementExempt, flowcontrolv1.PriorityLevelEnablementLimited)...)
-	}
+	errs = append(errs, rules.RequiredOneOf(spec.Type, p, flowcontrolv1.PriorityLevelEnablementExempt, flowcontrolv1.PriorityLevelEnablementLimited)...)
 	if (limited || exempt) && exempt != (c.Name == flowcontrolv1.PriorityLevelConfigurationNameExempt) {
 		errs = append(errs, field.Invalid(p, spec.Type, "must be 'Exempt' if and only if `name` is 'exempt'"))
 	}

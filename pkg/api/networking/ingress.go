@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
-	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
@@ -41,9 +40,7 @@ func validateIngressSpec(spec, old *networkingv1.IngressSpec) field.ErrorList {
 	if spec.DefaultBackend != nil {
 		errs = append(errs, validateBackend(spec.DefaultBackend, specPath.Child("defaultBackend"))...)
 	}
-	for i := range spec.Rules {
-		errs = append(errs, validateIngressRule(&spec.Rules[i], specPath.Child("rules").Index(i))...)
-	}
+	errs = append(errs, rules.Each(spec.Rules, specPath.Child("rules"), validateIngressRule)...)
 	known := knownSecrets(old)
 	for i := range spec.TLS {
 		errs = append(errs, validateIngressTLS(&spec.TLS[i], known, specPath.Child("tls").Index(i))...)
@@ -98,10 +95,7 @@ func validateIngressRule(r *networkingv1.IngressRule, p *field.Path) field.Error
 	if len(r.HTTP.Paths) == 0 {
 		errs = append(errs, field.Required(paths, ""))
 	}
-	for i := range r.HTTP.Paths {
-		errs = append(errs, validateHTTPPath(&r.HTTP.Paths[i], paths.Index(i))...)
-	}
-	return errs
+	return append(errs, rules.Each(r.HTTP.Paths, paths, validateHTTPPath)...)
 }
 
 func validateHTTPPath(h *networkingv1.HTTPIngressPath, p *field.Path) field.ErrorList {
@@ -202,8 +196,8 @@ func ValidateIngressStatusUpdate(i, old *networkingv1.Ingress) field.ErrorList {
 const maxControllerName = 250
 
 func setIngressClass(c *networkingv1.IngressClass) {
-	if c.Spec.Parameters != nil && c.Spec.Parameters.Scope == nil {
-		c.Spec.Parameters.Scope = ptr.To(networkingv1.IngressClassParametersReferenceScopeCluster)
+	if c.Spec.Parameters != nil {
+		rules.SetPtr(&c.Spec.Parameters.Scope, networkingv1.IngressClassParametersReferenceScopeCluster)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
-	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
@@ -34,9 +33,7 @@ func setNetworkPolicy(n *networkingv1.NetworkPolicy) {
 
 func setPorts(ports []networkingv1.NetworkPolicyPort) {
 	for i := range ports {
-		if ports[i].Protocol == nil {
-			ports[i].Protocol = ptr.To(corev1.ProtocolTCP)
-		}
+		rules.SetPtr(&ports[i].Protocol, corev1.ProtocolTCP)
 	}
 }
 
@@ -89,13 +86,13 @@ func (k policyRules) validate(spec *networkingv1.NetworkPolicySpec) field.ErrorL
 	errs := metavalidation.ValidateLabelSelector(&spec.PodSelector, k.selector, specPath.Child("podSelector"))
 	for i, r := range spec.Ingress {
 		p := specPath.Child("ingress").Index(i)
-		errs = append(errs, validatePolicyPorts(r.Ports, p.Child("ports"))...)
-		errs = append(errs, k.validatePeers(r.From, p.Child("from"))...)
+		errs = append(errs, rules.Each(r.Ports, p.Child("ports"), validatePolicyPort)...)
+		errs = append(errs, rules.Each(r.From, p.Child("from"), k.validatePeer)...)
 	}
 	for i, r := range spec.Egress {
 		p := specPath.Child("egress").Index(i)
-		errs = append(errs, validatePolicyPorts(r.Ports, p.Child("ports"))...)
-		errs = append(errs, k.validatePeers(r.To, p.Child("to"))...)
+		errs = append(errs, rules.Each(r.Ports, p.Child("ports"), validatePolicyPort)...)
+		errs = append(errs, rules.Each(r.To, p.Child("to"), k.validatePeer)...)
 	}
 	types := specPath.Child("policyTypes")
 	if len(spec.PolicyTypes) > 2 {
@@ -103,14 +100,6 @@ func (k policyRules) validate(spec *networkingv1.NetworkPolicySpec) field.ErrorL
 	}
 	for i, t := range spec.PolicyTypes {
 		errs = append(errs, rules.OneOf(t, types.Index(i), networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress)...)
-	}
-	return errs
-}
-
-func validatePolicyPorts(ports []networkingv1.NetworkPolicyPort, p *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for i := range ports {
-		errs = append(errs, validatePolicyPort(&ports[i], p.Index(i))...)
 	}
 	return errs
 }
@@ -139,14 +128,6 @@ func validatePolicyPort(port *networkingv1.NetworkPolicyPort, p *field.Path) fie
 			}
 			errs = append(errs, rules.Messages(end, *port.EndPort, validation.IsValidPortNum(int(*port.EndPort)))...)
 		}
-	}
-	return errs
-}
-
-func (k policyRules) validatePeers(peers []networkingv1.NetworkPolicyPeer, p *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for i := range peers {
-		errs = append(errs, k.validatePeer(&peers[i], p.Index(i))...)
 	}
 	return errs
 }

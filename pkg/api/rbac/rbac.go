@@ -4,6 +4,8 @@
 package rbac
 
 import (
+	"cmp"
+
 	rbacv1 "k8s.io/api/rbac/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,9 +23,7 @@ func AddDefaults(s *runtime.Scheme) error {
 }
 
 func setBinding(ref *rbacv1.RoleRef, subjects []rbacv1.Subject) {
-	if ref.APIGroup == "" {
-		ref.APIGroup = rbacv1.GroupName
-	}
+	ref.APIGroup = cmp.Or(ref.APIGroup, rbacv1.GroupName)
 	for i := range subjects {
 		s := &subjects[i]
 		if s.APIGroup == "" && (s.Kind == rbacv1.UserKind || s.Kind == rbacv1.GroupKind) {

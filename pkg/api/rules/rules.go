@@ -44,6 +44,13 @@ func ClusterFieldLabels(s *runtime.Scheme, gvk schema.GroupVersionKind, labels .
 	return nil
 }
 
+// SetPtr makes p point to the value if it points to nothing.
+func SetPtr[T any](p **T, value T) {
+	if *p == nil {
+		*p = &value
+	}
+}
+
 var metadata = field.NewPath("metadata")
 
 // Namespaced checks the metadata of a new object that lives in a namespace.
@@ -200,6 +207,23 @@ func OneOf[T ~string](value T, p *field.Path, supported ...T) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.NotSupported(p, value, supported)}
+}
+
+// RequiredOneOf refuses a value that is missing, or not among the supported ones.
+func RequiredOneOf[T ~string](value T, p *field.Path, supported ...T) field.ErrorList {
+	if value == "" {
+		return field.ErrorList{field.Required(p, "")}
+	}
+	return OneOf(value, p, supported...)
+}
+
+// Each checks the items of a list.
+func Each[T any](items []T, p *field.Path, check func(item *T, p *field.Path) field.ErrorList) field.ErrorList {
+	var errs field.ErrorList
+	for i := range items {
+		errs = append(errs, check(&items[i], p.Index(i))...)
+	}
+	return errs
 }
 
 // CountOrPercent refuses what is neither a number of at least 0 nor a percentage.

@@ -26,32 +26,23 @@ var (
 )
 
 func setPodGroup(g *schedulingv1alpha3.PodGroup) {
-	if g.Spec.DisruptionMode == nil {
-		g.Spec.DisruptionMode = &schedulingv1alpha3.DisruptionMode{Single: &schedulingv1alpha3.SingleDisruptionMode{}}
-	}
+	rules.SetPtr(&g.Spec.DisruptionMode, schedulingv1alpha3.DisruptionMode{Single: &schedulingv1alpha3.SingleDisruptionMode{}})
 }
 
 func setCompositePodGroup(g *schedulingv1alpha3.CompositePodGroup) {
-	if g.Spec.DisruptionMode == nil {
-		g.Spec.DisruptionMode = &schedulingv1alpha3.CompositeDisruptionMode{Single: &schedulingv1alpha3.SingleCompositeDisruptionMode{}}
-	}
+	rules.SetPtr(&g.Spec.DisruptionMode, schedulingv1alpha3.CompositeDisruptionMode{Single: &schedulingv1alpha3.SingleCompositeDisruptionMode{}})
 }
 
 // AddPreemptionDefaults registers the defaults of groups where they have policies of preemption:
 // the feature PreemptionPolicyFeature.
 func AddPreemptionDefaults(s *runtime.Scheme) {
-	preempts := func(p **schedulingv1alpha3.PreemptionPolicy) {
-		if *p == nil {
-			*p = new(schedulingv1alpha3.PreemptLowerPriority)
-		}
-	}
 	rules.Default(s, func(g *schedulingv1alpha3.PodGroup) {
 		setPodGroup(g)
-		preempts(&g.Spec.PreemptionPolicy)
+		rules.SetPtr(&g.Spec.PreemptionPolicy, schedulingv1alpha3.PreemptLowerPriority)
 	})
 	rules.Default(s, func(g *schedulingv1alpha3.CompositePodGroup) {
 		setCompositePodGroup(g)
-		preempts(&g.Spec.PreemptionPolicy)
+		rules.SetPtr(&g.Spec.PreemptionPolicy, schedulingv1alpha3.PreemptLowerPriority)
 	})
 }
 

@@ -51,9 +51,7 @@ func SystemPriorityClasses() []*schedulingv1.PriorityClass {
 // AddDefaults registers the defaults of every kind of the group.
 func AddDefaults(s *runtime.Scheme) error {
 	rules.Default(s, func(c *schedulingv1.PriorityClass) {
-		if c.PreemptionPolicy == nil {
-			c.PreemptionPolicy = ptr.To(corev1.PreemptLowerPriority)
-		}
+		rules.SetPtr(&c.PreemptionPolicy, corev1.PreemptLowerPriority)
 	})
 	rules.Default(s, setPodGroup)
 	rules.Default(s, setCompositePodGroup)

@@ -13,8 +13,8 @@ import (
 )
 
 func setStorageClass(c *storagev1.StorageClass) {
-	setPtr(&c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)
-	setPtr(&c.VolumeBindingMode, storagev1.VolumeBindingImmediate)
+	rules.SetPtr(&c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)
+	rules.SetPtr(&c.VolumeBindingMode, storagev1.VolumeBindingImmediate)
 }
 
 // ValidateStorageClass says what is wrong with a new StorageClass.

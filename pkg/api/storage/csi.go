@@ -23,13 +23,13 @@ const (
 )
 
 func setCSIDriver(d *storagev1.CSIDriver) {
-	setPtr(&d.Spec.AttachRequired, true)
-	setPtr(&d.Spec.PodInfoOnMount, false)
-	setPtr(&d.Spec.StorageCapacity, false)
-	setPtr(&d.Spec.FSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)
-	setPtr(&d.Spec.RequiresRepublish, false)
-	setPtr(&d.Spec.SELinuxMount, false)
-	setPtr(&d.Spec.PreventPodSchedulingIfMissing, false)
+	rules.SetPtr(&d.Spec.AttachRequired, true)
+	rules.SetPtr(&d.Spec.PodInfoOnMount, false)
+	rules.SetPtr(&d.Spec.StorageCapacity, false)
+	rules.SetPtr(&d.Spec.FSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)
+	rules.SetPtr(&d.Spec.RequiresRepublish, false)
+	rules.SetPtr(&d.Spec.SELinuxMount, false)
+	rules.SetPtr(&d.Spec.PreventPodSchedulingIfMissing, false)
 	if len(d.Spec.VolumeLifecycleModes) == 0 {
 		d.Spec.VolumeLifecycleModes = []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecyclePersistent}
 	}

@@ -6,7 +6,6 @@ package storage
 import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
@@ -19,12 +18,6 @@ func AddDefaults(s *runtime.Scheme) error {
 }
 
 var specPath = field.NewPath("spec")
-
-func setPtr[T any](p **T, value T) {
-	if *p == nil {
-		*p = ptr.To(value)
-	}
-}
 
 // Bounds of the parameters that a class hands to its driver.
 const (
