@@ -1,13 +1,7 @@
-// Package resource knows what is true of the kinds of resource.k8s.io wherever they are
-// handled: their defaults ([AddDefaults]), the field selectors that they take
-// ([AddFieldLabels]), which fields belong to features that are off (the DropDisabled
-// functions) and what makes them invalid (the Validate functions).
-//
-// Much of the last is declared in the published types, and checked by functions that
-// are published with them; here is the rest.
 package resource
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -85,19 +79,15 @@ func setRequests(requests []resourcev1.DeviceRequest) {
 }
 
 func setAllocationMode(mode *resourcev1.DeviceAllocationMode, count *int64) {
-	if *mode == "" {
-		*mode = resourcev1.DeviceAllocationModeExactCount
-	}
-	if *mode == resourcev1.DeviceAllocationModeExactCount && *count == 0 {
-		*count = 1
+	*mode = cmp.Or(*mode, resourcev1.DeviceAllocationModeExactCount)
+	if *mode == resourcev1.DeviceAllocationModeExactCount {
+		*count = cmp.Or(*count, 1)
 	}
 }
 
 func setTolerations(tolerations []resourcev1.DeviceToleration) {
 	for i := range tolerations {
-		if tolerations[i].Operator == "" {
-			tolerations[i].Operator = resourcev1.DeviceTolerationOpEqual
-		}
+		tolerations[i].Operator = cmp.Or(tolerations[i].Operator, resourcev1.DeviceTolerationOpEqual)
 	}
 }
 

@@ -14,14 +14,14 @@ import (
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
-// sliceFeatures are the features that the declared rules of ResourceSlice depend on.
-var sliceFeatures = map[string]bool{"DRAPartitionableDevicesType": false}
+// features are those that the declared rules depend on, which are off.
+var features = map[string]bool{"DRAPartitionableDevicesType": false}
 
 // ValidateResourceSlice says what is wrong with a new ResourceSlice.
 func ValidateResourceSlice(s *resourcev1.ResourceSlice) field.ErrorList {
 	errs := core.ValidateObjectMeta(&s.ObjectMeta, false, apivalidation.NameIsDNSSubdomain, metaPath)
 	errs = append(errs, validateSliceSpec(&s.Spec, nil)...)
-	return append(errs, rules.Declared(resourcev1.Validate_ResourceSliceSpec, specPath, &s.Spec, nil, sliceFeatures)...)
+	return append(errs, rules.Declared(resourcev1.Validate_ResourceSliceSpec, specPath, &s.Spec, nil, features)...)
 }
 
 // ValidateResourceSliceUpdate says what is wrong with an update of a ResourceSlice: it
@@ -32,7 +32,7 @@ func ValidateResourceSliceUpdate(s, old *resourcev1.ResourceSlice) field.ErrorLi
 	errs = append(errs, rules.Immutable(s.Spec.Pool.Name, old.Spec.Pool.Name, specPath.Child("pool", "name"))...)
 	errs = append(errs, rules.Immutable(s.Spec.Driver, old.Spec.Driver, specPath.Child("driver"))...)
 	errs = append(errs, rules.Immutable(s.Spec.NodeName, old.Spec.NodeName, specPath.Child("nodeName"))...)
-	return append(errs, rules.Declared(resourcev1.Validate_ResourceSliceSpec, specPath, &s.Spec, &old.Spec, sliceFeatures)...)
+	return append(errs, rules.Declared(resourcev1.Validate_ResourceSliceSpec, specPath, &s.Spec, &old.Spec, features)...)
 }
 
 // WarningsResourceSlice are what the author of a ResourceSlice should know.
