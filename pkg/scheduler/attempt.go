@@ -27,6 +27,8 @@ type attempt struct {
 	pod     *v1.Pod
 	started time.Time
 	why     explain.Attempt
+	// expected is the node that the pod's status has been told of before the pod is bound.
+	expected string
 }
 
 // scheduleOne takes the next pod and finds it a node. Binding it goes on by itself,
@@ -116,12 +118,12 @@ func (s *Scheduler) settled(pod *v1.Pod) bool {
 // noNode ends an attempt whose search failed.
 func (a *attempt) noNode(ctx context.Context, d decision) {
 	if d.fit == nil {
-		a.failed(ctx, fwk.AsStatus(d.err), nil)
+		a.failed(ctx, fwk.AsStatus(d.err), d.promise())
 		return
 	}
 	a.queued.UnschedulablePlugins = d.fit.Diagnosis.UnschedulablePlugins
 	a.queued.PendingPlugins = d.fit.Diagnosis.PendingPlugins
-	a.failed(ctx, fwk.NewStatus(fwk.Unschedulable, d.told.Message), d.nominated)
+	a.failed(ctx, fwk.NewStatus(fwk.Unschedulable, d.told.Message), d.promise())
 }
 
 // place takes the pod to be on the node and reserves what it needs there. It returns
@@ -129,7 +131,7 @@ func (a *attempt) noNode(ctx context.Context, d decision) {
 func (a *attempt) place(ctx context.Context, node string) (*v1.Pod, *fwk.Status) {
 	placed, err := a.assume(a.pod, node)
 	if err != nil {
-		a.failed(ctx, fwk.AsStatus(err), nil)
+		a.failed(ctx, fwk.AsStatus(err), noPromise)
 		return nil, nil
 	}
 	s := a.fw.RunReservePluginsReserve(ctx, a.state, placed, node)
@@ -144,7 +146,13 @@ func (a *attempt) place(ctx context.Context, node string) (*v1.Pod, *fwk.Status)
 // bind brings the placement about.
 func (a *attempt) bind(ctx context.Context, placed *v1.Pod) {
 	node := placed.Spec.NodeName
-	s := a.fw.WaitOnPermit(ctx, placed)
+	s := a.fw.RunPreBindPreFlight(ctx, a.state, placed, node)
+	if s.IsSuccess() || s.IsSkip() && a.fw.GetWaitingPod(placed.UID) != nil {
+		a.expect(ctx, node)
+	}
+	if s.IsSuccess() || s.IsSkip() {
+		s = a.fw.WaitOnPermit(ctx, placed)
+	}
 	if s.IsSuccess() {
 		cancellable, cancel := context.WithCancelCause(ctx)
 		a.fw.AddPodInPreBind(placed.UID, cancel)
@@ -172,8 +180,22 @@ func (a *attempt) bind(ctx context.Context, placed *v1.Pod) {
 	a.metrics.scheduled(a.queued, a.pod.Spec.SchedulerName, a.now().Sub(a.started), a.now())
 }
 
+// expect tells others where the pod is going to be, since something is waited for before
+// it is bound (KEP-5278). That they cannot be told does not keep it from being bound.
+func (a *attempt) expect(ctx context.Context, node string) {
+	var change podstatus.Change
+	if change.SetNominatedNodeName(&a.pod.Status, node); change.Empty() {
+		return
+	}
+	a.expected = node
+	if err := change.Patch(ctx, a.client, a.pod); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
+		klog.FromContext(ctx).Error(err, "Writing where a pod is going to be to its status", "node", node)
+	}
+}
+
 // undo takes back what place did.
 func (a *attempt) undo(ctx context.Context, placed *v1.Pod, s *fwk.Status) {
+	a.fw.RemoveWaitingPod(placed.UID)
 	a.fw.RunReservePluginsUnreserve(ctx, a.state, placed, placed.Spec.NodeName)
 	if s.IsRejected() {
 		fit := unreservable(a.pod, placed.Spec.NodeName, s)
@@ -187,7 +209,7 @@ func (a *attempt) undo(ctx context.Context, placed *v1.Pod, s *fwk.Status) {
 		a.unassume(placed)
 		// Others may have been turned away because of the room that this pod gives back.
 		a.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, placed, nil)
-		a.failed(ctx, s, nil)
+		a.failed(ctx, s, noPromise)
 	})
 }
 
@@ -217,6 +239,11 @@ func (a *attempt) failed(ctx context.Context, s *fwk.Status, nominated *fwk.Nomi
 		return
 	}
 	current := info.Pod
+	if a.expected != "" { // the informer may not know yet
+		told := *current
+		told.Status.NominatedNodeName = a.expected
+		current = &told
+	}
 	a.queued.PodInfo = info
 	a.queue.Return(ctx, a.queued)
 

@@ -73,12 +73,6 @@ func (c *cycle) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, seed
 		return p, err
 	}
 	feasible, found := fit.nodes, fit.found
-	if len(c.fw.Extenders()) > 0 {
-		if feasible, err = c.askExtenders(ctx, pod, feasible, diagnosis); err != nil {
-			return p, err
-		}
-		found = make([]*framework.Finding, len(feasible))
-	}
 	p.feasible, p.diagnosis = len(feasible), diagnosis
 	switch {
 	case len(feasible) == 0:
@@ -157,12 +151,10 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 		return fitting{}, d, placement{}, err
 	}
 
-	// A pod that others have made room for is tried there first.
-	if name := pod.Status.NominatedNodeName; name != "" {
-		if node, err := c.snapshot.Get(name); err == nil && (allowed.AllNodes() || allowed.NodeNames.Has(name)) && c.isWithin(name) {
-			if c.fw.RunFilterPluginsWithNominatedPods(ctx, state, pod, node).IsSuccess() {
-				return fitting{nodes: []fwk.NodeInfo{node}}, d, placement{evaluated: 1, next: c.start}, nil
-			}
+	if node := c.promised(ctx, state, pod, allowed); node != nil {
+		fit, err := c.struck(ctx, pod, fitting{nodes: []fwk.NodeInfo{node}}, d)
+		if err != nil || len(fit.nodes) > 0 {
+			return fit, d, placement{evaluated: 1, next: c.start}, err
 		}
 	}
 
@@ -188,6 +180,21 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 	}
 	fit, p, err := search.run(ctx, state, pod, d)
 	return fit, d, p, err
+}
+
+// promised returns the node that the pod's status names, if the pod fits there, so that
+// no other is looked at: others have made room for it there, it was on its way there when
+// a scheduler ended, or somebody who made the node thinks that it belongs there.
+func (c *cycle) promised(ctx context.Context, state fwk.CycleState, pod *v1.Pod, allowed *fwk.PreFilterResult) fwk.NodeInfo {
+	name := pod.Status.NominatedNodeName
+	if name == "" || !allowed.AllNodes() && !allowed.NodeNames.Has(name) || !c.isWithin(name) {
+		return nil
+	}
+	node, err := c.snapshot.Get(name)
+	if err != nil || !c.fw.RunFilterPluginsWithNominatedPods(ctx, state, pod, node).IsSuccess() {
+		return nil
+	}
+	return node
 }
 
 // isWithin reports whether the search may find a node.
@@ -335,7 +342,8 @@ func (s *search) run(ctx context.Context, state fwk.CycleState, pod *v1.Pod, d *
 	if s.count > 0 {
 		p.next = (s.start + p.evaluated) % s.count
 	}
-	return fit, p, nil
+	fit, err := s.struck(ctx, pod, fit, d)
+	return fit, p, err
 }
 
 // feasibleNodesToFind is how many nodes that fit are enough, of n.

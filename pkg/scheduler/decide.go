@@ -125,6 +125,18 @@ type decision struct {
 	told explain.Attempt
 }
 
+// noPromise has a pod that is promised a node lose it.
+var noPromise = &fwk.NominatingInfo{NominatingMode: fwk.ModeOverride}
+
+// promise is what becomes of the node that the pod is promised, if it found none. An
+// error ends the promise: it may be due to the node.
+func (d *decision) promise() *fwk.NominatingInfo {
+	if d.err != nil && d.fit == nil {
+		return noPromise
+	}
+	return d.nominated
+}
+
 // A question is what a decision depends on beside the mind: which pod is tried, and how.
 type question struct {
 	fw      *framework.Framework
@@ -165,8 +177,8 @@ func (d *decision) outcome() record.Outcome {
 	if d.err == nil {
 		o.Node = d.node
 	}
-	if d.nominated.Mode() == fwk.ModeOverride {
-		o.Nominated = &d.nominated.NominatedNodeName
+	if n := d.promise(); n.Mode() == fwk.ModeOverride {
+		o.Nominated = &n.NominatedNodeName
 	}
 	if p := d.told.Preemption; p != nil {
 		for _, c := range p.Candidates {

@@ -14,6 +14,15 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
+// struck returns those of the nodes that fit which extenders do not strike out.
+func (c *cycle) struck(ctx context.Context, pod *v1.Pod, fit fitting, d *framework.Diagnosis) (fitting, error) {
+	if len(c.fw.Extenders()) == 0 {
+		return fit, nil
+	}
+	nodes, err := c.askExtenders(ctx, pod, fit.nodes, d)
+	return fitting{nodes: nodes, found: make([]*framework.Finding, len(nodes))}, err
+}
+
 // askExtenders lets extenders strike nodes out, one after the other.
 func (c *cycle) askExtenders(ctx context.Context, pod *v1.Pod, nodes []fwk.NodeInfo, d *framework.Diagnosis) ([]fwk.NodeInfo, error) {
 	for _, e := range c.fw.Extenders() {

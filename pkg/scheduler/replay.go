@@ -104,7 +104,7 @@ func (r *replay) apply(ctx context.Context, e record.Entry, each func(record.Rep
 			pod = seen // which names its group
 		}
 		r.unassume(pod)
-		r.promise(klog.FromContext(ctx), pod, nil)
+		r.promise(klog.FromContext(ctx), pod, noPromise)
 	case e.Noted != nil:
 		if fw, ok := r.profiles[e.Noted.Profile]; ok {
 			return fw.Recall(e.Noted.Plugin, framework.Note{What: e.Noted.What, Object: e.Noted.Object.Object})
@@ -246,7 +246,7 @@ func (r *replay) goOn(ctx context.Context, fw *framework.Framework, state fwk.Cy
 	}
 	placed, err := r.assume(pod, was.Node)
 	if err != nil { // as it was then
-		r.promise(klog.FromContext(ctx), pod, nil)
+		r.promise(klog.FromContext(ctx), pod, noPromise)
 		return
 	}
 	if fw != nil && state != nil {

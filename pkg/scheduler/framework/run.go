@@ -321,8 +321,35 @@ func (f *Framework) WaitOnPermit(ctx context.Context, pod *v1.Pod) *fwk.Status {
 	return f.Waiting.wait(ctx, pod)
 }
 
+// RunPreBindPreFlight asks plugins whether they have work to do before the pod is bound.
+// The answer is Skip if none has. RunPreBind runs those that have.
+func (f *Framework) RunPreBindPreFlight(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) *fwk.Status {
+	idle, together := sets.New[string](), sets.New[string]()
+	for _, p := range f.preBind {
+		flight, s := p.PreBindPreFlight(ctx, state, pod, node)
+		switch {
+		case s.IsSuccess():
+		case s.IsSkip():
+			idle.Insert(p.Name())
+		case s.Code() == fwk.Error:
+			return fwk.AsStatus(fmt.Errorf("running PreBindPreFlight %q: %w", p.Name(), s.AsError()))
+		default:
+			return fwk.AsStatus(fmt.Errorf("PreBindPreFlight %s returned %q, which is unsupported. It is supposed to return Success, Skip, or Error status", p.Name(), s.Code()))
+		}
+		if flight != nil && flight.AllowParallel {
+			together.Insert(p.Name())
+		}
+	}
+	state.SetSkipPreBindPlugins(idle)
+	state.SetParallelPreBindPlugins(together)
+	if len(idle) == len(f.preBind) {
+		return fwk.NewStatus(fwk.Skip)
+	}
+	return nil
+}
+
 // RunPreBind lets plugins do what must be done before the pod is bound. Those that
-// say so run side by side.
+// say so run side by side with their neighbours.
 func (f *Framework) RunPreBind(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) *fwk.Status {
 	var (
 		first    firstStatus
@@ -339,23 +366,17 @@ func (f *Framework) RunPreBind(ctx context.Context, state fwk.CycleState, pod *v
 		}
 	}
 	for _, p := range f.preBind {
-		flight, s := p.PreBindPreFlight(ctx, state, pod, node)
-		if s.IsSkip() {
-			continue
-		}
-		if !s.IsSuccess() {
-			first.set(failed("PreBindPreFlight", p.Name(), s))
-			break
-		}
-		if flight != nil && flight.AllowParallel {
-			together.Go(func() { run(p) })
+		busy := !state.GetSkipPreBindPlugins().Has(p.Name())
+		if state.GetParallelPreBindPlugins().Has(p.Name()) {
+			if busy {
+				together.Go(func() { run(p) })
+			}
 			continue
 		}
 		together.Wait()
-		if first.get() != nil {
-			break
+		if busy && first.get() == nil {
+			run(p)
 		}
-		run(p)
 		if first.get() != nil {
 			break
 		}

@@ -55,17 +55,21 @@ func (w *WaitingPods) get(uid types.UID) *waitingPod {
 	return w.waiting[uid]
 }
 
+func (w *WaitingPods) remove(uid types.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.waiting[uid]; p != nil {
+		p.stop()
+		delete(w.waiting, uid)
+	}
+}
+
 func (w *WaitingPods) wait(ctx context.Context, pod *v1.Pod) *fwk.Status {
 	p := w.get(pod.UID)
 	if p == nil {
 		return nil
 	}
-	defer func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.waiting, pod.UID)
-		p.stop()
-	}()
+	defer w.remove(pod.UID)
 	select {
 	case s := <-p.verdict:
 		if s.IsSuccess() || s.IsRejected() {
@@ -179,6 +183,9 @@ func (f *Framework) RejectWaitingPod(uid types.UID) bool {
 	p := f.Waiting.get(uid)
 	return p != nil && p.Reject("", "removed")
 }
+
+// RemoveWaitingPod forgets a pod whose attempt ended before anyone waited for its verdict.
+func (f *Framework) RemoveWaitingPod(uid types.UID) { f.Waiting.remove(uid) }
 
 // AddPodInPreBind makes an attempt known that can be cancelled.
 func (f *Framework) AddPodInPreBind(uid types.UID, cancel context.CancelCauseFunc) {
