@@ -14,6 +14,7 @@ import (
 	"k8s.io/component-base/featuregate"
 	metricsfeatures "k8s.io/component-base/metrics/features"
 
+	"github.com/leme-k8s/leme/pkg/api/batch"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/coordination/lease"
 	"github.com/leme-k8s/leme/pkg/component"
 )
@@ -61,6 +62,7 @@ var letIn = map[string][]string{
 	"PodGroupPreemptionPolicy":                {"GenericWorkload"},
 	string(genericfeatures.StorageVersionAPI): nil,
 	"TopologyAwareWorkloadScheduling":         {"GenericWorkload"},
+	batch.SchedulingFeature:                   {"GenericWorkload"},
 }
 
 // gates are the library's, where no others than those heeded can be switched, and those that let more in.

@@ -26,20 +26,24 @@ func setCronJob(c *batchv1.CronJob) {
 	setJobSpec(&c.Spec.JobTemplate.Spec)
 }
 
-// ValidateCronJob says what is wrong with a new CronJob.
-func ValidateCronJob(c *batchv1.CronJob) field.ErrorList {
+// jobSpecPath is where a CronJob says what its Jobs are like.
+var jobSpecPath = specPath.Child("jobTemplate", "spec")
+
+// ValidateCronJob says what is wrong with a new CronJob. Features are those that are on.
+func ValidateCronJob(c *batchv1.CronJob, features map[string]bool) field.ErrorList {
 	errs := rules.Namespaced(&c.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 	errs = append(errs, validateCronJobSpec(&c.Spec, nil)...)
 	if len(c.Name) > maxCronJobName {
 		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), c.Name, "must be no more than 52 characters"))
 	}
-	return errs
+	return append(errs, rules.Declared(declaredScheduling, jobSpecPath, &c.Spec.JobTemplate.Spec, nil, features)...)
 }
 
 // ValidateCronJobUpdate says what is wrong with an update of a CronJob.
-func ValidateCronJobUpdate(c, old *batchv1.CronJob) field.ErrorList {
+func ValidateCronJobUpdate(c, old *batchv1.CronJob, features map[string]bool) field.ErrorList {
 	errs := rules.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
-	return append(errs, validateCronJobSpec(&c.Spec, &old.Spec)...)
+	errs = append(errs, validateCronJobSpec(&c.Spec, &old.Spec)...)
+	return append(errs, rules.Declared(declaredScheduling, jobSpecPath, &c.Spec.JobTemplate.Spec, &old.Spec.JobTemplate.Spec, features)...)
 }
 
 // ValidateCronJobStatusUpdate says what is wrong with an update of the status of a CronJob.
@@ -63,8 +67,7 @@ func validateCronJobSpec(spec, old *batchv1.CronJobSpec) field.ErrorList {
 	errs = append(errs, rules.NonNegativePtr(spec.SuccessfulJobsHistoryLimit, specPath.Child("successfulJobsHistoryLimit"))...)
 	errs = append(errs, rules.NonNegativePtr(spec.FailedJobsHistoryLimit, specPath.Child("failedJobsHistoryLimit"))...)
 
-	p := specPath.Child("jobTemplate", "spec")
-	job := &spec.JobTemplate.Spec
+	p, job := jobSpecPath, &spec.JobTemplate.Spec
 	errs = append(errs, validateJobSpec(job, p)...)
 	if ptr.Deref(job.ManualSelector, false) {
 		errs = append(errs, field.NotSupported(p.Child("manualSelector"), true, []string{"nil", "false"}))

@@ -73,8 +73,8 @@ func setJobSpec(spec *batchv1.JobSpec) {
 	core.SetDefaultsPodTemplateSpec(&spec.Template)
 }
 
-// ValidateJob says what is wrong with a new Job.
-func ValidateJob(j *batchv1.Job) field.ErrorList {
+// ValidateJob says what is wrong with a new Job. Features are those that are on.
+func ValidateJob(j *batchv1.Job, features map[string]bool) field.ErrorList {
 	errs := rules.Namespaced(&j.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 	errs = append(errs, validateGeneratedSelector(j)...)
 	errs = append(errs, validateSelectedJobSpec(&j.Spec)...)
@@ -85,7 +85,7 @@ func ValidateJob(j *batchv1.Job) field.ErrorList {
 			errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), j.Name, "will not able to create pod with invalid DNS label: "+longest))
 		}
 	}
-	return errs
+	return append(errs, rules.Declared(declaredScheduling, specPath, &j.Spec, nil, features)...)
 }
 
 // validateGeneratedSelector checks that a selector which the server makes was not
@@ -173,6 +173,7 @@ func validateJobSpec(spec *batchv1.JobSpec, p *field.Path) field.ErrorList {
 		}
 		errs = append(errs, rules.OneOf(*policy, p.Child("podReplacementPolicy"), supported...)...)
 	}
+	errs = append(errs, validateScheduling(spec, p.Child("scheduling"))...)
 	errs = append(errs, core.ValidatePodTemplateSpec(&spec.Template, p.Child("template"))...)
 	return append(errs, validateJobRestartPolicy(spec, p.Child("template", "spec", "restartPolicy"))...)
 }
@@ -234,7 +235,7 @@ func validateIndexed(spec *batchv1.JobSpec, p *field.Path) field.ErrorList {
 }
 
 // ValidateJobUpdate says what is wrong with an update of a Job.
-func ValidateJobUpdate(j, old *batchv1.Job) field.ErrorList {
+func ValidateJobUpdate(j, old *batchv1.Job, features map[string]bool) field.ErrorList {
 	errs := rules.MetaUpdate(&j.ObjectMeta, &old.ObjectMeta)
 	spec, was := &j.Spec, &old.Spec
 	errs = append(errs, validateSelectedJobSpec(spec)...)
@@ -245,7 +246,9 @@ func ValidateJobUpdate(j, old *batchv1.Job) field.ErrorList {
 	errs = append(errs, rules.Immutable(spec.PodFailurePolicy, was.PodFailurePolicy, specPath.Child("podFailurePolicy"))...)
 	errs = append(errs, rules.Immutable(spec.BackoffLimitPerIndex, was.BackoffLimitPerIndex, specPath.Child("backoffLimitPerIndex"))...)
 	errs = append(errs, rules.Immutable(spec.ManagedBy, was.ManagedBy, specPath.Child("managedBy"))...)
-	return append(errs, rules.Immutable(spec.SuccessPolicy, was.SuccessPolicy, specPath.Child("successPolicy"))...)
+	errs = append(errs, rules.Immutable(spec.SuccessPolicy, was.SuccessPolicy, specPath.Child("successPolicy"))...)
+	errs = append(errs, validateSchedulingUpdate(spec, was)...)
+	return append(errs, rules.Declared(declaredScheduling, specPath, spec, was, features)...)
 }
 
 // validateCompletionsUpdate lets an Indexed Job be resized together with its parallelism.

@@ -209,7 +209,7 @@ func TestFeatures(t *testing.T) {
 		t.Fatal(err)
 	}
 	with, err := Load(map[string]bool{"GenericWorkload": true, "CompositePodGroup": true, "DRAWorkloadResourceClaims": true, "EvictionRequestAPI": true,
-		"DRAResourcePoolStatus": true, "StorageVersionAPI": true})
+		"DRAResourcePoolStatus": true, "StorageVersionAPI": true, "WorkloadWithJob": true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestFeatures(t *testing.T) {
 	}
 	want := map[string]int{
 		"system:aggregate-to-view": 3, "system:aggregate-to-edit": 3, "system:kube-scheduler": 4,
-		"system:controller:resource-claim-controller": 2, "system:controller:podgroup-protection-controller": 2,
+		"system:controller:job-controller": 1, "system:controller:resource-claim-controller": 2, "system:controller:podgroup-protection-controller": 2,
 		"system:controller:resourcepoolstatusrequest-controller": 6, "system:controller:storage-version-garbage-collector": 3,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

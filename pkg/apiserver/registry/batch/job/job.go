@@ -26,7 +26,7 @@ import (
 
 // Storage returns the storage of jobs and jobs/status.
 func Storage(o generic.Options) (generic.Storage, error) {
-	s, err := generic.NewStore(resource, o)
+	s, err := generic.NewStore(resource(o.Features), o)
 	if err != nil {
 		return nil, err
 	}
@@ -62,56 +62,58 @@ var (
 	statusDoc = batchv1.JobStatus{}.SwaggerDoc()
 )
 
-var resource = generic.Resource[*batchv1.Job]{
-	GroupVersion: batchv1.SchemeGroupVersion,
-	Name:         "jobs",
-	Categories:   []string{"all"},
+func resource(features map[string]bool) generic.Resource[*batchv1.Job] {
+	return generic.Resource[*batchv1.Job]{
+		GroupVersion: batchv1.SchemeGroupVersion,
+		Name:         "jobs",
+		Categories:   []string{"all"},
 
-	Status: &generic.Update[*batchv1.Job]{
-		Validate: generic.CheckUpdate(batch.ValidateJobStatusUpdate),
-	},
+		Status: &generic.Update[*batchv1.Job]{
+			Validate: generic.CheckUpdate(batch.ValidateJobStatusUpdate),
+		},
 
-	Generation: generic.SpecChanged[*batchv1.Job],
-	PrepareForCreate: func(_ context.Context, j *batchv1.Job) {
-		j.Spec.Scheduling = nil // alpha, off
-		if !ptr.Deref(j.Spec.ManualSelector, false) {
-			generateSelector(j)
-		}
-	},
-	PrepareForUpdate: func(_ context.Context, j, old *batchv1.Job) {
-		if old.Spec.Scheduling == nil {
-			j.Spec.Scheduling = nil
-		}
-	},
-	Validate:       generic.Check(batch.ValidateJob),
-	ValidateUpdate: generic.CheckUpdate(batch.ValidateJobUpdate),
-	PodSpec: func(j *batchv1.Job) (*corev1.PodSpec, *field.Path) {
-		return &j.Spec.Template.Spec, field.NewPath("spec", "template", "spec")
-	},
-	Warnings: generic.Warn(batch.WarningsJob),
-	// Clients that are older than the garbage collector expect pods to stay.
-	GarbageCollection: rest.OrphanDependents,
+		Generation: generic.SpecChanged[*batchv1.Job],
+		PrepareForCreate: func(_ context.Context, j *batchv1.Job) {
+			batch.DropDisabledJobFields(&j.Spec, nil, features)
+			if !ptr.Deref(j.Spec.ManualSelector, false) {
+				generateSelector(j)
+			}
+		},
+		PrepareForUpdate: func(_ context.Context, j, old *batchv1.Job) {
+			batch.DropDisabledJobFields(&j.Spec, &old.Spec, features)
+		},
+		Validate: func(_ context.Context, j *batchv1.Job) field.ErrorList { return batch.ValidateJob(j, features) },
+		ValidateUpdate: func(_ context.Context, j, old *batchv1.Job) field.ErrorList {
+			return batch.ValidateJobUpdate(j, old, features)
+		},
+		PodSpec: func(j *batchv1.Job) (*corev1.PodSpec, *field.Path) {
+			return &j.Spec.Template.Spec, field.NewPath("spec", "template", "spec")
+		},
+		Warnings: generic.Warn(batch.WarningsJob),
+		// Clients that are older than the garbage collector expect pods to stay.
+		GarbageCollection: rest.OrphanDependents,
 
-	Fields: func(j *batchv1.Job) fields.Set {
-		return fields.Set{"status.successful": strconv.Itoa(int(j.Status.Succeeded))}
-	},
-	Columns: []metav1.TableColumnDefinition{
-		generic.NameColumn,
-		generic.Column("Status", "string", "Status of the job."),
-		generic.Column("Completions", "string", statusDoc["succeeded"]),
-		generic.Column("Duration", "string", "Time required to complete the job."),
-		generic.AgeColumn,
-		generic.WideColumn("Containers", "string", "Names of each container in the template."),
-		generic.WideColumn("Images", "string", "Images referenced by each container in the template."),
-		generic.WideColumn("Selector", "string", specDoc["selector"]),
-	},
-	Cells: func(j *batchv1.Job) []any {
-		names, images := generic.ContainerNames(j.Spec.Template.Spec.Containers)
-		return []any{
-			j.Name, state(j), completions(j), took(j), generic.Age(j.CreationTimestamp),
-			strings.Join(names, ","), strings.Join(images, ","), metav1.FormatLabelSelector(j.Spec.Selector),
-		}
-	},
+		Fields: func(j *batchv1.Job) fields.Set {
+			return fields.Set{"status.successful": strconv.Itoa(int(j.Status.Succeeded))}
+		},
+		Columns: []metav1.TableColumnDefinition{
+			generic.NameColumn,
+			generic.Column("Status", "string", "Status of the job."),
+			generic.Column("Completions", "string", statusDoc["succeeded"]),
+			generic.Column("Duration", "string", "Time required to complete the job."),
+			generic.AgeColumn,
+			generic.WideColumn("Containers", "string", "Names of each container in the template."),
+			generic.WideColumn("Images", "string", "Images referenced by each container in the template."),
+			generic.WideColumn("Selector", "string", specDoc["selector"]),
+		},
+		Cells: func(j *batchv1.Job) []any {
+			names, images := generic.ContainerNames(j.Spec.Template.Spec.Containers)
+			return []any{
+				j.Name, state(j), completions(j), took(j), generic.Age(j.CreationTimestamp),
+				strings.Join(names, ","), strings.Join(images, ","), metav1.FormatLabelSelector(j.Spec.Selector),
+			}
+		},
+	}
 }
 
 // generateSelector makes the Job select the pods that carry its UID. What the
