@@ -14,21 +14,26 @@ import (
 // registry.Store then deletes what has the object's name, which may be a new object if somebody else has deleted the old
 // one meanwhile and created another. sameObject and noted make sure that it deletes only what the update has seen.
 
-// seen is the key under which the context of an update has the UID of the object that the update was last applied to.
+// seen is the key under which a noted update has the UID of what it was last applied to.
 type seen struct{}
 
-// noted returns the context and the changes of an update, so that the UID of what they change is known.
-func noted(ctx context.Context, info rest.UpdatedObjectInfo) (context.Context, rest.UpdatedObjectInfo) {
-	n := &notedInfo{UpdatedObjectInfo: info}
-	return context.WithValue(ctx, seen{}, &n.uid), n
-}
-
-type notedInfo struct {
+// noted is both the context of an update and its changes: the changes note what they are applied to, the context tells.
+type noted struct {
+	context.Context
 	rest.UpdatedObjectInfo
 	uid types.UID
 }
 
-func (n *notedInfo) UpdatedObject(ctx context.Context, old runtime.Object) (runtime.Object, error) {
+// Value implements context.Context.
+func (n *noted) Value(key any) any {
+	if key == (seen{}) {
+		return &n.uid
+	}
+	return n.Context.Value(key)
+}
+
+// UpdatedObject implements rest.UpdatedObjectInfo.
+func (n *noted) UpdatedObject(ctx context.Context, old runtime.Object) (runtime.Object, error) {
 	if m, err := meta.Accessor(old); err == nil {
 		n.uid = m.GetUID()
 	}

@@ -73,27 +73,54 @@ func TestUpdateDeletesNoOther(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := &replaced{now: object("old"), then: object(tc.then)}
-			codec := scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion)
-			s, err := NewStore(Resource[*corev1.ConfigMap]{
-				GroupVersion: corev1.SchemeGroupVersion, Name: "configmaps",
-			}, Options{Scheme: scheme.Scheme, RESTOptions: genericregistry.RESTOptions{
-				StorageConfig: (&storagebackend.Config{Codec: codec}).ForResource(corev1.Resource("configmaps")), ResourcePrefix: "/configmaps",
-				Decorator: func(*storagebackend.ConfigForResource, string, func(runtime.Object) (string, error), func() runtime.Object, func() runtime.Object,
-					storage.AttrFunc, storage.IndexerFuncs, *cache.Indexers,
-				) (storage.Interface, factory.DestroyFunc, error) {
-					return fake, func() {}, nil
-				},
-			}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := storeOn(t, fake)
 			update := s.Update
 			if tc.part {
 				update = s.Part(Update[*corev1.ConfigMap]{}).Update
 			}
-			_, _, err = update(ctx, "c", free, rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
+			_, _, err := update(ctx, "c", free, rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
 			if fake.deleted != tc.deleted || apierrors.IsConflict(err) == tc.deleted {
 				t.Errorf("deleted: %v, error: %v", fake.deleted, err)
+			}
+		})
+	}
+}
+
+// storeOn returns a store of ConfigMaps on a storage.
+func storeOn(t testing.TB, s storage.Interface) *Store[*corev1.ConfigMap] {
+	t.Helper()
+	codec := scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion)
+	store, err := NewStore(Resource[*corev1.ConfigMap]{
+		GroupVersion: corev1.SchemeGroupVersion, Name: "configmaps",
+	}, Options{Scheme: scheme.Scheme, RESTOptions: genericregistry.RESTOptions{
+		StorageConfig: (&storagebackend.Config{Codec: codec}).ForResource(corev1.Resource("configmaps")), ResourcePrefix: "/configmaps",
+		Decorator: func(*storagebackend.ConfigForResource, string, func(runtime.Object) (string, error), func() runtime.Object, func() runtime.Object,
+			storage.AttrFunc, storage.IndexerFuncs, *cache.Indexers,
+		) (storage.Interface, factory.DestroyFunc, error) {
+			return s, func() {}, nil
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// BenchmarkUpdate is what an update costs besides the storage, and what of that is knowing what it has seen.
+func BenchmarkUpdate(b *testing.B) {
+	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "c", Namespace: "ns", UID: "u", ResourceVersion: "1"}}
+	s := storeOn(b, &replaced{now: object, then: object})
+	changes := rest.DefaultUpdatedObjectInfo(nil, func(_ context.Context, _, old runtime.Object) (runtime.Object, error) {
+		return old.DeepCopyObject(), nil
+	})
+	ctx := genericrequest.WithRequestInfo(genericrequest.WithNamespace(b.Context(), "ns"), &genericrequest.RequestInfo{APIVersion: "v1", Resource: "configmaps"})
+	for name, update := range map[string]rest.Updater{"guarded": s, "not guarded": s.Store} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := update.Update(ctx, "c", changes, rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{}); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

@@ -124,8 +124,8 @@ func (p *PartStore) Update(ctx context.Context, name string, info rest.UpdatedOb
 	updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions,
 ) (runtime.Object, bool, error) {
 	stack.Grow()
-	ctx, info = noted(ctx, info)
-	return p.store.Update(ctx, name, info, createValidation, updateValidation, false, options)
+	n := &noted{Context: ctx, UpdatedObjectInfo: info}
+	return p.store.Update(n, name, n, createValidation, updateValidation, false, options)
 }
 
 // GetResetFields implements rest.ResetFieldsStrategy.

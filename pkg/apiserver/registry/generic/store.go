@@ -40,8 +40,8 @@ func (s *Store[T]) Update(ctx context.Context, name string, info rest.UpdatedObj
 	updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions,
 ) (runtime.Object, bool, error) {
 	stack.Grow()
-	ctx, info = noted(ctx, info)
-	return s.Store.Update(ctx, name, info, createValidation, updateValidation, forceAllowCreate, options)
+	n := &noted{Context: ctx, UpdatedObjectInfo: info}
+	return s.Store.Update(n, name, n, createValidation, updateValidation, forceAllowCreate, options)
 }
 
 // Delete implements rest.GracefulDeleter.
