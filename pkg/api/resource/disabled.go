@@ -2,10 +2,24 @@ package resource
 
 import resourcev1 "k8s.io/api/resource/v1"
 
-// DropDisabledClaimFields clears the fields of what a claim asks for that belong to
-// features which are off (derived attributes), unless the stored one uses them already.
-// old is nil on creation.
-func DropDisabledClaimFields(spec, old *resourcev1.ResourceClaimSpec) {
+// DropDisabledClaimFields clears the fields of a claim that belong to features which are
+// off (derived attributes), unless the stored one uses them already. old is nil on creation.
+func DropDisabledClaimFields(c, old *resourcev1.ResourceClaim) {
+	if old == nil {
+		old = &resourcev1.ResourceClaim{}
+	}
+	dropRequestFields(&c.Spec, &old.Spec)
+}
+
+// DropDisabledTemplateFields does the same for a template of claims.
+func DropDisabledTemplateFields(t, old *resourcev1.ResourceClaimTemplate) {
+	if old == nil {
+		old = &resourcev1.ResourceClaimTemplate{}
+	}
+	dropRequestFields(&t.Spec.Spec, &old.Spec.Spec)
+}
+
+func dropRequestFields(spec, old *resourcev1.ResourceClaimSpec) {
 	drop := func(s *resourcev1.ResourceClaimSpec) (used bool) {
 		for i := range s.Devices.Requests {
 			r := &s.Devices.Requests[i]
@@ -18,7 +32,7 @@ func DropDisabledClaimFields(spec, old *resourcev1.ResourceClaimSpec) {
 		}
 		return used
 	}
-	if old == nil || !drop(old.DeepCopy()) {
+	if !drop(old.DeepCopy()) {
 		drop(spec)
 	}
 }

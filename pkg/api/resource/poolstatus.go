@@ -17,9 +17,9 @@ func setPoolStatusRequest(r *resourcev1alpha3.ResourcePoolStatusRequest) {
 // DropDisabledPoolRequestFields clears what is asked for that belongs to features which
 // are off (types of partitions), unless the stored request asks for it already. old is nil
 // on creation.
-func DropDisabledPoolRequestFields(spec, old *resourcev1alpha3.ResourcePoolStatusRequestSpec) {
-	if old == nil || old.DefaultPartitionTypeAttribute == nil {
-		spec.DefaultPartitionTypeAttribute = nil
+func DropDisabledPoolRequestFields(r, old *resourcev1alpha3.ResourcePoolStatusRequest) {
+	if old == nil || old.Spec.DefaultPartitionTypeAttribute == nil {
+		r.Spec.DefaultPartitionTypeAttribute = nil
 	}
 }
 

@@ -14,7 +14,7 @@ func TestResourceClaim(t *testing.T) {
 		Path:        "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims",
 		AddDefaults: AddDefaults,
 		Prepare: func(c *resourcev1.ResourceClaim) {
-			DropDisabledClaimFields(&c.Spec, nil)
+			DropDisabledClaimFields(c, nil)
 			DropDisabledClaimStatusFields(&c.Status, &resourcev1.ResourceClaimStatus{})
 		},
 		Create: ValidateResourceClaim,
@@ -66,7 +66,7 @@ func TestResourcePoolStatusRequest(t *testing.T) {
 		Path:        "/apis/resource.k8s.io/v1alpha3/resourcepoolstatusrequests",
 		AddDefaults: AddDefaults,
 		Prepare: func(r *resourcev1alpha3.ResourcePoolStatusRequest) {
-			DropDisabledPoolRequestFields(&r.Spec, nil)
+			DropDisabledPoolRequestFields(r, nil)
 		},
 		Create: ValidateResourcePoolStatusRequest,
 		Update: ValidateResourcePoolStatusRequestUpdate,

@@ -6,36 +6,36 @@ import (
 
 // DropDisabledWorkloadFields clears the fields of a Workload that belong to features which are
 // off, unless the stored one uses them already. old is nil on creation.
-func DropDisabledWorkloadFields(spec, old *schedulingv1alpha3.WorkloadSpec, features map[string]bool) {
+func (f Features) DropDisabledWorkloadFields(w, old *schedulingv1alpha3.Workload) {
 	if old == nil {
-		old = &schedulingv1alpha3.WorkloadSpec{}
+		old = &schedulingv1alpha3.Workload{}
 	}
-	dropGroupTemplates(spec.PodGroupTemplates, old.PodGroupTemplates, features)
-	dropCompositeTemplates(&spec.CompositePodGroupTemplates, old.CompositePodGroupTemplates, features)
+	f.dropGroupTemplates(w.Spec.PodGroupTemplates, old.Spec.PodGroupTemplates)
+	f.dropCompositeTemplates(&w.Spec.CompositePodGroupTemplates, old.Spec.CompositePodGroupTemplates)
 }
 
 // dropGroupTemplates compares templates by their places.
-func dropGroupTemplates(templates, old []schedulingv1alpha3.PodGroupTemplate, features map[string]bool) {
+func (f Features) dropGroupTemplates(templates, old []schedulingv1alpha3.PodGroupTemplate) {
 	for i := range templates {
 		t, was := &templates[i], schedulingv1alpha3.PodGroupTemplate{}
 		if i < len(old) {
 			was = old[i]
 		}
-		if !features[TopologyFeature] && was.SchedulingConstraints == nil {
+		if !f[TopologyFeature] && was.SchedulingConstraints == nil {
 			t.SchedulingConstraints = nil
 		}
-		if !features[ResourceClaimsFeature] && len(was.ResourceClaims) == 0 {
+		if !f[ResourceClaimsFeature] && len(was.ResourceClaims) == 0 {
 			t.ResourceClaims = nil
 		}
-		if !features[PreemptionPolicyFeature] && was.PreemptionPolicy == nil {
+		if !f[PreemptionPolicyFeature] && was.PreemptionPolicy == nil {
 			t.PreemptionPolicy = nil
 		}
 	}
 }
 
 // dropCompositeTemplates compares templates by their names.
-func dropCompositeTemplates(templates *[]schedulingv1alpha3.CompositePodGroupTemplate, old []schedulingv1alpha3.CompositePodGroupTemplate, features map[string]bool) {
-	if !features[CompositePodGroupFeature] && len(old) == 0 {
+func (f Features) dropCompositeTemplates(templates *[]schedulingv1alpha3.CompositePodGroupTemplate, old []schedulingv1alpha3.CompositePodGroupTemplate) {
+	if !f[CompositePodGroupFeature] && len(old) == 0 {
 		*templates = nil
 	}
 	byName := map[string]schedulingv1alpha3.CompositePodGroupTemplate{}
@@ -45,46 +45,47 @@ func dropCompositeTemplates(templates *[]schedulingv1alpha3.CompositePodGroupTem
 	for i := range *templates {
 		t := &(*templates)[i]
 		was := byName[t.Name]
-		if !features[PreemptionPolicyFeature] && was.PreemptionPolicy == nil {
+		if !f[PreemptionPolicyFeature] && was.PreemptionPolicy == nil {
 			t.PreemptionPolicy = nil
 		}
-		dropCompositeTemplates(&t.CompositePodGroupTemplates, was.CompositePodGroupTemplates, features)
-		dropGroupTemplates(t.PodGroupTemplates, was.PodGroupTemplates, features)
+		f.dropCompositeTemplates(&t.CompositePodGroupTemplates, was.CompositePodGroupTemplates)
+		f.dropGroupTemplates(t.PodGroupTemplates, was.PodGroupTemplates)
 	}
 }
 
 // DropDisabledPodGroupFields clears the fields of a PodGroup that belong to features which are
 // off, unless the stored one uses them already. old is nil on creation.
-func DropDisabledPodGroupFields(spec, old *schedulingv1alpha3.PodGroupSpec, features map[string]bool) {
+func (f Features) DropDisabledPodGroupFields(g, old *schedulingv1alpha3.PodGroup) {
 	if old == nil {
-		old = &schedulingv1alpha3.PodGroupSpec{}
+		old = &schedulingv1alpha3.PodGroup{}
 	}
-	if !features[TopologyFeature] && old.SchedulingConstraints == nil {
+	spec, was := &g.Spec, &old.Spec
+	if !f[TopologyFeature] && was.SchedulingConstraints == nil {
 		spec.SchedulingConstraints = nil
 	}
-	if !features[ResourceClaimsFeature] && len(old.ResourceClaims) == 0 {
+	if !f[ResourceClaimsFeature] && len(was.ResourceClaims) == 0 {
 		spec.ResourceClaims = nil
 	}
-	if !features[PreemptionPolicyFeature] && old.PreemptionPolicy == nil {
+	if !f[PreemptionPolicyFeature] && was.PreemptionPolicy == nil {
 		spec.PreemptionPolicy = nil
 	}
-	if !features[CompositePodGroupFeature] && old.ParentCompositePodGroupName == nil {
+	if !f[CompositePodGroupFeature] && was.ParentCompositePodGroupName == nil {
 		spec.ParentCompositePodGroupName = nil
 	}
 }
 
 // DropDisabledPodGroupStatusFields clears the fields of the status of a PodGroup that belong to
 // features which are off, unless its spec uses them.
-func DropDisabledPodGroupStatusFields(status *schedulingv1alpha3.PodGroupStatus, spec *schedulingv1alpha3.PodGroupSpec, features map[string]bool) {
-	if !features[ResourceClaimsFeature] && len(spec.ResourceClaims) == 0 {
-		status.ResourceClaimStatuses = nil
+func (f Features) DropDisabledPodGroupStatusFields(g *schedulingv1alpha3.PodGroup) {
+	if !f[ResourceClaimsFeature] && len(g.Spec.ResourceClaims) == 0 {
+		g.Status.ResourceClaimStatuses = nil
 	}
 }
 
 // DropDisabledCompositePodGroupFields clears the fields of a CompositePodGroup that belong to
 // features which are off, unless the stored one uses them already. old is nil on creation.
-func DropDisabledCompositePodGroupFields(spec, old *schedulingv1alpha3.CompositePodGroupSpec, features map[string]bool) {
-	if !features[PreemptionPolicyFeature] && (old == nil || old.PreemptionPolicy == nil) {
-		spec.PreemptionPolicy = nil
+func (f Features) DropDisabledCompositePodGroupFields(g, old *schedulingv1alpha3.CompositePodGroup) {
+	if !f[PreemptionPolicyFeature] && (old == nil || old.Spec.PreemptionPolicy == nil) {
+		g.Spec.PreemptionPolicy = nil
 	}
 }

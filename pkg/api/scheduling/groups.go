@@ -20,6 +20,9 @@ const (
 	TopologyFeature          = "TopologyAwareWorkloadScheduling"
 )
 
+// Features says of these features whether they are on.
+type Features map[string]bool
+
 var (
 	specPath   = field.NewPath("spec")
 	statusPath = field.NewPath("status")
@@ -46,16 +49,16 @@ func AddPreemptionDefaults(s *runtime.Scheme) {
 	})
 }
 
-// ValidateWorkload says what is wrong with a new Workload. Features are those that are on.
-func ValidateWorkload(w *schedulingv1alpha3.Workload, features map[string]bool) field.ErrorList {
+// ValidateWorkload says what is wrong with a new Workload.
+func (f Features) ValidateWorkload(w *schedulingv1alpha3.Workload) field.ErrorList {
 	errs := append(rules.Namespaced(&w.ObjectMeta, apivalidation.NameIsDNSSubdomain), validateTemplates(&w.Spec)...)
-	return append(errs, rules.Declared(schedulingv1alpha3.Validate_Workload, nil, w, nil, features)...)
+	return append(errs, rules.Declared(schedulingv1alpha3.Validate_Workload, nil, w, nil, f)...)
 }
 
 // ValidateWorkloadUpdate says what is wrong with an update of a Workload.
-func ValidateWorkloadUpdate(w, old *schedulingv1alpha3.Workload, features map[string]bool) field.ErrorList {
+func (f Features) ValidateWorkloadUpdate(w, old *schedulingv1alpha3.Workload) field.ErrorList {
 	errs := append(rules.MetaUpdate(&w.ObjectMeta, &old.ObjectMeta), validateTemplates(&w.Spec)...)
-	return append(errs, rules.Declared(schedulingv1alpha3.Validate_Workload, nil, w, old, features)...)
+	return append(errs, rules.Declared(schedulingv1alpha3.Validate_Workload, nil, w, old, f)...)
 }
 
 // validateTemplates says what is wrong with a Workload's tree of templates as a whole.
@@ -164,21 +167,21 @@ func childless(templates []schedulingv1alpha3.CompositePodGroupTemplate, p *fiel
 }
 
 // ValidatePodGroup says what is wrong with a new PodGroup.
-func ValidatePodGroup(g *schedulingv1alpha3.PodGroup, features map[string]bool) field.ErrorList {
+func (f Features) ValidatePodGroup(g *schedulingv1alpha3.PodGroup) field.ErrorList {
 	errs := rules.Namespaced(&g.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 	if g.Spec.ParentCompositePodGroupName != nil && g.Spec.WorkloadRef == nil {
 		errs = append(errs, field.Required(specPath.Child("workloadRef"), "must be set when parentCompositePodGroupName is set"))
 	}
-	return append(errs, rules.Declared(schedulingv1alpha3.Validate_PodGroup, nil, g, nil, features)...)
+	return append(errs, rules.Declared(schedulingv1alpha3.Validate_PodGroup, nil, g, nil, f)...)
 }
 
 // ValidatePodGroupUpdate says what is wrong with an update of a PodGroup.
-func ValidatePodGroupUpdate(g, old *schedulingv1alpha3.PodGroup, features map[string]bool) field.ErrorList {
-	return append(rules.MetaUpdate(&g.ObjectMeta, &old.ObjectMeta), rules.Declared(schedulingv1alpha3.Validate_PodGroup, nil, g, old, features)...)
+func (f Features) ValidatePodGroupUpdate(g, old *schedulingv1alpha3.PodGroup) field.ErrorList {
+	return append(rules.MetaUpdate(&g.ObjectMeta, &old.ObjectMeta), rules.Declared(schedulingv1alpha3.Validate_PodGroup, nil, g, old, f)...)
 }
 
 // ValidatePodGroupStatusUpdate says what is wrong with an update of the status of a PodGroup.
-func ValidatePodGroupStatusUpdate(g, old *schedulingv1alpha3.PodGroup, features map[string]bool) field.ErrorList {
+func (f Features) ValidatePodGroupStatusUpdate(g, old *schedulingv1alpha3.PodGroup) field.ErrorList {
 	errs := rules.MetaUpdate(&g.ObjectMeta, &old.ObjectMeta)
 	errs = append(errs, metavalidation.ValidateConditions(g.Status.Conditions, statusPath.Child("conditions"))...)
 	for i, s := range g.Status.ResourceClaimStatuses {
@@ -186,23 +189,23 @@ func ValidatePodGroupStatusUpdate(g, old *schedulingv1alpha3.PodGroup, features 
 			errs = append(errs, field.Invalid(statusPath.Child("resourceClaimStatuses").Index(i).Child("name"), s.Name, "must match the name of an entry in `spec.resourceClaims`"))
 		}
 	}
-	return append(errs, rules.Declared(schedulingv1alpha3.Validate_PodGroup, nil, g, old, features)...)
+	return append(errs, rules.Declared(schedulingv1alpha3.Validate_PodGroup, nil, g, old, f)...)
 }
 
 // ValidateCompositePodGroup says what is wrong with a new CompositePodGroup.
-func ValidateCompositePodGroup(g *schedulingv1alpha3.CompositePodGroup, features map[string]bool) field.ErrorList {
+func (f Features) ValidateCompositePodGroup(g *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
 	errs := rules.Namespaced(&g.ObjectMeta, apivalidation.NameIsDNSSubdomain)
-	return append(errs, rules.Declared(schedulingv1alpha3.Validate_CompositePodGroup, nil, g, nil, features)...)
+	return append(errs, rules.Declared(schedulingv1alpha3.Validate_CompositePodGroup, nil, g, nil, f)...)
 }
 
 // ValidateCompositePodGroupUpdate says what is wrong with an update of a CompositePodGroup.
-func ValidateCompositePodGroupUpdate(g, old *schedulingv1alpha3.CompositePodGroup, features map[string]bool) field.ErrorList {
-	return append(rules.MetaUpdate(&g.ObjectMeta, &old.ObjectMeta), rules.Declared(schedulingv1alpha3.Validate_CompositePodGroup, nil, g, old, features)...)
+func (f Features) ValidateCompositePodGroupUpdate(g, old *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
+	return append(rules.MetaUpdate(&g.ObjectMeta, &old.ObjectMeta), rules.Declared(schedulingv1alpha3.Validate_CompositePodGroup, nil, g, old, f)...)
 }
 
 // ValidateCompositePodGroupStatusUpdate says what is wrong with an update of the status of a CompositePodGroup.
-func ValidateCompositePodGroupStatusUpdate(g, old *schedulingv1alpha3.CompositePodGroup, features map[string]bool) field.ErrorList {
+func (f Features) ValidateCompositePodGroupStatusUpdate(g, old *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
 	errs := rules.MetaUpdate(&g.ObjectMeta, &old.ObjectMeta)
 	errs = append(errs, metavalidation.ValidateConditions(g.Status.Conditions, statusPath.Child("conditions"))...)
-	return append(errs, rules.Declared(schedulingv1alpha3.Validate_CompositePodGroup, nil, g, old, features)...)
+	return append(errs, rules.Declared(schedulingv1alpha3.Validate_CompositePodGroup, nil, g, old, f)...)
 }

@@ -22,8 +22,8 @@ func TestPriorityClass(t *testing.T) {
 }
 
 func TestGroups(t *testing.T) {
-	off := map[string]bool{CompositePodGroupFeature: false, ResourceClaimsFeature: false, PreemptionPolicyFeature: false, TopologyFeature: false}
-	all := map[string]bool{CompositePodGroupFeature: true, ResourceClaimsFeature: true, PreemptionPolicyFeature: true, TopologyFeature: true}
+	off := Features{CompositePodGroupFeature: false, ResourceClaimsFeature: false, PreemptionPolicyFeature: false, TopologyFeature: false}
+	all := Features{CompositePodGroupFeature: true, ResourceClaimsFeature: true, PreemptionPolicyFeature: true, TopologyFeature: true}
 	type groups = []schedulingv1alpha3.PodGroupTemplate
 	type composites = []schedulingv1alpha3.CompositePodGroupTemplate
 	meta := metav1.ObjectMeta{Name: "a", Namespace: "default"}
@@ -40,7 +40,7 @@ func TestGroups(t *testing.T) {
 	for name, tc := range map[string]struct {
 		groups     groups
 		composites composites
-		features   map[string]bool
+		features   Features
 		want       string
 	}{
 		"groups":     {groups: groups{group("a", ""), group("b", "")}, features: off},
@@ -62,7 +62,7 @@ func TestGroups(t *testing.T) {
 		"a bad name": {groups: groups{group("A", "")}, features: off, want: `spec.podGroupTemplates[0].name: Invalid value: "A"`},
 	} {
 		w := &schedulingv1alpha3.Workload{ObjectMeta: meta, Spec: schedulingv1alpha3.WorkloadSpec{PodGroupTemplates: tc.groups, CompositePodGroupTemplates: tc.composites}}
-		errs := ValidateWorkload(w, tc.features)
+		errs := tc.features.ValidateWorkload(w)
 		if (len(errs) > 0) != (tc.want != "") || tc.want != "" && !strings.Contains(errs.ToAggregate().Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", name, errs, tc.want)
 		}
@@ -75,25 +75,25 @@ func TestGroups(t *testing.T) {
 		setPodGroup(g)
 		return g
 	}
-	if errs := ValidatePodGroup(gang(0), off); len(errs) != 1 || errs[0].Field != "spec.schedulingPolicy.gang.minCount" {
+	if errs := off.ValidatePodGroup(gang(0)); len(errs) != 1 || errs[0].Field != "spec.schedulingPolicy.gang.minCount" {
 		t.Errorf("a gang of none: %v", errs)
 	}
-	if errs := ValidatePodGroupUpdate(gang(3), gang(2), off); len(errs) > 0 {
+	if errs := off.ValidatePodGroupUpdate(gang(3), gang(2)); len(errs) > 0 {
 		t.Errorf("a larger gang: %v", errs)
 	}
 	other := gang(2)
 	other.Spec.SchedulingPolicy = basic
-	if errs := ValidatePodGroupUpdate(other, gang(2), off); len(errs) == 0 {
+	if errs := off.ValidatePodGroupUpdate(other, gang(2)); len(errs) == 0 {
 		t.Error("a group changes its policy")
 	}
 	child := gang(2)
 	child.Spec.ParentCompositePodGroupName = new("p")
-	if errs := ValidatePodGroup(child, all); len(errs) != 1 || errs[0].Field != "spec.workloadRef" {
+	if errs := all.ValidatePodGroup(child); len(errs) != 1 || errs[0].Field != "spec.workloadRef" {
 		t.Errorf("a child of no workload: %v", errs)
 	}
 	claims := gang(2)
 	claims.Status.ResourceClaimStatuses = []schedulingv1alpha3.PodGroupResourceClaimStatus{{Name: "c"}}
-	if errs := ValidatePodGroupStatusUpdate(claims, gang(2), all); len(errs) != 1 || errs[0].Field != "status.resourceClaimStatuses[0].name" {
+	if errs := all.ValidatePodGroupStatusUpdate(claims, gang(2)); len(errs) != 1 || errs[0].Field != "status.resourceClaimStatuses[0].name" {
 		t.Errorf("the status of a claim that there is not: %v", errs)
 	}
 }
@@ -112,24 +112,29 @@ func TestDropDisabledFields(t *testing.T) {
 			CompositePodGroupTemplates: []schedulingv1alpha3.CompositePodGroupTemplate{{Name: "c", PreemptionPolicy: full().PreemptionPolicy, PodGroupTemplates: g}},
 		}
 	}
-	drop := func(old *schedulingv1alpha3.PodGroupSpec, oldTemplate *schedulingv1alpha3.WorkloadSpec, features map[string]bool) (*schedulingv1alpha3.PodGroupSpec, *schedulingv1alpha3.WorkloadSpec) {
-		s, w := full(), template()
-		DropDisabledPodGroupFields(s, old, features)
-		DropDisabledWorkloadFields(w, oldTemplate, features)
-		return s, w
+	drop := func(old *schedulingv1alpha3.PodGroupSpec, oldTemplate *schedulingv1alpha3.WorkloadSpec, features Features) (*schedulingv1alpha3.PodGroupSpec, *schedulingv1alpha3.WorkloadSpec) {
+		g, w := &schedulingv1alpha3.PodGroup{Spec: *full()}, &schedulingv1alpha3.Workload{Spec: *template()}
+		var wasGroup *schedulingv1alpha3.PodGroup
+		var wasWorkload *schedulingv1alpha3.Workload
+		if old != nil {
+			wasGroup, wasWorkload = &schedulingv1alpha3.PodGroup{Spec: *old}, &schedulingv1alpha3.Workload{Spec: *oldTemplate}
+		}
+		features.DropDisabledPodGroupFields(g, wasGroup)
+		features.DropDisabledWorkloadFields(w, wasWorkload)
+		return &g.Spec, &w.Spec
 	}
 	empty := &schedulingv1alpha3.WorkloadSpec{PodGroupTemplates: []schedulingv1alpha3.PodGroupTemplate{{Name: "g"}}}
 	for name, tc := range map[string]struct {
 		old         *schedulingv1alpha3.PodGroupSpec
 		oldTemplate *schedulingv1alpha3.WorkloadSpec
-		features    map[string]bool
+		features    Features
 		want        *schedulingv1alpha3.PodGroupSpec
 		template    *schedulingv1alpha3.WorkloadSpec
 	}{
 		"off":    {want: &schedulingv1alpha3.PodGroupSpec{}, template: empty},
 		"in use": {old: full(), oldTemplate: template(), want: full(), template: template()},
 		"on": {
-			features: map[string]bool{CompositePodGroupFeature: true, ResourceClaimsFeature: true, PreemptionPolicyFeature: true, TopologyFeature: true},
+			features: Features{CompositePodGroupFeature: true, ResourceClaimsFeature: true, PreemptionPolicyFeature: true, TopologyFeature: true},
 			want:     full(), template: template(),
 		},
 	} {

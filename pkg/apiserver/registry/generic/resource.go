@@ -78,6 +78,9 @@ type Resource[T Object] struct {
 	// PodSpec is the spec in obj of a pod, or of a template for pods, and where it is.
 	// Nil: there is none.
 	PodSpec func(obj T) (*corev1.PodSpec, *field.Path)
+	// DropDisabled clears the fields of obj that belong to features which are off, unless the
+	// stored object uses them already. old is nil on creation.
+	DropDisabled func(obj, old T)
 	// Canonicalize changes a valid object into its stored form.
 	Canonicalize func(obj T)
 	// Warnings are for the client that creates (old is nil) or updates obj.

@@ -48,9 +48,16 @@ func (s strategy[T]) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	}
 }
 
-// dropDisabled clears the fields of pods, and of templates for pods, that belong to
-// features which are off. old is nil on creation.
+// dropDisabled clears the fields that belong to features which are off: the resource's own,
+// and those of pods and of templates for pods. old is nil on creation.
 func (s strategy[T]) dropDisabled(obj T, old *T) {
+	var stored T
+	if old != nil {
+		stored = *old
+	}
+	if s.r.DropDisabled != nil {
+		s.r.DropDisabled(obj, stored)
+	}
 	if s.r.PodSpec == nil {
 		return
 	}
@@ -60,7 +67,7 @@ func (s strategy[T]) dropDisabled(obj T, old *T) {
 	}
 	var was *corev1.PodSpec
 	if old != nil {
-		was, _ = s.r.PodSpec(*old)
+		was, _ = s.r.PodSpec(stored)
 	}
 	core.DropDisabledPodFields(spec, was, s.features)
 }

@@ -2,8 +2,6 @@
 package lease
 
 import (
-	"context"
-
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -19,7 +17,7 @@ const CoordinatedElection = "CoordinatedLeaderElection"
 func Storage(o generic.Options) (generic.Storage, error) {
 	r := resource
 	if o.Features[CoordinatedElection] {
-		r.PrepareForCreate, r.PrepareForUpdate = nil, nil
+		r.DropDisabled = nil
 	}
 	return generic.NewStorage(r, o)
 }
@@ -31,14 +29,11 @@ var resource = generic.Resource[*coordinationv1.Lease]{
 	CreateOnUpdate:         true,
 	RequireResourceVersion: true,
 	// While CoordinatedElection is off, its fields are kept where they are already.
-	PrepareForCreate: func(_ context.Context, l *coordinationv1.Lease) {
-		l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil
-	},
-	PrepareForUpdate: func(_ context.Context, l, old *coordinationv1.Lease) {
-		if old.Spec.Strategy == nil {
+	DropDisabled: func(l, old *coordinationv1.Lease) {
+		if old == nil || old.Spec.Strategy == nil {
 			l.Spec.Strategy = nil
 		}
-		if old.Spec.PreferredHolder == nil {
+		if old == nil || old.Spec.PreferredHolder == nil {
 			l.Spec.PreferredHolder = nil
 		}
 	},

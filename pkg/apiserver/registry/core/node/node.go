@@ -41,14 +41,11 @@ var resource = generic.Resource[*corev1.Node]{
 
 	// A kubelet registers its node with a status; later it uses the subresource.
 	Validate:         generic.Check(core.ValidateNode),
-	PrepareForCreate: func(_ context.Context, obj *corev1.Node) { core.DropDisabledNodeFields(obj, nil) },
-	PrepareForUpdate: func(_ context.Context, obj, old *corev1.Node) {
-		obj.Status = old.Status
-		core.DropDisabledNodeFields(obj, old)
-	},
-	ResetFields:    []string{"status"},
-	ValidateUpdate: generic.CheckUpdate(core.ValidateNodeUpdate),
-	Warnings:       generic.Warn(core.WarningsNode),
+	PrepareForUpdate: func(_ context.Context, obj, old *corev1.Node) { obj.Status = old.Status },
+	DropDisabled:     core.DropDisabledNodeFields,
+	ResetFields:      []string{"status"},
+	ValidateUpdate:   generic.CheckUpdate(core.ValidateNodeUpdate),
+	Warnings:         generic.Warn(core.WarningsNode),
 
 	Fields: func(n *corev1.Node) fields.Set {
 		return fields.Set{"spec.unschedulable": strconv.FormatBool(n.Spec.Unschedulable)}

@@ -2,10 +2,7 @@
 package clusterrole
 
 import (
-	"time"
-
 	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/leme-k8s/leme/pkg/api/rbac"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -21,12 +18,4 @@ var Resource = generic.Resource[*rbacv1.ClusterRole]{
 	NoUnreadDeletion: true,
 	Validate:         generic.Check(rbac.ValidateClusterRole),
 	ValidateUpdate:   generic.CheckUpdate(rbac.ValidateClusterRoleUpdate),
-
-	Columns: []metav1.TableColumnDefinition{
-		generic.NameColumn,
-		generic.Column("Created At", "date", generic.AgeColumn.Description),
-	},
-	Cells: func(r *rbacv1.ClusterRole) []any {
-		return []any{r.Name, r.CreationTimestamp.UTC().Format(time.RFC3339)}
-	},
 }

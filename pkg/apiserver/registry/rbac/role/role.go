@@ -2,10 +2,7 @@
 package role
 
 import (
-	"time"
-
 	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/leme-k8s/leme/pkg/api/rbac"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -20,12 +17,4 @@ var Resource = generic.Resource[*rbacv1.Role]{
 	NoUnreadDeletion: true,
 	Validate:         generic.Check(rbac.ValidateRole),
 	ValidateUpdate:   generic.CheckUpdate(rbac.ValidateRoleUpdate),
-
-	Columns: []metav1.TableColumnDefinition{
-		generic.NameColumn,
-		generic.Column("Created At", "date", generic.AgeColumn.Description),
-	},
-	Cells: func(r *rbacv1.Role) []any {
-		return []any{r.Name, r.CreationTimestamp.UTC().Format(time.RFC3339)}
-	},
 }

@@ -40,12 +40,7 @@ func claims(guard *access.Guard) generic.Resource[*resourcev1.ResourceClaim] {
 		},
 
 		ReturnDeleted: true,
-		PrepareForCreate: func(_ context.Context, c *resourcev1.ResourceClaim) {
-			resource.DropDisabledClaimFields(&c.Spec, nil)
-		},
-		PrepareForUpdate: func(_ context.Context, c, old *resourcev1.ResourceClaim) {
-			resource.DropDisabledClaimFields(&c.Spec, &old.Spec)
-		},
+		DropDisabled:  resource.DropDisabledClaimFields,
 		Validate: func(ctx context.Context, c *resourcev1.ResourceClaim) field.ErrorList {
 			errs := guard.Requests(ctx, c.Namespace, c.Spec.Devices.Requests)
 			return append(errs, resource.ValidateResourceClaim(c)...)

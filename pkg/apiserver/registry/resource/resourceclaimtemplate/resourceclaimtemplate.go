@@ -21,12 +21,7 @@ func Storage(o generic.Options, guard *access.Guard) (generic.Storage, error) {
 		Name:         "resourceclaimtemplates",
 
 		ReturnDeleted: true,
-		PrepareForCreate: func(_ context.Context, t *resourcev1.ResourceClaimTemplate) {
-			resource.DropDisabledClaimFields(&t.Spec.Spec, nil)
-		},
-		PrepareForUpdate: func(_ context.Context, t, old *resourcev1.ResourceClaimTemplate) {
-			resource.DropDisabledClaimFields(&t.Spec.Spec, &old.Spec.Spec)
-		},
+		DropDisabled:  resource.DropDisabledTemplateFields,
 		Validate: func(ctx context.Context, t *resourcev1.ResourceClaimTemplate) field.ErrorList {
 			errs := guard.Requests(ctx, t.Namespace, t.Spec.Spec.Devices.Requests)
 			return append(errs, resource.ValidateResourceClaimTemplate(t)...)

@@ -2,7 +2,6 @@
 package resourcepoolstatusrequest
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 
@@ -29,14 +28,9 @@ var requests = generic.Resource[*resourcev1alpha3.ResourcePoolStatusRequest]{
 
 	RequireResourceVersion: true,
 	ReturnDeleted:          true,
-	PrepareForCreate: func(_ context.Context, r *resourcev1alpha3.ResourcePoolStatusRequest) {
-		resource.DropDisabledPoolRequestFields(&r.Spec, nil)
-	},
-	PrepareForUpdate: func(_ context.Context, r, old *resourcev1alpha3.ResourcePoolStatusRequest) {
-		resource.DropDisabledPoolRequestFields(&r.Spec, &old.Spec)
-	},
-	Validate:       generic.Check(resource.ValidateResourcePoolStatusRequest),
-	ValidateUpdate: generic.CheckUpdate(resource.ValidateResourcePoolStatusRequestUpdate),
+	DropDisabled:           resource.DropDisabledPoolRequestFields,
+	Validate:               generic.Check(resource.ValidateResourcePoolStatusRequest),
+	ValidateUpdate:         generic.CheckUpdate(resource.ValidateResourcePoolStatusRequestUpdate),
 
 	Columns: []metav1.TableColumnDefinition{
 		generic.NameColumn,

@@ -2,11 +2,8 @@
 package compositepodgroup
 
 import (
-	"context"
-
 	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/scheduling"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -17,7 +14,7 @@ func Storage(o generic.Options) (generic.Storage, error) {
 	return generic.NewStorage(groups(o.Features), o)
 }
 
-func groups(features map[string]bool) generic.Resource[*schedulingv1alpha3.CompositePodGroup] {
+func groups(features scheduling.Features) generic.Resource[*schedulingv1alpha3.CompositePodGroup] {
 	return generic.Resource[*schedulingv1alpha3.CompositePodGroup]{
 		GroupVersion: schedulingv1alpha3.SchemeGroupVersion,
 		Name:         "compositepodgroups",
@@ -25,24 +22,13 @@ func groups(features map[string]bool) generic.Resource[*schedulingv1alpha3.Compo
 		Status: &generic.Update[*schedulingv1alpha3.CompositePodGroup]{
 			KeepsMetadata: true,
 			NoTable:       true,
-			Validate: func(_ context.Context, g, old *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
-				return scheduling.ValidateCompositePodGroupStatusUpdate(g, old, features)
-			},
+			Validate:      generic.CheckUpdate(features.ValidateCompositePodGroupStatusUpdate),
 		},
 
 		RequireResourceVersion: true,
-		PrepareForCreate: func(_ context.Context, g *schedulingv1alpha3.CompositePodGroup) {
-			scheduling.DropDisabledCompositePodGroupFields(&g.Spec, nil, features)
-		},
-		PrepareForUpdate: func(_ context.Context, g, old *schedulingv1alpha3.CompositePodGroup) {
-			scheduling.DropDisabledCompositePodGroupFields(&g.Spec, &old.Spec, features)
-		},
-		Validate: func(_ context.Context, g *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
-			return scheduling.ValidateCompositePodGroup(g, features)
-		},
-		ValidateUpdate: func(_ context.Context, g, old *schedulingv1alpha3.CompositePodGroup) field.ErrorList {
-			return scheduling.ValidateCompositePodGroupUpdate(g, old, features)
-		},
+		DropDisabled:           features.DropDisabledCompositePodGroupFields,
+		Validate:               generic.Check(features.ValidateCompositePodGroup),
+		ValidateUpdate:         generic.CheckUpdate(features.ValidateCompositePodGroupUpdate),
 
 		Columns: []metav1.TableColumnDefinition{
 			generic.NameColumn,

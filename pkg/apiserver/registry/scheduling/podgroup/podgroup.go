@@ -8,7 +8,6 @@ import (
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/scheduling"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -19,7 +18,7 @@ func Storage(o generic.Options) (generic.Storage, error) {
 	return generic.NewStorage(groups(o.Features), o)
 }
 
-func groups(features map[string]bool) generic.Resource[*schedulingv1alpha3.PodGroup] {
+func groups(features scheduling.Features) generic.Resource[*schedulingv1alpha3.PodGroup] {
 	return generic.Resource[*schedulingv1alpha3.PodGroup]{
 		GroupVersion: schedulingv1alpha3.SchemeGroupVersion,
 		Name:         "podgroups",
@@ -27,27 +26,16 @@ func groups(features map[string]bool) generic.Resource[*schedulingv1alpha3.PodGr
 		Status: &generic.Update[*schedulingv1alpha3.PodGroup]{
 			KeepsMetadata: true,
 			NoTable:       true,
-			Prepare: func(_ context.Context, g, old *schedulingv1alpha3.PodGroup) {
-				scheduling.DropDisabledPodGroupStatusFields(&g.Status, &old.Spec, features)
+			Prepare: func(_ context.Context, g, _ *schedulingv1alpha3.PodGroup) {
+				features.DropDisabledPodGroupStatusFields(g)
 			},
-			Validate: func(_ context.Context, g, old *schedulingv1alpha3.PodGroup) field.ErrorList {
-				return scheduling.ValidatePodGroupStatusUpdate(g, old, features)
-			},
+			Validate: generic.CheckUpdate(features.ValidatePodGroupStatusUpdate),
 		},
 
 		RequireResourceVersion: true,
-		PrepareForCreate: func(_ context.Context, g *schedulingv1alpha3.PodGroup) {
-			scheduling.DropDisabledPodGroupFields(&g.Spec, nil, features)
-		},
-		PrepareForUpdate: func(_ context.Context, g, old *schedulingv1alpha3.PodGroup) {
-			scheduling.DropDisabledPodGroupFields(&g.Spec, &old.Spec, features)
-		},
-		Validate: func(_ context.Context, g *schedulingv1alpha3.PodGroup) field.ErrorList {
-			return scheduling.ValidatePodGroup(g, features)
-		},
-		ValidateUpdate: func(_ context.Context, g, old *schedulingv1alpha3.PodGroup) field.ErrorList {
-			return scheduling.ValidatePodGroupUpdate(g, old, features)
-		},
+		DropDisabled:           features.DropDisabledPodGroupFields,
+		Validate:               generic.Check(features.ValidatePodGroup),
+		ValidateUpdate:         generic.CheckUpdate(features.ValidatePodGroupUpdate),
 
 		Columns: []metav1.TableColumnDefinition{
 			generic.NameColumn,

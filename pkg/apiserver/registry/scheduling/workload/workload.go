@@ -2,11 +2,8 @@
 package workload
 
 import (
-	"context"
-
 	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/scheduling"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -17,24 +14,15 @@ func Storage(o generic.Options) (generic.Storage, error) {
 	return generic.NewStorage(workloads(o.Features), o)
 }
 
-func workloads(features map[string]bool) generic.Resource[*schedulingv1alpha3.Workload] {
+func workloads(features scheduling.Features) generic.Resource[*schedulingv1alpha3.Workload] {
 	return generic.Resource[*schedulingv1alpha3.Workload]{
 		GroupVersion: schedulingv1alpha3.SchemeGroupVersion,
 		Name:         "workloads",
 
 		RequireResourceVersion: true,
-		PrepareForCreate: func(_ context.Context, w *schedulingv1alpha3.Workload) {
-			scheduling.DropDisabledWorkloadFields(&w.Spec, nil, features)
-		},
-		PrepareForUpdate: func(_ context.Context, w, old *schedulingv1alpha3.Workload) {
-			scheduling.DropDisabledWorkloadFields(&w.Spec, &old.Spec, features)
-		},
-		Validate: func(_ context.Context, w *schedulingv1alpha3.Workload) field.ErrorList {
-			return scheduling.ValidateWorkload(w, features)
-		},
-		ValidateUpdate: func(_ context.Context, w, old *schedulingv1alpha3.Workload) field.ErrorList {
-			return scheduling.ValidateWorkloadUpdate(w, old, features)
-		},
+		DropDisabled:           features.DropDisabledWorkloadFields,
+		Validate:               generic.Check(features.ValidateWorkload),
+		ValidateUpdate:         generic.CheckUpdate(features.ValidateWorkloadUpdate),
 
 		Columns: []metav1.TableColumnDefinition{generic.NameColumn, generic.AgeColumn},
 		Cells: func(w *schedulingv1alpha3.Workload) []any {

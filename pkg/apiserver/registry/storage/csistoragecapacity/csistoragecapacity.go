@@ -2,10 +2,7 @@
 package csistoragecapacity
 
 import (
-	"time"
-
 	storagev1 "k8s.io/api/storage/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/leme-k8s/leme/pkg/api/storage"
 	"github.com/leme-k8s/leme/pkg/apiserver/registry/generic"
@@ -20,12 +17,4 @@ var Storage = generic.StorageOf(generic.Resource[*storagev1.CSIStorageCapacity]{
 	Validate:               generic.Check(storage.ValidateCSIStorageCapacity),
 	ValidateUpdate:         generic.CheckUpdate(storage.ValidateCSIStorageCapacityUpdate),
 	Warnings:               generic.Warn(storage.WarningsCSIStorageCapacity),
-
-	Columns: []metav1.TableColumnDefinition{
-		generic.NameColumn,
-		generic.Column("Created At", "date", generic.AgeColumn.Description),
-	},
-	Cells: func(c *storagev1.CSIStorageCapacity) []any {
-		return []any{c.Name, c.CreationTimestamp.UTC().Format(time.RFC3339)}
-	},
 })
