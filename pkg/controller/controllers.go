@@ -187,8 +187,12 @@ var entries = []entry{
 		Name: "job-controller", Alias: "job", Identity: "job-controller",
 		Workers: func(w Workers) int { return w.Job },
 		Indexes: []index.Index{index.ByController(&corev1.Pod{})},
+		With: map[string]needs{gateWorkloadWithJob: {
+			Kinds:   []schema.GroupVersionKind{schedulingv1beta1.SchemeGroupVersion.WithKind("Workload"), schedulingv1beta1.SchemeGroupVersion.WithKind("PodGroup")},
+			Indexes: []index.Index{index.ByController(&schedulingv1beta1.Workload{}), index.ByController(&schedulingv1beta1.PodGroup{})},
+		}},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return job.New(a.Client, a.Live, a.Events, d.metrics), nil
+			return job.New(a.Client, a.Live, a.Events, d.metrics, d.gates[gateWorkloadWithJob]), nil
 		},
 	},
 	{
@@ -358,8 +362,12 @@ var entries = []entry{
 		Needs:   []schema.GroupVersionKind{resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"), resourcev1.SchemeGroupVersion.WithKind("ResourceClaimTemplate")},
 		Workers: func(w Workers) int { return w.ResourceClaim },
 		Indexes: []index.Index{index.PodsByResourceClaim()},
+		With: map[string]needs{gateGenericWorkload: {
+			Kinds:   []schema.GroupVersionKind{schedulingv1beta1.SchemeGroupVersion.WithKind("PodGroup")},
+			Indexes: []index.Index{index.PodsByGroup()},
+		}},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return resourceclaim.New(a.Client, a.Live, a.Events, d.metrics), nil
+			return resourceclaim.New(a.Client, a.Live, a.Events, d.metrics, resourceclaim.Gates{Groups: d.gates[gateGenericWorkload], GroupClaims: d.gates[gateWorkloadClaims]}), nil
 		},
 	},
 	{

@@ -311,7 +311,7 @@ func scenarios() map[string]*scenario {
 	jobs := func(image string, completions, parallelism int32, of batchv1.JobConditionType) *scenario {
 		return &scenario{
 			controllers: func(cached, live client.Client) []controllertest.Registrar {
-				return []controllertest.Registrar{job.New(cached, live, events, metrics.NewKubeRegistry())}
+				return []controllertest.Registrar{job.New(cached, live, events, metrics.NewKubeRegistry(), false)}
 			},
 			kinds: []schema.GroupVersionKind{pod, batchv1.SchemeGroupVersion.WithKind("Job")}, indexes: []index.Index{podIndex},
 			steps: []step{{created(&batchv1.Job{ObjectMeta: named, Spec: batchv1.JobSpec{

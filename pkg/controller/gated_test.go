@@ -7,11 +7,13 @@ import (
 	"testing"
 
 	apiserverinternalv1alpha1 "k8s.io/api/apiserverinternal/v1alpha1"
+	batchv1 "k8s.io/api/batch/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	resourcev1alpha3 "k8s.io/api/resource/v1alpha3"
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,13 +28,14 @@ import (
 
 // TestGatedControllers runs those that are off by default, each as its own service account.
 func TestGatedControllers(t *testing.T) {
-	const gates = "--feature-gates=GenericWorkload=true,DRAResourcePoolStatus=true"
+	const gates = "--feature-gates=GenericWorkload=true,DRAResourcePoolStatus=true,WorkloadWithJob=true,DRAWorkloadResourceClaims=true"
 	tc := testcluster.Start(t,
 		testcluster.WithAPIServerFlags(gates, "--runtime-config=scheduling.k8s.io/v1beta1=true,resource.k8s.io/v1alpha3=true"),
 		testcluster.WithControllerManager(gates, "--controllers=*,selinux-warning-controller"))
 	c := &cluster{T: t, cfg: tc.Config, cs: tc.Client(t)}
 	for name, test := range map[string]func(*testing.T, *cluster){
 		"PodGroup":     testPodGroup,
+		"GangJob":      testGangJob,
 		"PoolStatus":   testPoolStatus,
 		"SELinuxLabel": testSELinuxLabel,
 	} {
@@ -71,6 +74,79 @@ func testPodGroup(t *testing.T, shared *cluster) {
 	c.eventually("the end of the group", func(ctx context.Context) (bool, string) {
 		g, err := groups.Get(ctx, "g", metav1.GetOptions{})
 		return apierrors.IsNotFound(err), fmt.Sprint(g, err)
+	})
+}
+
+// The pods of a Job that is a gang are in a group, which follows the size of the gang and has a claim that they share. All of it goes with the Job.
+func testGangJob(t *testing.T, shared *cluster) {
+	c := shared.in(t)
+	ctx := t.Context()
+	requests := []resourcev1.DeviceRequest{{Name: "r", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "none"}}}
+	_, err := c.cs.ResourceV1().ResourceClaimTemplates(c.ns).Create(ctx, &resourcev1.ResourceClaimTemplate{ObjectMeta: metav1.ObjectMeta{Name: "t"}, Spec: resourcev1.ResourceClaimTemplateSpec{
+		Spec: resourcev1.ResourceClaimSpec{Devices: resourcev1.DeviceClaim{Requests: requests}},
+	}}, metav1.CreateOptions{})
+	c.must(err)
+	j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "j"}, Spec: batchv1.JobSpec{Parallelism: ptr.To[int32](3), Template: template("i", nil)}}
+	j.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
+	j.Spec.Template.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "c", ResourceClaimTemplateName: ptr.To("t")}, {Name: "own", ResourceClaimTemplateName: ptr.To("t")}}
+	j.Spec.Scheduling = &batchv1.JobSchedulingConfiguration{
+		SchedulingPolicy: &schedulingv1alpha3.WorkloadPodGroupSchedulingPolicy{Gang: &schedulingv1alpha3.WorkloadPodGroupGangSchedulingPolicy{}},
+		ResourceClaims:   []schedulingv1alpha3.WorkloadPodGroupResourceClaim{{Name: "c", ResourceClaimTemplateName: ptr.To("t")}},
+	}
+	_, err = c.cs.BatchV1().Jobs(c.ns).Create(ctx, j, metav1.CreateOptions{})
+	c.must(err)
+	gang := func(n int32) (*schedulingv1beta1.Workload, *schedulingv1beta1.PodGroup) {
+		t.Helper()
+		var w *schedulingv1beta1.Workload
+		var g *schedulingv1beta1.PodGroup
+		c.eventually(fmt.Sprintf("a gang of %d with a claim", n), func(ctx context.Context) (bool, string) {
+			workloads, err := c.cs.SchedulingV1beta1().Workloads(c.ns).List(ctx, metav1.ListOptions{})
+			c.must(err)
+			groups, err := c.cs.SchedulingV1beta1().PodGroups(c.ns).List(ctx, metav1.ListOptions{})
+			c.must(err)
+			if len(workloads.Items) != 1 || len(groups.Items) != 1 {
+				return false, fmt.Sprintf("%d Workloads, %d groups", len(workloads.Items), len(groups.Items))
+			}
+			w, g = &workloads.Items[0], &groups.Items[0]
+			return w.Spec.PodGroupTemplates[0].SchedulingPolicy.Gang.MinCount == n && g.Spec.SchedulingPolicy.Gang.MinCount == n && len(g.Status.ResourceClaimStatuses) == 1,
+				fmt.Sprintf("%+v, %+v", g.Spec, g.Status)
+		})
+		return w, g
+	}
+	w, g := gang(3)
+	if len(g.OwnerReferences) != 2 || g.OwnerReferences[0].Kind != "Job" || g.OwnerReferences[1].UID != w.UID {
+		t.Errorf("owners of the group: %+v", g.OwnerReferences)
+	}
+	c.eventually("pods with the claim of their group and one of their own", func(ctx context.Context) (bool, string) {
+		pods, err := c.cs.CoreV1().Pods(c.ns).List(ctx, metav1.ListOptions{})
+		c.must(err)
+		own := map[string]bool{}
+		for _, p := range pods.Items {
+			statuses := p.Status.ResourceClaimStatuses
+			if p.Spec.SchedulingGroup == nil || *p.Spec.SchedulingGroup.PodGroupName != g.Name || len(statuses) != 2 || *statuses[0].ResourceClaimName != *g.Status.ResourceClaimStatuses[0].ResourceClaimName {
+				return false, fmt.Sprintf("%s: %+v, %+v", p.Name, p.Spec.SchedulingGroup, statuses)
+			}
+			own[*statuses[1].ResourceClaimName] = true
+		}
+		return len(pods.Items) == 3 && len(own) == 3, fmt.Sprintf("%d pods, %v", len(pods.Items), own)
+	})
+	c.retry(func(ctx context.Context) error {
+		j, err := c.cs.BatchV1().Jobs(c.ns).Get(ctx, "j", metav1.GetOptions{})
+		c.must(err)
+		j.Spec.Parallelism = ptr.To[int32](2)
+		_, err = c.cs.BatchV1().Jobs(c.ns).Update(ctx, j, metav1.UpdateOptions{})
+		return err
+	})
+	gang(2)
+	c.must(c.cs.BatchV1().Jobs(c.ns).Delete(ctx, "j", metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationBackground)}))
+	c.eventually("the end of all", func(ctx context.Context) (bool, string) {
+		workloads, err := c.cs.SchedulingV1beta1().Workloads(c.ns).List(ctx, metav1.ListOptions{})
+		c.must(err)
+		groups, err := c.cs.SchedulingV1beta1().PodGroups(c.ns).List(ctx, metav1.ListOptions{})
+		c.must(err)
+		claims, err := c.cs.ResourceV1().ResourceClaims(c.ns).List(ctx, metav1.ListOptions{})
+		c.must(err)
+		return len(workloads.Items)+len(groups.Items)+len(claims.Items) == 0, fmt.Sprintf("%d Workloads, %d groups, %d claims", len(workloads.Items), len(groups.Items), len(claims.Items))
 	})
 }
 

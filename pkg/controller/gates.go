@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/leme-k8s/leme/pkg/api/batch"
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 )
@@ -18,10 +19,13 @@ const (
 	gateStorageVersions     = "StorageVersionAPI"
 	gateTerminatingReplicas = "DeploymentReplicaSetTerminatingReplicas"
 	gateUnusedClaims        = "PersistentVolumeClaimUnusedSinceTime"
+	gateWorkloadClaims      = "DRAWorkloadResourceClaims"
+	gateWorkloadWithJob     = batch.SchedulingFeature
 )
 
 var heededGates = []string{
-	gateResourcePoolStatus, gateTerminatingReplicas, gateGenericWorkload, gateMaxUnavailable, gateUnusedClaims, gatePodDeletionCost, gateStorageVersions,
+	gateResourcePoolStatus, gateWorkloadClaims, gateTerminatingReplicas, gateGenericWorkload, gateMaxUnavailable, gateUnusedClaims, gatePodDeletionCost, gateStorageVersions,
+	gateWorkloadWithJob,
 }
 
 // fixed are the gates that the original's controllers or the libraries below them look at, and that mean nothing
@@ -32,11 +36,11 @@ var fixed = []string{
 	"AllAlpha", "AllBeta",
 	"APIServerIdentity", "AtomicFIFO", "CSIVolumeHealth", "ClientsAllowCARotation", "ClientsAllowCBOR", "ClientsAllowTLSCacheGC",
 	"ClientsPreferCBOR", "ComponentFlagz", "ComponentStatusz", "ContextualLogging", "CoordinatedLeaderElection", "DRADeviceTaintRules",
-	"DRADeviceTaints", "DRAExtendedResource", "DRAWorkloadResourceClaims", "HPAGeneration",
+	"DRADeviceTaints", "DRAExtendedResource", "HPAGeneration",
 	"HPAScaleToZero", "InOrderInformersBatchProcess", "InformerResourceVersion", "LoggingAlphaOptions", "LoggingBetaOptions",
 	"MutableSchedulingDirectivesForSuspendedJobs", "NodeControllerLeaseCircuitBreaker", "PodLevelResources",
 	"SELinuxMount", "StatefulSetRecreateStrategy", "StatefulSetSemanticRevisionComparison",
-	"UnlockWhileProcessingFIFO", "WatchListClient", "WorkloadWithJob",
+	"UnlockWhileProcessingFIFO", "WatchListClient",
 }
 
 func (d *dependencies) replicaSetGates() replicaset.Gates {
@@ -61,6 +65,11 @@ func resolveGates(given map[string]bool) (map[string]bool, error) {
 	maps.Copy(resolved, given)
 	if err := component.CheckFeatureGates(given, free...); err != nil {
 		return nil, fmt.Errorf("--feature-gates: %w", err)
+	}
+	for _, name := range []string{gateWorkloadClaims, gateWorkloadWithJob} {
+		if resolved[name] && !resolved[gateGenericWorkload] {
+			return nil, fmt.Errorf("--feature-gates: %s is enabled, but depends on features that are disabled: [%s]", name, gateGenericWorkload)
+		}
 	}
 	return resolved, nil
 }

@@ -15,13 +15,15 @@ func TestResolveGates(t *testing.T) {
 		off   string
 		err   string
 	}{
-		"defaults":                      {on: gatePodDeletionCost, off: "WorkloadWithJob"},
+		"defaults":                      {on: gatePodDeletionCost, off: gateWorkloadWithJob},
 		"heeded, off":                   {given: map[string]bool{gatePodDeletionCost: false}, off: gatePodDeletionCost, on: gateMaxUnavailable},
 		"with the component's name":     {given: map[string]bool{"kube:" + gateMaxUnavailable: false}, off: gateMaxUnavailable},
 		"a kubelet's":                   {given: map[string]bool{"KubeletCrashLoopBackOffMax": false}, off: "KubeletCrashLoopBackOffMax"},
 		"what makes no difference here": {given: map[string]bool{"StaleControllerConsistencyJob": false}},
 		"a default that is fixed":       {given: map[string]bool{"HPAScaleToZero": true}, on: "HPAScaleToZero"},
-		"what is not there":             {given: map[string]bool{"WorkloadWithJob": true}, err: "cannot set feature gate WorkloadWithJob to true"},
+		"what is not there":             {given: map[string]bool{"HPAScaleToZero": false}, err: "cannot set feature gate HPAScaleToZero to false"},
+		"what needs another":            {given: map[string]bool{gateGenericWorkload: true, gateWorkloadWithJob: true}, on: gateWorkloadWithJob, off: gateWorkloadClaims},
+		"without what it needs":         {given: map[string]bool{gateWorkloadClaims: true}, err: "DRAWorkloadResourceClaims is enabled, but depends on features that are disabled: [GenericWorkload]"},
 		"locked":                        {given: map[string]bool{"JobManagedBy": false}, err: "feature is locked to true"},
 		"unknown":                       {given: map[string]bool{"Foo": true}, err: "unrecognized feature gate: Foo"},
 	} {

@@ -36,8 +36,27 @@ type entry struct {
 	Needs []schema.GroupVersionKind
 	// Indexes of the shared cache that it uses.
 	Indexes []index.Index
+	// With says what else it needs where a feature gate is on.
+	With map[string]needs
 	// New assembles it. An error made by notConfigured leaves it out.
 	New func(d *dependencies, a *access) (registrar, error)
+}
+
+// needs are what a controller needs of the API server and the cache.
+type needs struct {
+	Kinds   []schema.GroupVersionKind
+	Indexes []index.Index
+}
+
+// needs returns all that a controller needs with the given feature gates.
+func (e entry) needs(gates map[string]bool) needs {
+	all := needs{Kinds: slices.Clone(e.Needs), Indexes: slices.Clone(e.Indexes)}
+	for gate, more := range e.With {
+		if gates[gate] {
+			all.Kinds, all.Indexes = append(all.Kinds, more.Kinds...), append(all.Indexes, more.Indexes...)
+		}
+	}
+	return all
 }
 
 // A registrar adds its watches and itself to a manager.
@@ -67,7 +86,8 @@ func (d *dependencies) add(ctx context.Context, e entry) error {
 	if e.Gate != "" && !d.gates[e.Gate] {
 		return fmt.Errorf("%w: feature gate %s is off", errLeftOut, e.Gate)
 	}
-	for _, kind := range e.Needs {
+	needs := e.needs(d.gates)
+	for _, kind := range needs.Kinds {
 		if _, err := d.mgr.GetRESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
 			return fmt.Errorf("%w: %s is not served", errLeftOut, kind)
 		} else if err != nil {
@@ -82,7 +102,7 @@ func (d *dependencies) add(ctx context.Context, e entry) error {
 	if err != nil {
 		return err
 	}
-	for _, i := range e.Indexes {
+	for _, i := range needs.Indexes {
 		key := fmt.Sprintf("%T %s", i.Object, i.Field)
 		if d.indexed[key] {
 			continue

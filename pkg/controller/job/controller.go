@@ -16,6 +16,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,21 +50,27 @@ type Controller struct {
 	events record.EventRecorder
 	clock  clock.PassiveClock
 	counts *measures
+	groups bool
 }
 
-// New returns the controller.
-func New(c client.Client, live client.Reader, events record.EventRecorder, registry metrics.KubeRegistry) *Controller {
-	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}, counts: newMeasures(registry)}
+// New returns the controller. With groups, the pods of a Job are scheduled as a group.
+func New(c client.Client, live client.Reader, events record.EventRecorder, registry metrics.KubeRegistry, groups bool) *Controller {
+	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}, counts: newMeasures(registry), groups: groups}
 }
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	selector := func(o client.Object) *metav1.LabelSelector { return o.(*batchv1.Job).Spec.Selector }
-	return builder.ControllerManagedBy(mgr).Named("job-controller").WithOptions(o).
+	b := builder.ControllerManagedBy(mgr).Named("job-controller").WithOptions(o).
 		For(&batchv1.Job{}, builder.WithPredicates(c.counts.jobs())).
 		Watches(&corev1.Pod{}, claim.OwnedOrWanted(kind, c.client, &batchv1.JobList{}, selector), builder.WithPredicates(c.counts.pods())).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(leftBy), builder.WithPredicates(claim.Orphans())).
-		Complete(conflict.Ignored(ownwrites.Remembered(c)))
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(leftBy), builder.WithPredicates(claim.Orphans()))
+	if c.groups {
+		b.Owns(&schedulingv1beta1.Workload{}, builder.WithPredicates(specChanged())).
+			Owns(&schedulingv1beta1.PodGroup{}, builder.WithPredicates(specChanged())).
+			Watches(&schedulingv1beta1.Workload{}, handler.EnqueueRequestsFromMapFunc(c.delegates), builder.WithPredicates(specChanged()))
+	}
+	return b.Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
 
 // leftBy returns the Job that has left a pod behind with its finalizer.
@@ -103,7 +110,11 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (_ re
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	in := newInput(job, owned, c.clock.Now())
+	group, err := c.group(ctx, job, owned)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	in := newInput(job, owned, group, c.clock.Now())
 	p := in.plan()
 	defer func() { c.counts.synced(job, p, err, c.clock.Since(began)) }()
 

@@ -29,7 +29,7 @@ func TestOrphanedPodsAreFreed(t *testing.T) {
 	if want := (reconcile.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "pi"}}); len(reqs) != 1 || reqs[0] != want {
 		t.Fatalf("a pod that is left behind leads to %v", reqs)
 	}
-	if _, err := New(c, c, record.NewFakeRecorder(1), metrics.NewKubeRegistry()).Reconcile(t.Context(), reqs[0]); err != nil {
+	if _, err := New(c, c, record.NewFakeRecorder(1), metrics.NewKubeRegistry(), false).Reconcile(t.Context(), reqs[0]); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []*corev1.Pod{mine, other} {
@@ -54,7 +54,7 @@ func TestFreeingAgainAfterAConflict(t *testing.T) {
 			return c.Patch(ctx, o, p, opts...)
 		},
 	}).Build()
-	r := New(c, c, record.NewFakeRecorder(1), metrics.NewKubeRegistry())
+	r := New(c, c, record.NewFakeRecorder(1), metrics.NewKubeRegistry(), false)
 	req := reconcile.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "pi"}}
 	if _, err := r.Reconcile(t.Context(), req); !apierrors.IsConflict(err) {
 		t.Errorf("a conflict has led to %v", err)

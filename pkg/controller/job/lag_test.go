@@ -24,7 +24,7 @@ func TestCacheThatLags(t *testing.T) {
 	api := controllertest.StartLaggingAPI(t, map[string]string{"pods": "v1/Pod", "jobs": "batch/v1/Job"})
 	kinds := []schema.GroupVersionKind{corev1.SchemeGroupVersion.WithKind("Pod"), kind}
 	c := controllertest.Start(t, api.Config(), kinds, []cacheindex.Index{cacheindex.ByController(&corev1.Pod{})}, func(cached, live client.Client) controllertest.Registrar {
-		return New(cached, live, &record.FakeRecorder{}, metrics.NewKubeRegistry())
+		return New(cached, live, &record.FakeRecorder{}, metrics.NewKubeRegistry(), false)
 	})
 	ctx := t.Context()
 	labels := map[string]string{"a": "b"}

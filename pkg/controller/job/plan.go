@@ -27,6 +27,7 @@ const (
 type input struct {
 	job         *batchv1.Job
 	now         time.Time
+	group       string // the PodGroup of new pods
 	pods        []*corev1.Pod
 	active      []*corev1.Pod
 	terminating int32
@@ -55,8 +56,8 @@ func (p *plan) wait(d time.Duration) {
 	}
 }
 
-func newInput(job *batchv1.Job, owned []*corev1.Pod, now time.Time) *input {
-	in := &input{job: job, pods: owned, now: now, indexed: ptr.Deref(job.Spec.CompletionMode, batchv1.NonIndexedCompletion) == batchv1.IndexedCompletion}
+func newInput(job *batchv1.Job, owned []*corev1.Pod, group string, now time.Time) *input {
+	in := &input{job: job, pods: owned, group: group, now: now, indexed: ptr.Deref(job.Spec.CompletionMode, batchv1.NonIndexedCompletion) == batchv1.IndexedCompletion}
 	for _, p := range owned {
 		switch {
 		case pods.IsActive(p):
@@ -469,6 +470,9 @@ func finishedAt(p *corev1.Pod) time.Time {
 func (in *input) newPod(index int) *corev1.Pod {
 	p := pods.FromTemplate(&in.job.Spec.Template, in.job, kind)
 	p.Finalizers = append(p.Finalizers, batchv1.JobTrackingFinalizer)
+	if in.group != "" {
+		p.Spec.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: &in.group}
+	}
 	if index < 0 {
 		return p
 	}

@@ -88,7 +88,7 @@ func TestAccounting(t *testing.T) {
 		if step == 2 {
 			p.Finalizers = nil
 		}
-		got := newInput(j, []*corev1.Pod{p}, now).plan()
+		got := newInput(j, []*corev1.Pod{p}, "", now).plan()
 		if n := len(got.status.UncountedTerminatedPods.Succeeded); n != want.uncounted || got.status.Succeeded != want.succeeded || len(got.free) != want.free {
 			t.Errorf("step %d: %d uncounted, %d succeeded, %d to free", step, n, got.status.Succeeded, len(got.free))
 		}
@@ -154,7 +154,7 @@ func TestPlan(t *testing.T) {
 			pods: []*corev1.Pod{pod("a", corev1.PodFailed, index(0)), pod("b", corev1.PodRunning, index(1))}, create: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newInput(c.job, c.pods, now).plan()
+			p := newInput(c.job, c.pods, "", now).plan()
 			if len(p.create) != c.create || len(p.remove) != c.remove || len(p.discard) != c.discard {
 				t.Errorf("create %d, remove %d, discard %d", len(p.create), len(p.remove), len(p.discard))
 			}
@@ -202,7 +202,7 @@ func TestPodsLeftAtTheEnd(t *testing.T) {
 		if c.outcome != "" {
 			setCondition(&j.Status, c.outcome, corev1.ConditionTrue, "Known", "", now)
 		}
-		p := newInput(j, c.pods, now).plan()
+		p := newInput(j, c.pods, "", now).plan()
 		var failed, free []string
 		for _, uid := range p.status.UncountedTerminatedPods.Failed {
 			failed = append(failed, string(uid))

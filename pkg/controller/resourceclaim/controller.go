@@ -1,5 +1,5 @@
-// Package resourceclaim makes the ResourceClaims that pods describe by templates, and
-// frees claims whose pods have ended.
+// Package resourceclaim makes the ResourceClaims that pods, and groups of pods, describe by templates, and
+// frees claims that nobody uses any more.
 package resourceclaim
 
 import (
@@ -11,15 +11,19 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/component-base/metrics"
+	"k8s.io/dynamic-resource-allocation/resourceclaim"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -31,40 +35,110 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
 
-// Controller reconciles pods and, in a queue of their own, claims.
+// Controller reconciles pods and, in queues of their own, claims and PodGroups.
 type Controller struct {
 	client client.Client
 	live   client.Reader
 	events record.EventRecorder
+	gates  Gates
 }
 
 // New returns the controller.
-func New(c client.Client, live client.Reader, events record.EventRecorder, registry metrics.KubeRegistry) *Controller {
+func New(c client.Client, live client.Reader, events record.EventRecorder, registry metrics.KubeRegistry, gates Gates) *Controller {
 	register(registry, c)
-	return &Controller{client: c, live: live, events: events}
+	return &Controller{client: c, live: live, events: events, gates: gates}
 }
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 	asks := predicate.NewPredicateFuncs(func(o client.Object) bool { return len(o.(*corev1.Pod).Spec.ResourceClaims) > 0 })
-	err := builder.ControllerManagedBy(mgr).Named("resourceclaim-controller").WithOptions(o).
+	pods := builder.ControllerManagedBy(mgr).Named("resourceclaim-controller").WithOptions(o).
 		For(&corev1.Pod{}, builder.WithPredicates(asks)).
 		Watches(&resourcev1.ResourceClaim{}, handler.EnqueueRequestsFromMapFunc(c.podsOf)).
-		Watches(&resourcev1.ResourceClaimTemplate{}, handler.EnqueueRequestsFromMapFunc(c.podsFrom)).
-		Complete(conflict.Ignored(reconcile.Func(c.reconcilePod)))
-	if err != nil {
-		return err
-	}
-	return builder.ControllerManagedBy(mgr).Named("resourceclaim-controller-claims").WithOptions(o).
+		Watches(&resourcev1.ResourceClaimTemplate{}, handler.EnqueueRequestsFromMapFunc(c.podsFrom))
+	claims := builder.ControllerManagedBy(mgr).Named("resourceclaim-controller-claims").WithOptions(o).
 		For(&resourcev1.ResourceClaim{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-			var reqs []reconcile.Request
-			for _, name := range podrefs.ResourceClaims(o.(*corev1.Pod)) {
-				reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: o.GetNamespace(), Name: name}})
-			}
-			return reqs
-		})).
-		Complete(conflict.Ignored(reconcile.Func(c.reconcileClaim)))
+			return named(o.GetNamespace(), podrefs.ResourceClaims(o.(*corev1.Pod)))
+		}))
+	if c.gates.Groups {
+		pods.Watches(&schedulingv1beta1.PodGroup{}, handler.EnqueueRequestsFromMapFunc(c.podsIn), builder.WithPredicates(predicate.Funcs{UpdateFunc: claimsMade}))
+	}
+	if c.gates.GroupClaims {
+		claims.Watches(&schedulingv1beta1.PodGroup{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			return named(o.GetNamespace(), claimsOf(o.(*schedulingv1beta1.PodGroup)))
+		}))
+		groups := builder.ControllerManagedBy(mgr).Named("resourceclaim-controller-groups").WithOptions(o).
+			For(&schedulingv1beta1.PodGroup{}, builder.WithPredicates(predicate.NewPredicateFuncs(hasClaims))).
+			Owns(&resourcev1.ResourceClaim{}).
+			Watches(&resourcev1.ResourceClaimTemplate{}, handler.EnqueueRequestsFromMapFunc(c.groupsFrom))
+		if err := groups.Complete(conflict.Ignored(reconcile.Func(c.reconcileGroup))); err != nil {
+			return err
+		}
+	}
+	return errors.Join(pods.Complete(conflict.Ignored(reconcile.Func(c.reconcilePod))), claims.Complete(conflict.Ignored(reconcile.Func(c.reconcileClaim))))
+}
+
+func named(namespace string, names []string) []reconcile.Request {
+	var reqs []reconcile.Request
+	for _, name := range names {
+		reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: namespace, Name: name}})
+	}
+	return reqs
+}
+
+func hasClaims(o client.Object) bool {
+	return len(o.(*schedulingv1beta1.PodGroup).Spec.ResourceClaims) > 0
+}
+
+// claimsMade reports whether a group has other claims than before.
+func claimsMade(e event.UpdateEvent) bool {
+	return !slices.Equal(claimsOf(e.ObjectOld.(*schedulingv1beta1.PodGroup)), claimsOf(e.ObjectNew.(*schedulingv1beta1.PodGroup)))
+}
+
+// claimsOf returns the names of the claims that a group has.
+func claimsOf(g *schedulingv1beta1.PodGroup) []string {
+	var names []string
+	for i := range g.Spec.ResourceClaims {
+		if name, _, err := resourceclaim.NameFromPodGroup(g, &g.Spec.ResourceClaims[i]); err == nil && name != nil {
+			names = append(names, *name)
+		}
+	}
+	return names
+}
+
+// groupsFrom returns the groups that want a claim made from a template.
+func (c *Controller) groupsFrom(ctx context.Context, template client.Object) []reconcile.Request {
+	var list schedulingv1beta1.PodGroupList
+	if err := c.client.List(ctx, &list, client.InNamespace(template.GetNamespace()), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
+		klog.FromContext(ctx).Error(err, "Listing PodGroups")
+		return nil
+	}
+	var names []string
+	for i := range list.Items {
+		if slices.ContainsFunc(list.Items[i].Spec.ResourceClaims, func(r schedulingv1beta1.PodGroupResourceClaim) bool {
+			return r.ResourceClaimTemplateName != nil && *r.ResourceClaimTemplateName == template.GetName()
+		}) {
+			names = append(names, list.Items[i].Name)
+		}
+	}
+	return named(template.GetNamespace(), names)
+}
+
+// podsIn returns the pods of a group that ask for claims.
+func (c *Controller) podsIn(ctx context.Context, group client.Object) []reconcile.Request {
+	list, err := index.InGroup(ctx, c.client, group.GetNamespace(), group.GetName(), client.DisableReadYourWritesConsistency)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Listing pods")
+		return nil
+	}
+	var names []string
+	for i := range list.Items {
+		if len(list.Items[i].Spec.ResourceClaims) > 0 {
+			names = append(names, list.Items[i].Name)
+		}
+	}
+	return named(group.GetNamespace(), names)
 }
 
 // podsOf returns the pods that use a claim.
@@ -102,45 +176,101 @@ func (c *Controller) reconcilePod(ctx context.Context, req reconcile.Request) (r
 	if err := c.client.Get(ctx, req.NamespacedName, pod); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	var claims resourcev1.ResourceClaimList
-	var templates resourcev1.ResourceClaimTemplateList
-	if err := errors.Join(c.client.List(ctx, &claims, client.InNamespace(pod.Namespace)), c.client.List(ctx, &templates, client.InNamespace(pod.Namespace))); err != nil {
-		return reconcile.Result{}, fmt.Errorf("listing claims and templates: %w", err)
+	there, err := c.stock(ctx, pod.Namespace)
+	if err != nil {
+		return reconcile.Result{}, err
 	}
-	all := make([]*resourcev1.ResourceClaim, len(claims.Items))
-	for i := range claims.Items {
-		all[i] = &claims.Items[i]
-	}
-	byName := map[string]*resourcev1.ResourceClaimTemplate{}
-	for i := range templates.Items {
-		byName[templates.Items[i].Name] = &templates.Items[i]
-	}
-	p, err := planPod(pod, all, byName)
+	p, err := planPod(pod, there, c.gates, func(pod *corev1.Pod) (*schedulingv1beta1.PodGroup, error) { return c.groupOf(ctx, pod) })
 	if err != nil {
 		c.events.Event(pod, corev1.EventTypeWarning, "FailedResourceClaimCreation", err.Error())
 		return reconcile.Result{}, err
 	}
-	for _, called := range slices.Sorted(maps.Keys(p.create)) {
-		claim := p.create[called]
-		if err := c.client.Create(ctx, claim); err != nil {
-			if pods.IsNamespaceTerminating(err) {
-				return reconcile.Result{}, nil
-			}
-			c.events.Eventf(pod, corev1.EventTypeWarning, "FailedResourceClaimCreation", "PodResourceClaim %s: %v", called, err)
-			return reconcile.Result{}, fmt.Errorf("creating ResourceClaim %s: %w", called, err)
-		}
-		p.found[called] = claim.Name
+	if err := c.create(ctx, pod, "PodResourceClaim", p.made); err != nil {
+		return reconcile.Result{}, err
 	}
 	if err := c.note(ctx, pod, p.found); err != nil {
 		return reconcile.Result{}, err
 	}
-	for _, claim := range p.reserve {
-		claim.Status.ReservedFor = append(claim.Status.ReservedFor, resourcev1.ResourceClaimConsumerReference{Resource: "pods", Name: pod.Name, UID: pod.UID})
-		if err := c.client.Status().Update(ctx, claim); err != nil {
+	for _, r := range p.reserve {
+		r.claim.Status.ReservedFor = append(r.claim.Status.ReservedFor, r.by)
+		if err := c.client.Status().Update(ctx, r.claim); err != nil {
 			return reconcile.Result{}, err
 		}
 	}
 	return reconcile.Result{}, nil
+}
+
+// reconcileGroup makes the claims that the pods of one group share.
+func (c *Controller) reconcileGroup(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	group := &schedulingv1beta1.PodGroup{}
+	if err := c.client.Get(ctx, req.NamespacedName, group); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	there, err := c.stock(ctx, group.Namespace)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	m, err := planGroup(group, there)
+	if err != nil {
+		c.events.Event(group, corev1.EventTypeWarning, "FailedResourceClaimCreation", err.Error())
+		return reconcile.Result{}, err
+	}
+	if err := c.create(ctx, group, "PodGroupResourceClaim", m); err != nil || len(m.found) == 0 {
+		return reconcile.Result{}, err
+	}
+	before := group.DeepCopy()
+	s := &group.Status
+	s.ResourceClaimStatuses = slices.DeleteFunc(s.ResourceClaimStatuses, func(s schedulingv1beta1.PodGroupResourceClaimStatus) bool { return m.found[s.Name] != "" })
+	for _, called := range slices.Sorted(maps.Keys(m.found)) {
+		s.ResourceClaimStatuses = append(s.ResourceClaimStatuses, schedulingv1beta1.PodGroupResourceClaimStatus{Name: called, ResourceClaimName: ptr.To(m.found[called])})
+	}
+	err = c.client.Status().Patch(ctx, group, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	return reconcile.Result{}, client.IgnoreNotFound(err)
+}
+
+// stock reads what there is in a namespace.
+func (c *Controller) stock(ctx context.Context, namespace string) (*stock, error) {
+	var claims resourcev1.ResourceClaimList
+	var templates resourcev1.ResourceClaimTemplateList
+	if err := errors.Join(c.client.List(ctx, &claims, client.InNamespace(namespace)), c.client.List(ctx, &templates, client.InNamespace(namespace))); err != nil {
+		return nil, fmt.Errorf("listing claims and templates: %w", err)
+	}
+	s := &stock{claims: map[string]*resourcev1.ResourceClaim{}, templates: map[string]*resourcev1.ResourceClaimTemplate{}}
+	for i := range claims.Items {
+		s.claims[claims.Items[i].Name] = &claims.Items[i]
+	}
+	for i := range templates.Items {
+		s.templates[templates.Items[i].Name] = &templates.Items[i]
+	}
+	return s, nil
+}
+
+// groupOf is the controller's groupOf.
+func (c *Controller) groupOf(ctx context.Context, pod *corev1.Pod) (*schedulingv1beta1.PodGroup, error) {
+	if pod.Spec.SchedulingGroup == nil || pod.Spec.SchedulingGroup.PodGroupName == nil {
+		return nil, nil
+	}
+	if !c.gates.Groups {
+		return nil, errors.New("the pod belongs to a PodGroup, but the GenericWorkload feature is disabled")
+	}
+	group := &schedulingv1beta1.PodGroup{}
+	return group, c.client.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: *pod.Spec.SchedulingGroup.PodGroupName}, group)
+}
+
+// create makes the claims of an owner, and adds their names to those that were found.
+func (c *Controller) create(ctx context.Context, owner client.Object, what string, m made) error {
+	for _, called := range slices.Sorted(maps.Keys(m.create)) {
+		claim := m.create[called]
+		if err := c.client.Create(ctx, claim); err != nil {
+			if pods.IsNamespaceTerminating(err) {
+				return nil
+			}
+			c.events.Eventf(owner, corev1.EventTypeWarning, "FailedResourceClaimCreation", "%s %s: %v", what, called, err)
+			return fmt.Errorf("creating ResourceClaim %s: %w", called, err)
+		}
+		m.found[called] = claim.Name
+	}
+	return nil
 }
 
 // note writes into the pod's status which claims are its.
@@ -149,10 +279,10 @@ func (c *Controller) note(ctx context.Context, pod *corev1.Pod, found map[string
 		return nil
 	}
 	before := pod.DeepCopy()
-	pod.Status.ResourceClaimStatuses = slices.DeleteFunc(pod.Status.ResourceClaimStatuses, func(s corev1.PodResourceClaimStatus) bool { _, ok := found[s.Name]; return ok })
+	s := &pod.Status
+	s.ResourceClaimStatuses = slices.DeleteFunc(s.ResourceClaimStatuses, func(s corev1.PodResourceClaimStatus) bool { return found[s.Name] != "" })
 	for _, called := range slices.Sorted(maps.Keys(found)) {
-		name := found[called]
-		pod.Status.ResourceClaimStatuses = append(pod.Status.ResourceClaimStatuses, corev1.PodResourceClaimStatus{Name: called, ResourceClaimName: &name})
+		s.ResourceClaimStatuses = append(s.ResourceClaimStatuses, corev1.PodResourceClaimStatus{Name: called, ResourceClaimName: ptr.To(found[called])})
 	}
 	err := c.client.Status().Patch(ctx, pod, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	return client.IgnoreNotFound(err)
@@ -201,16 +331,26 @@ func (c *Controller) reconcileClaim(ctx context.Context, req reconcile.Request) 
 	return reconcile.Result{}, nil
 }
 
-// gone reports whether a pod that a claim is reserved for has ended. What the cache does not know may be new.
+// gone reports whether a consumer that a claim is reserved for has no use for it any more: a pod that has ended, or a group that is no more. What the cache
+// does not know may be new. Of other consumers nothing is known.
 func (c *Controller) gone(ctx context.Context, namespace string, r resourcev1.ResourceClaimConsumerReference) (bool, error) {
+	var consumer client.Object
+	switch {
+	case isPod(r):
+		consumer = &corev1.Pod{}
+	case isGroup(r) && c.gates.GroupClaims:
+		consumer = &schedulingv1beta1.PodGroup{}
+	default:
+		return false, nil
+	}
 	for _, from := range []client.Reader{c.client, c.live} {
-		pod := &corev1.Pod{}
-		err := from.Get(ctx, client.ObjectKey{Namespace: namespace, Name: r.Name}, pod)
+		err := from.Get(ctx, client.ObjectKey{Namespace: namespace, Name: r.Name}, consumer)
 		if err == nil {
-			return pod.UID != r.UID || isDone(pod), nil
+			pod, ok := consumer.(*corev1.Pod)
+			return consumer.GetUID() != r.UID || ok && isDone(pod), nil
 		}
 		if !apierrors.IsNotFound(err) {
-			return false, fmt.Errorf("getting pod %s: %w", r.Name, err)
+			return false, fmt.Errorf("getting %s %s: %w", r.Resource, r.Name, err)
 		}
 	}
 	return true, nil

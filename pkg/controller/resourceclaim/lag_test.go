@@ -29,7 +29,7 @@ func TestCacheThatLags(t *testing.T) {
 		corev1.SchemeGroupVersion.WithKind("Pod"), resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"), resourcev1.SchemeGroupVersion.WithKind("ResourceClaimTemplate"),
 	}
 	c := controllertest.Start(t, api.Config(), kinds, []index.Index{index.PodsByResourceClaim()}, func(cached, live client.Client) controllertest.Registrar {
-		return New(cached, live, &record.FakeRecorder{}, metrics.NewKubeRegistry())
+		return New(cached, live, &record.FakeRecorder{}, metrics.NewKubeRegistry(), Gates{})
 	})
 	ctx := t.Context()
 	if err := c.Create(ctx, &resourcev1.ResourceClaimTemplate{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "t"}}); err != nil {

@@ -7,35 +7,84 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
 
-// podPlan is what there is to do for a pod.
-type podPlan struct {
-	// create are claims, by what the pod calls them, that are to be made.
+// made is what there is to do so that a pod, or a group of pods, has the claims that it asks for.
+type made struct {
+	// create are claims, by what they are called where they are asked for, that are to be made.
 	create map[string]*resourcev1.ResourceClaim
-	// found are those that have been made already, and that the pod's status does not name.
+	// found are those that have been made already, and that the status does not name.
 	found map[string]string
-	// reserve are allocated claims of a pod with a node that are not reserved for it: it did not come from the scheduler.
-	reserve []*resourcev1.ResourceClaim
 }
 
-// planPod decides about the claims of a pod. Claims and templates are those of its namespace.
-func planPod(pod *corev1.Pod, claims []*resourcev1.ResourceClaim, templates map[string]*resourcev1.ResourceClaimTemplate) (podPlan, error) {
-	p := podPlan{create: map[string]*resourcev1.ResourceClaim{}, found: map[string]string{}}
+func nothingMade() made {
+	return made{create: map[string]*resourcev1.ResourceClaim{}, found: map[string]string{}}
+}
+
+// add says how the claim that is called so comes from a template.
+func (m *made) add(owner client.Object, kind schema.GroupVersionKind, called, template string, s *stock) error {
+	if claim := s.madeFor(owner, called); claim != nil {
+		m.found[called] = claim.Name
+		return nil
+	}
+	t := s.templates[template]
+	if t == nil {
+		return fmt.Errorf("resource claim template %q: resourceclaimtemplate.resource.k8s.io %q not found", template, template)
+	}
+	m.create[called] = fromTemplate(owner, kind, called, t)
+	return nil
+}
+
+// stock is what there is in a namespace.
+type stock struct {
+	claims    map[string]*resourcev1.ResourceClaim
+	templates map[string]*resourcev1.ResourceClaimTemplate
+}
+
+// madeFor returns the claim that has been made for its owner, who calls it so.
+func (s *stock) madeFor(owner client.Object, called string) *resourcev1.ResourceClaim {
+	for _, c := range s.claims {
+		if c.Annotations[resourcev1.PodResourceClaimAnnotation] == called && metav1.IsControlledBy(c, owner) {
+			return c
+		}
+	}
+	return nil
+}
+
+// Gates are the feature gates that the controller heeds.
+type Gates struct {
+	// Groups lets pods belong to PodGroups, and GroupClaims lets those have claims that their pods share.
+	Groups, GroupClaims bool
+}
+
+// groupOf returns the group that a pod belongs to, or nil for a pod that belongs to none.
+type groupOf func(*corev1.Pod) (*schedulingv1beta1.PodGroup, error)
+
+// reservation is a claim, and who it is to be reserved for.
+type reservation struct {
+	claim *resourcev1.ResourceClaim
+	by    resourcev1.ResourceClaimConsumerReference
+}
+
+// podPlan is what there is to do for a pod.
+type podPlan struct {
+	made
+	// reserve are allocated claims of a pod with a node that are reserved neither for it nor for its group: it did not come from the scheduler.
+	reserve []reservation
+}
+
+// planPod decides about the claims of a pod.
+func planPod(pod *corev1.Pod, s *stock, gates Gates, of groupOf) (podPlan, error) {
+	p := podPlan{made: nothingMade()}
 	if pod.DeletionTimestamp != nil || isDone(pod) { // its claims go
 		return p, nil
-	}
-	byName := map[string]*resourcev1.ResourceClaim{}
-	made := map[string]*resourcev1.ResourceClaim{} // for the pod, by what it calls them
-	for _, c := range claims {
-		byName[c.Name] = c
-		if called := c.Annotations[resourcev1.PodResourceClaimAnnotation]; called != "" && metav1.IsControlledBy(c, pod) {
-			made[called] = c
-		}
 	}
 	for i := range pod.Spec.ResourceClaims {
 		wanted := &pod.Spec.ResourceClaims[i]
@@ -47,9 +96,9 @@ func planPod(pod *corev1.Pod, claims []*resourcev1.ResourceClaim, templates map[
 			continue // it turned out not to be needed
 		}
 		if err == nil {
-			if claim := byName[*name]; claim != nil && (!own || resourceclaim.IsForPod(pod, claim, false) == nil) {
-				if pod.Spec.NodeName != "" && claim.Status.Allocation != nil && !resourceclaim.IsReservedForPod(pod, claim, false) && resourceclaim.CanBeReserved(claim) {
-					p.reserve = append(p.reserve, claim)
+			if claim := s.claims[*name]; claim != nil && (!own || resourceclaim.IsForPod(pod, claim, gates.GroupClaims) == nil) {
+				if err := p.addReservation(pod, wanted, claim, gates, of); err != nil {
+					return p, fmt.Errorf("PodResourceClaim %s: %w", wanted.Name, err)
 				}
 				continue
 			}
@@ -57,31 +106,100 @@ func planPod(pod *corev1.Pod, claims []*resourcev1.ResourceClaim, templates map[
 		if wanted.ResourceClaimTemplateName == nil {
 			continue // somebody has to make it
 		}
-		if claim := made[wanted.Name]; claim != nil {
-			p.found[wanted.Name] = claim.Name
-			continue
+		if err := p.addPodClaim(pod, wanted, s, gates, of); err != nil {
+			return p, fmt.Errorf("PodResourceClaim %s: %w", wanted.Name, err)
 		}
-		template := templates[*wanted.ResourceClaimTemplateName]
-		if template == nil {
-			return p, fmt.Errorf("PodResourceClaim %s: resource claim template %q: resourceclaimtemplate.resource.k8s.io %q not found", wanted.Name, *wanted.ResourceClaimTemplateName, *wanted.ResourceClaimTemplateName)
-		}
-		p.create[wanted.Name] = fromTemplate(pod, wanted.Name, template)
 	}
 	return p, nil
 }
 
-func fromTemplate(pod *corev1.Pod, called string, t *resourcev1.ResourceClaimTemplate) *resourcev1.ResourceClaim {
+// addReservation reserves a claim for a pod that has a node, or for its group where that shares the claim.
+func (p *podPlan) addReservation(pod *corev1.Pod, wanted *corev1.PodResourceClaim, claim *resourcev1.ResourceClaim, gates Gates, of groupOf) error {
+	if pod.Spec.NodeName == "" || claim.Status.Allocation == nil || resourceclaim.IsReservedForPod(pod, claim, gates.GroupClaims) || !resourceclaim.CanBeReserved(claim) {
+		return nil
+	}
+	group, err := of(pod)
+	if err != nil {
+		return err
+	}
+	by, err := resourceclaim.BindTo(pod, group, wanted)
+	if err != nil || isGroup(by) && !gates.GroupClaims {
+		return err
+	}
+	p.reserve = append(p.reserve, reservation{claim, by})
+	return nil
+}
+
+// addPodClaim says how the claim comes from a template, or from the pod's group where that shares it.
+func (p *podPlan) addPodClaim(pod *corev1.Pod, wanted *corev1.PodResourceClaim, s *stock, gates Gates, of groupOf) error {
+	group, err := of(pod)
+	if err != nil {
+		return err
+	}
+	by, err := resourceclaim.BindTo(pod, group, wanted)
+	switch {
+	case err != nil:
+		return err
+	case !isGroup(by):
+		return p.add(pod, corev1.SchemeGroupVersion.WithKind("Pod"), wanted.Name, *wanted.ResourceClaimTemplateName, s)
+	case !gates.GroupClaims:
+		return errors.New("the PodGroup has the claim, but the DRAWorkloadResourceClaims feature is disabled")
+	}
+	if claim := s.madeFor(group, wanted.Name); claim != nil {
+		p.found[wanted.Name] = claim.Name
+	}
+	return nil
+}
+
+// isGroup reports whether a claim is reserved for a PodGroup.
+func isGroup(r resourcev1.ResourceClaimConsumerReference) bool {
+	return r.APIGroup == schedulingv1beta1.GroupName && r.Resource == "podgroups"
+}
+
+// isPod reports whether a claim is reserved for a pod.
+func isPod(r resourcev1.ResourceClaimConsumerReference) bool {
+	return r.APIGroup == "" && r.Resource == "pods"
+}
+
+// planGroup decides about the claims of a group of pods.
+func planGroup(g *schedulingv1beta1.PodGroup, s *stock) (made, error) {
+	m := nothingMade()
+	if g.DeletionTimestamp != nil {
+		return m, nil
+	}
+	for i := range g.Spec.ResourceClaims {
+		wanted := &g.Spec.ResourceClaims[i]
+		name, own, err := resourceclaim.NameFromPodGroup(g, wanted)
+		if err != nil && !errors.Is(err, resourceclaim.ErrClaimNotFound) {
+			return m, err
+		}
+		if wanted.ResourceClaimTemplateName == nil || err == nil && name == nil {
+			continue
+		}
+		if err == nil {
+			if claim := s.claims[*name]; claim != nil && (!own || resourceclaim.IsForPodGroup(g, claim) == nil) {
+				continue
+			}
+		}
+		if err := m.add(g, schedulingv1beta1.SchemeGroupVersion.WithKind("PodGroup"), wanted.Name, *wanted.ResourceClaimTemplateName, s); err != nil {
+			return m, fmt.Errorf("PodGroupResourceClaim %s: %w", wanted.Name, err)
+		}
+	}
+	return m, nil
+}
+
+func fromTemplate(owner client.Object, kind schema.GroupVersionKind, called string, t *resourcev1.ResourceClaimTemplate) *resourcev1.ResourceClaim {
 	annotations := maps.Clone(t.Spec.Annotations)
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
 	annotations[resourcev1.PodResourceClaimAnnotation] = called
-	owner := *metav1.NewControllerRef(pod, corev1.SchemeGroupVersion.WithKind("Pod"))
-	owner.BlockOwnerDeletion = nil
+	ref := *metav1.NewControllerRef(owner, kind)
+	ref.BlockOwnerDeletion = nil
 	return &resourcev1.ResourceClaim{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: pod.Namespace, GenerateName: prefix(pod.Name, called), Labels: t.Spec.Labels, Annotations: annotations,
-			OwnerReferences: []metav1.OwnerReference{owner},
+			Namespace: owner.GetNamespace(), GenerateName: prefix(owner.GetName(), called), Labels: t.Spec.Labels, Annotations: annotations,
+			OwnerReferences: []metav1.OwnerReference{ref},
 		},
 		Spec: *t.Spec.Spec.DeepCopy(),
 	}
@@ -89,13 +207,13 @@ func fromTemplate(pod *corev1.Pod, called string, t *resourcev1.ResourceClaimTem
 
 // prefix returns the beginning of a claim's name, which with five more characters is a DNS label. Of long names
 // it takes the same share each.
-func prefix(pod, called string) string {
+func prefix(owner, called string) string {
 	const longest = 57
-	whole := len(pod) + len(called) + 2
+	whole := len(owner) + len(called) + 2
 	if whole > longest {
-		pod, called = pod[:len(pod)*longest/whole], called[:len(called)*longest/whole]
+		owner, called = owner[:len(owner)*longest/whole], called[:len(called)*longest/whole]
 	}
-	return pod + "-" + called + "-"
+	return owner + "-" + called + "-"
 }
 
 // isDone reports whether a pod has no use for claims any more.
@@ -113,20 +231,17 @@ type claimPlan struct {
 	remove bool
 }
 
-// planClaim decides about a claim. A pod's fate is found out by gone, and owner is the pod that the claim was made for, if that is there.
+// planClaim decides about a claim. Whether a consumer has no use for it any more is found out by gone, and owner is the pod that the claim was made for, if that is there.
 func planClaim(claim *resourcev1.ResourceClaim, gone func(resourcev1.ResourceClaimConsumerReference) (bool, error), owner *corev1.Pod) (claimPlan, error) {
 	p := claimPlan{}
 	for _, consumer := range claim.Status.ReservedFor {
-		if consumer.APIGroup == "" && consumer.Resource == "pods" {
-			ended, err := gone(consumer)
-			if err != nil {
-				return p, err
-			}
-			if ended {
-				continue
-			}
+		ended, err := gone(consumer)
+		if err != nil {
+			return p, err
 		}
-		p.consumers = append(p.consumers, consumer)
+		if !ended {
+			p.consumers = append(p.consumers, consumer)
+		}
 	}
 	if len(p.consumers) > 0 {
 		return p, nil

@@ -1,6 +1,7 @@
 package resourceclaim
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -8,16 +9,27 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 )
+
+func stockOf(templates map[string]*resourcev1.ResourceClaimTemplate, claims ...*resourcev1.ResourceClaim) *stock {
+	s := &stock{claims: map[string]*resourcev1.ResourceClaim{}, templates: templates}
+	for _, c := range claims {
+		s.claims[c.Name] = c
+	}
+	return s
+}
+
+func noGroup(*corev1.Pod) (*schedulingv1beta1.PodGroup, error) { return nil, nil }
 
 func TestPlanPod(t *testing.T) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}, Spec: corev1.PodSpec{ResourceClaims: []corev1.PodResourceClaim{
 		{Name: "gpu", ResourceClaimTemplateName: ptr.To("t")}, {Name: "shared", ResourceClaimName: ptr.To("all")},
 	}}}
 	template := map[string]*resourcev1.ResourceClaimTemplate{"t": {Spec: resourcev1.ResourceClaimTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"l": "1"}}}}}
-	made := fromTemplate(pod, "gpu", template["t"])
+	made := fromTemplate(pod, corev1.SchemeGroupVersion.WithKind("Pod"), "gpu", template["t"])
 	made.Name = "p-gpu-x"
 	allocated := made.DeepCopy()
 	allocated.Status.Allocation = &resourcev1.AllocationResult{}
@@ -60,7 +72,7 @@ func TestPlanPod(t *testing.T) {
 		if tc.ended {
 			p.Status.Phase = corev1.PodSucceeded
 		}
-		plan, err := planPod(p, tc.claims, tc.templates)
+		plan, err := planPod(p, stockOf(tc.templates, tc.claims...), Gates{}, noGroup)
 		if (err != nil) != tc.fails {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -74,6 +86,128 @@ func TestPlanPod(t *testing.T) {
 	}
 	if got := prefix(strings.Repeat("a", 60), strings.Repeat("b", 60)); len(got) > 58 || !strings.Contains(got, "a-b") {
 		t.Errorf("prefix %q", got)
+	}
+}
+
+// Of what a pod in a group asks for, it shares with the others what the group asks for in the same words.
+func TestPlanPodOfAGroup(t *testing.T) {
+	templates := map[string]*resourcev1.ResourceClaimTemplate{"t": {}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}}
+	pod.Spec.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: ptr.To("g")}
+	pod.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "c", ResourceClaimTemplateName: ptr.To("t")}}
+	group := &schedulingv1beta1.PodGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "g", UID: "v"}}
+	sharing := group.DeepCopy()
+	sharing.Spec.ResourceClaims = []schedulingv1beta1.PodGroupResourceClaim{{Name: "c", ResourceClaimTemplateName: ptr.To("t")}}
+	other := group.DeepCopy()
+	other.Spec.ResourceClaims = []schedulingv1beta1.PodGroupResourceClaim{{Name: "c", ResourceClaimName: ptr.To("t")}}
+	shared := fromTemplate(sharing, schedulingv1beta1.SchemeGroupVersion.WithKind("PodGroup"), "c", templates["t"])
+	shared.Name = "g-c-x"
+	allocated := shared.DeepCopy()
+	allocated.Status.Allocation = &resourcev1.AllocationResult{}
+	reserved := allocated.DeepCopy()
+	reserved.Status.ReservedFor = []resourcev1.ResourceClaimConsumerReference{{APIGroup: schedulingv1beta1.GroupName, Resource: "podgroups", Name: "g", UID: "v"}}
+	own := fromTemplate(pod, corev1.SchemeGroupVersion.WithKind("Pod"), "c", templates["t"])
+	own.Name = "g-c-x"
+	own.Status.Allocation = &resourcev1.AllocationResult{}
+	all, groups := Gates{Groups: true, GroupClaims: true}, Gates{Groups: true}
+	for name, tc := range map[string]struct {
+		group   *schedulingv1beta1.PodGroup // nil: it is not there
+		gates   Gates
+		claim   *resourcev1.ResourceClaim
+		running bool // on a node, with its claim in the status
+		create  int
+		found   string
+		reserve string
+		fails   string
+	}{
+		"of its own":                              {group: group, gates: all, create: 1},
+		"of its own, otherwise":                   {group: other, gates: all, create: 1},
+		"of its own, groups have none":            {group: group, gates: groups, create: 1},
+		"shared, not made yet":                    {group: sharing, gates: all},
+		"shared":                                  {group: sharing, gates: all, claim: shared, found: "g-c-x"},
+		"shared, groups have none":                {group: sharing, gates: groups, fails: "DRAWorkloadResourceClaims feature is disabled"},
+		"no groups":                               {group: sharing, fails: "GenericWorkload feature is disabled"},
+		"the group is missing":                    {gates: groups, fails: "no such group"},
+		"on a node":                               {group: sharing, gates: all, claim: allocated, running: true, reserve: "podgroups"},
+		"on a node, reserved":                     {group: sharing, gates: all, claim: reserved, running: true},
+		"on a node, of its own":                   {group: group, gates: all, claim: own, running: true, reserve: "pods"},
+		"on a node, shared, groups have none":     {group: sharing, gates: groups, claim: own, running: true},
+		"on a node, shared by name, without gate": {group: sharing, gates: Gates{}, claim: own, running: true, fails: "GenericWorkload feature is disabled"},
+	} {
+		p, claims := pod.DeepCopy(), []*resourcev1.ResourceClaim{}
+		if tc.claim != nil {
+			claims = append(claims, tc.claim)
+		}
+		if tc.running {
+			p.Spec.NodeName = "n"
+			p.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "c", ResourceClaimName: ptr.To("g-c-x")}}
+		}
+		plan, err := planPod(p, stockOf(templates, claims...), tc.gates, func(*corev1.Pod) (*schedulingv1beta1.PodGroup, error) {
+			switch {
+			case !tc.gates.Groups:
+				return nil, errors.New("GenericWorkload feature is disabled")
+			case tc.group == nil:
+				return nil, errors.New("no such group")
+			}
+			return tc.group, nil
+		})
+		if (err != nil) != (tc.fails != "") || err != nil && !strings.Contains(err.Error(), tc.fails) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var by []string
+		for _, r := range plan.reserve {
+			by = append(by, r.by.Resource)
+		}
+		if len(plan.create) != tc.create || plan.found["c"] != tc.found || strings.Join(by, " ") != tc.reserve {
+			t.Errorf("%s: %+v", name, plan)
+		}
+	}
+}
+
+func TestPlanGroup(t *testing.T) {
+	templates := map[string]*resourcev1.ResourceClaimTemplate{"t": {}}
+	group := &schedulingv1beta1.PodGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "g", UID: "v"}, Spec: schedulingv1beta1.PodGroupSpec{ResourceClaims: []schedulingv1beta1.PodGroupResourceClaim{
+		{Name: "c", ResourceClaimTemplateName: ptr.To("t")}, {Name: "all", ResourceClaimName: ptr.To("all")},
+	}}}
+	claim := fromTemplate(group, schedulingv1beta1.SchemeGroupVersion.WithKind("PodGroup"), "c", templates["t"])
+	claim.Name = "g-c-x"
+	foreign := claim.DeepCopy()
+	foreign.OwnerReferences = nil
+	for name, tc := range map[string]struct {
+		claims    []*resourcev1.ResourceClaim
+		templates map[string]*resourcev1.ResourceClaimTemplate
+		status    *string
+		going     bool
+		create    int
+		found     string
+		fails     string
+	}{
+		"new":               {templates: templates, create: 1},
+		"no template":       {fails: "PodGroupResourceClaim c: resource claim template \"t\": resourceclaimtemplate.resource.k8s.io \"t\" not found"},
+		"made, not noted":   {claims: []*resourcev1.ResourceClaim{claim}, found: "g-c-x"},
+		"made and noted":    {claims: []*resourcev1.ResourceClaim{claim}, status: ptr.To("g-c-x")},
+		"noted and gone":    {templates: templates, status: ptr.To("g-c-x"), create: 1},
+		"noted, another's":  {templates: templates, claims: []*resourcev1.ResourceClaim{foreign}, status: ptr.To("g-c-x"), create: 1},
+		"going":             {templates: templates, going: true},
+		"another's of that": {claims: []*resourcev1.ResourceClaim{foreign}, fails: "not found"},
+	} {
+		g := group.DeepCopy()
+		if tc.status != nil {
+			g.Status.ResourceClaimStatuses = []schedulingv1beta1.PodGroupResourceClaimStatus{{Name: "c", ResourceClaimName: tc.status}}
+		}
+		if tc.going {
+			g.DeletionTimestamp = &metav1.Time{}
+		}
+		m, err := planGroup(g, stockOf(tc.templates, tc.claims...))
+		if (err != nil) != (tc.fails != "") || err != nil && !strings.Contains(err.Error(), tc.fails) {
+			t.Errorf("%s: %v", name, err)
+		} else if err == nil && (len(m.create) != tc.create || m.found["c"] != tc.found) {
+			t.Errorf("%s: %+v", name, m)
+		}
+	}
+	if claim.GenerateName != "g-c-" || !metav1.IsControlledBy(claim, group) || claim.OwnerReferences[0].BlockOwnerDeletion != nil || claim.OwnerReferences[0].Kind != "PodGroup" {
+		t.Errorf("made: %+v", claim.ObjectMeta)
 	}
 }
 

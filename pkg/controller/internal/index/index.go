@@ -91,9 +91,9 @@ func PodsByGroup() Index {
 }
 
 // InGroup lists the pods that belong to a PodGroup.
-func InGroup(ctx context.Context, r client.Reader, namespace, group string) (*corev1.PodList, error) {
+func InGroup(ctx context.Context, r client.Reader, namespace, group string, opts ...client.ListOption) (*corev1.PodList, error) {
 	list := &corev1.PodList{}
-	return list, r.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{groupField: group}, client.UnsafeDisableDeepCopy)
+	return list, r.List(ctx, list, append(opts, client.InNamespace(namespace), client.MatchingFields{groupField: group}, client.UnsafeDisableDeepCopy)...)
 }
 
 // Controlled lists the objects in namespace that the owner with uid controls. An
