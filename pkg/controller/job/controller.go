@@ -16,7 +16,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,6 +35,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
+	"github.com/leme-k8s/leme/pkg/controller/job/group"
 )
 
 var kind = batchv1.SchemeGroupVersion.WithKind("Job")
@@ -50,12 +50,16 @@ type Controller struct {
 	events record.EventRecorder
 	clock  clock.PassiveClock
 	counts *measures
-	groups bool
+	groups *group.Groups // nil if pods are scheduled one by one
 }
 
 // New returns the controller. With groups, the pods of a Job are scheduled as a group.
 func New(c client.Client, live client.Reader, events record.EventRecorder, registry metrics.KubeRegistry, groups bool) *Controller {
-	return &Controller{client: c, live: live, events: events, clock: clock.RealClock{}, counts: newMeasures(registry), groups: groups}
+	made := &Controller{client: c, live: live, events: events, clock: clock.RealClock{}, counts: newMeasures(registry)}
+	if groups {
+		made.groups = group.New(c, events)
+	}
+	return made
 }
 
 // Register adds the controller to mgr.
@@ -65,10 +69,8 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		For(&batchv1.Job{}, builder.WithPredicates(c.counts.jobs())).
 		Watches(&corev1.Pod{}, claim.OwnedOrWanted(kind, c.client, &batchv1.JobList{}, selector), builder.WithPredicates(c.counts.pods())).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(leftBy), builder.WithPredicates(claim.Orphans()))
-	if c.groups {
-		b.Owns(&schedulingv1beta1.Workload{}, builder.WithPredicates(specChanged())).
-			Owns(&schedulingv1beta1.PodGroup{}, builder.WithPredicates(specChanged())).
-			Watches(&schedulingv1beta1.Workload{}, handler.EnqueueRequestsFromMapFunc(c.delegates), builder.WithPredicates(specChanged()))
+	if c.groups != nil {
+		c.groups.Watch(b)
 	}
 	return b.Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
@@ -110,9 +112,11 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (_ re
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	group, err := c.group(ctx, job, owned)
-	if err != nil {
-		return reconcile.Result{}, err
+	group := ""
+	if c.groups != nil {
+		if group, err = c.groups.Of(ctx, job, len(owned)); err != nil {
+			return reconcile.Result{}, err
+		}
 	}
 	in := newInput(job, owned, group, c.clock.Now())
 	p := in.plan()

@@ -216,3 +216,17 @@ func TestPodsLeftAtTheEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestPodsOfAGroup(t *testing.T) {
+	j := &batchv1.Job{}
+	if got := newInput(j, nil, "g", now).newPod(-1).Spec.SchedulingGroup; got == nil || *got.PodGroupName != "g" {
+		t.Errorf("a new pod is in %+v", got)
+	}
+	if got := newInput(j, nil, "", now).newPod(-1).Spec.SchedulingGroup; got != nil {
+		t.Errorf("without a group, a new pod is in %+v", got)
+	}
+	j.Spec.Template.Spec.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: ptr.To("theirs")}
+	if got := newInput(j, nil, "", now).newPod(-1).Spec.SchedulingGroup; got == nil || *got.PodGroupName != "theirs" {
+		t.Errorf("of a template with a group, a new pod is in %+v", got)
+	}
+}

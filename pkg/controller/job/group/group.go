@@ -1,9 +1,13 @@
-package job
+// Package group makes the PodGroups that the pods of Jobs are scheduled in, behind the feature gate WorkloadWithJob: what a
+// Job says about it becomes a Workload, from whose template the group is made. A Job that another object controls may be
+// left a template of that object's Workload instead.
+package group
 
 import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -17,16 +21,39 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/component-helpers/scheduling/schedulingv1/workloadbuilder"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/api/batch"
 	cacheindex "github.com/leme-k8s/leme/pkg/controller/internal/index"
 )
+
+var kind = batchv1.SchemeGroupVersion.WithKind("Job")
+
+// Groups are the groups of the pods of Jobs.
+type Groups struct {
+	client client.Client
+	events record.EventRecorder
+}
+
+// New returns the groups that are read and written by c.
+func New(c client.Client, events record.EventRecorder) *Groups {
+	return &Groups{client: c, events: events}
+}
+
+// Watch has Jobs looked at when what their groups are made from changes.
+func (g *Groups) Watch(b *builder.Builder) {
+	b.Owns(&schedulingv1beta1.Workload{}, builder.WithPredicates(specChanged())).
+		Owns(&schedulingv1beta1.PodGroup{}, builder.WithPredicates(specChanged())).
+		Watches(&schedulingv1beta1.Workload{}, handler.EnqueueRequestsFromMapFunc(g.delegates), builder.WithPredicates(specChanged()))
+}
 
 // templateAnnotation names the template, in the Workload of the object that controls a Job, that the Job's group is made from.
 const templateAnnotation = "scheduling.k8s.io/group-template-name"
@@ -73,20 +100,21 @@ func (s *source) templateOf(w *schedulingv1beta1.Workload) (*schedulingv1beta1.P
 }
 
 // untouched reports whether a Job has never run: groups are only made for pods that come first.
-func untouched(job *batchv1.Job, owned []*corev1.Pod) bool {
+func untouched(job *batchv1.Job, pods int) bool {
 	s := &job.Status
-	return len(owned) == 0 && s.StartTime == nil && s.Succeeded == 0 && s.Failed == 0 && condition(*s, batchv1.JobSuspended) == nil
+	return pods == 0 && s.StartTime == nil && s.Succeeded == 0 && s.Failed == 0 &&
+		!slices.ContainsFunc(s.Conditions, func(c batchv1.JobCondition) bool { return c.Type == batchv1.JobSuspended })
 }
 
-// group returns the name of the PodGroup that new pods of a Job belong to, which is empty if they belong to none. The group, and the Workload that it is made
-// from, are made before the first pod, and follow the size of the gang.
-func (c *Controller) group(ctx context.Context, job *batchv1.Job, owned []*corev1.Pod) (string, error) {
+// Of returns the name of the PodGroup that new pods of a Job, which has so many already, belong to. It is empty if they belong to none. The group, and the
+// Workload that it is made from, are made before the first pod, and follow the size of the gang.
+func (g *Groups) Of(ctx context.Context, job *batchv1.Job, pods int) (string, error) {
 	s := sourceOf(job)
-	if !c.groups || s == nil {
+	if s == nil {
 		return "", nil
 	}
-	mayMake := untouched(job, owned)
-	w, err := c.workload(ctx, job, s, mayMake)
+	mayMake := untouched(job, pods)
+	w, err := g.workload(ctx, job, s, mayMake)
 	if w == nil || err != nil {
 		return "", err
 	}
@@ -95,7 +123,7 @@ func (c *Controller) group(ctx context.Context, job *batchv1.Job, owned []*corev
 		return "", err
 	}
 	var list schedulingv1beta1.PodGroupList
-	if err := cacheindex.Controlled(ctx, c.client, &list, job.Namespace, job.UID); err != nil {
+	if err := cacheindex.Controlled(ctx, g.client, &list, job.Namespace, job.UID); err != nil {
 		return "", fmt.Errorf("listing PodGroups: %w", err)
 	}
 	var found []*schedulingv1beta1.PodGroup
@@ -109,21 +137,21 @@ func (c *Controller) group(ctx context.Context, job *batchv1.Job, owned []*corev
 		klog.FromContext(ctx).Info("The Job has more than one PodGroup; its pods are scheduled one by one", "job", klog.KObj(job))
 		return "", nil
 	case len(found) == 1:
-		return found[0].Name, c.resize(ctx, found[0], &found[0].Spec.SchedulingPolicy, template.SchedulingPolicy.Gang)
+		return found[0].Name, g.resize(ctx, found[0], &found[0].Spec.SchedulingPolicy, template.SchedulingPolicy.Gang)
 	case !mayMake:
 		return "", nil
 	}
-	return c.makeGroup(ctx, job, s, w, template.Name)
+	return g.makeGroup(ctx, job, s, w, template.Name)
 }
 
 // workload returns the Workload of a Job's group, or nil if there is none, or no single one.
-func (c *Controller) workload(ctx context.Context, job *batchv1.Job, s *source, mayMake bool) (*schedulingv1beta1.Workload, error) {
+func (g *Groups) workload(ctx context.Context, job *batchv1.Job, s *source, mayMake bool) (*schedulingv1beta1.Workload, error) {
 	var list schedulingv1beta1.WorkloadList
 	var err error
 	if s.own {
-		err = cacheindex.Controlled(ctx, c.client, &list, job.Namespace, job.UID)
+		err = cacheindex.Controlled(ctx, g.client, &list, job.Namespace, job.UID)
 	} else {
-		err = c.client.List(ctx, &list, client.InNamespace(job.Namespace))
+		err = g.client.List(ctx, &list, client.InNamespace(job.Namespace))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing Workloads: %w", err)
@@ -149,10 +177,10 @@ func (c *Controller) workload(ctx context.Context, job *batchv1.Job, s *source, 
 		return nil, fmt.Errorf("building the Workload: %w", err)
 	}
 	if len(found) == 0 {
-		return wanted, c.make(ctx, job, wanted, "Workload")
+		return wanted, g.make(ctx, job, wanted, "Workload")
 	}
 	if w := found[0]; len(w.Spec.PodGroupTemplates) == 1 {
-		return w, c.resize(ctx, w, &w.Spec.PodGroupTemplates[0].SchedulingPolicy, wanted.Spec.PodGroupTemplates[0].SchedulingPolicy.Gang)
+		return w, g.resize(ctx, w, &w.Spec.PodGroupTemplates[0].SchedulingPolicy, wanted.Spec.PodGroupTemplates[0].SchedulingPolicy.Gang)
 	}
 	return found[0], nil
 }
@@ -165,40 +193,40 @@ func newWorkload(job *batchv1.Job) (*schedulingv1beta1.Workload, error) {
 }
 
 // makeGroup makes the group of a Job's pods from a template.
-func (c *Controller) makeGroup(ctx context.Context, job *batchv1.Job, s *source, w *schedulingv1beta1.Workload, template string) (string, error) {
+func (g *Groups) makeGroup(ctx context.Context, job *batchv1.Job, s *source, w *schedulingv1beta1.Workload, template string) (string, error) {
 	b := workloadbuilder.NewBuilderFromExistingWorkload(w, workloadbuilder.BuildOptions{Owner: metav1.NewControllerRef(job, kind)})
-	g, err := b.NewPodGroup(groupName(w.Name, template), template)
+	group, err := b.NewPodGroup(groupName(w.Name, template), template)
 	if err != nil {
 		return "", fmt.Errorf("building the PodGroup: %w", err)
 	}
 	if s.own {
-		g.OwnerReferences = append(g.OwnerReferences, metav1.OwnerReference{APIVersion: schedulingv1beta1.SchemeGroupVersion.String(), Kind: "Workload", Name: w.Name, UID: w.UID})
+		group.OwnerReferences = append(group.OwnerReferences, metav1.OwnerReference{APIVersion: schedulingv1beta1.SchemeGroupVersion.String(), Kind: "Workload", Name: w.Name, UID: w.UID})
 	}
-	return g.Name, c.make(ctx, job, g, "PodGroup")
+	return group.Name, g.make(ctx, job, group, "PodGroup")
 }
 
 // make creates what is called so, and tells of it.
-func (c *Controller) make(ctx context.Context, job *batchv1.Job, o client.Object, called string) error {
+func (g *Groups) make(ctx context.Context, job *batchv1.Job, o client.Object, called string) error {
 	name := o.GetName()
-	switch err := c.client.Create(ctx, o); {
+	switch err := g.client.Create(ctx, o); {
 	case apierrors.IsAlreadyExists(err): // the cache does not show it yet, or it is somebody else's
 		return fmt.Errorf("creating the %s: %w", called, err)
 	case err != nil:
-		c.events.Eventf(job, corev1.EventTypeWarning, "Failed"+called+"Create", "Failed to create %s for Job %s: %v", called, job.Name, err)
+		g.events.Eventf(job, corev1.EventTypeWarning, "Failed"+called+"Create", "Failed to create %s for Job %s: %v", called, job.Name, err)
 		return fmt.Errorf("creating the %s: %w", called, err)
 	}
-	c.events.Eventf(job, corev1.EventTypeNormal, called+"Created", "Created %s %s for Job %s", called, name, job.Name)
+	g.events.Eventf(job, corev1.EventTypeNormal, called+"Created", "Created %s %s for Job %s", called, name, job.Name)
 	return nil
 }
 
 // resize gives o, whose policy that is, the size of the gang.
-func (c *Controller) resize(ctx context.Context, o client.Object, policy *schedulingv1beta1.PodGroupSchedulingPolicy, gang *schedulingv1beta1.GangSchedulingPolicy) error {
+func (g *Groups) resize(ctx context.Context, o client.Object, policy *schedulingv1beta1.PodGroupSchedulingPolicy, gang *schedulingv1beta1.GangSchedulingPolicy) error {
 	if policy.Gang == nil || gang == nil || policy.Gang.MinCount == gang.MinCount {
 		return nil
 	}
 	before := o.DeepCopyObject().(client.Object)
 	policy.Gang.MinCount = gang.MinCount
-	if err := c.client.Patch(ctx, o, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+	if err := g.client.Patch(ctx, o, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("updating the size of the gang in %T %s: %w", o, o.GetName(), err)
 	}
 	return nil
@@ -237,13 +265,13 @@ func specChanged() predicate.Predicate {
 }
 
 // delegates returns the Jobs whose groups are made from a Workload of the object that controls them.
-func (c *Controller) delegates(ctx context.Context, o client.Object) []reconcile.Request {
+func (g *Groups) delegates(ctx context.Context, o client.Object) []reconcile.Request {
 	ref := o.(*schedulingv1beta1.Workload).Spec.ControllerRef
 	if ref == nil || ref.APIGroup == kind.Group && ref.Kind == kind.Kind {
 		return nil
 	}
 	var list batchv1.JobList
-	if err := c.client.List(ctx, &list, client.InNamespace(o.GetNamespace()), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
+	if err := g.client.List(ctx, &list, client.InNamespace(o.GetNamespace()), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
 		klog.FromContext(ctx).Error(err, "Listing Jobs")
 		return nil
 	}

@@ -1,4 +1,4 @@
-package job
+package group
 
 import (
 	"fmt"
@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/component-base/metrics"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -81,11 +80,11 @@ func TestSourceOf(t *testing.T) {
 func TestUntouched(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status batchv1.JobStatus
-		pods   []*corev1.Pod
+		pods   int
 		want   bool
 	}{
 		"new":       {want: true},
-		"pods":      {pods: []*corev1.Pod{{}}},
+		"pods":      {pods: 1},
 		"started":   {status: batchv1.JobStatus{StartTime: &metav1.Time{}}},
 		"succeeded": {status: batchv1.JobStatus{Succeeded: 1}},
 		"failed":    {status: batchv1.JobStatus{Failed: 1}},
@@ -219,7 +218,7 @@ func TestGroup(t *testing.T) {
 				b.WithIndex(i.Object, i.Field, i.Values)
 			}
 			api, events := b.Build(), record.NewFakeRecorder(10)
-			got, err := New(api, api, events, metrics.NewKubeRegistry(), true).group(t.Context(), tc.job, make([]*corev1.Pod, tc.pods))
+			got, err := New(api, events).Of(t.Context(), tc.job, tc.pods)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Errorf("got %v", err)
@@ -251,19 +250,5 @@ func TestGroup(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestPodsOfAGroup(t *testing.T) {
-	j := newJob()
-	if got := newInput(j, nil, "g", now).newPod(-1).Spec.SchedulingGroup; got == nil || *got.PodGroupName != "g" {
-		t.Errorf("a new pod is in %+v", got)
-	}
-	if got := newInput(j, nil, "", now).newPod(-1).Spec.SchedulingGroup; got != nil {
-		t.Errorf("without a group, a new pod is in %+v", got)
-	}
-	inGroup(j)
-	if got := newInput(j, nil, "", now).newPod(-1).Spec.SchedulingGroup; got == nil || *got.PodGroupName != "theirs" {
-		t.Errorf("of a template with a group, a new pod is in %+v", got)
 	}
 }
