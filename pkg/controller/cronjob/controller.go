@@ -116,13 +116,9 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 
 // jobs returns the Jobs that cj controls.
 func (c *Controller) jobs(ctx context.Context, cj *batchv1.CronJob) ([]*batchv1.Job, error) {
-	var list batchv1.JobList
-	if err := index.Controlled(ctx, c.client, &list, cj.Namespace, cj.UID); err != nil {
+	jobs, err := index.Controlled[batchv1.Job](ctx, c.client, cj.Namespace, cj.UID)
+	if err != nil {
 		return nil, fmt.Errorf("listing Jobs: %w", err)
-	}
-	var jobs []*batchv1.Job
-	for i := range list.Items {
-		jobs = append(jobs, &list.Items[i])
 	}
 	// A Job that was started by another manager may be in the status before it is in the cache.
 	for _, r := range cj.Status.Active {

@@ -146,8 +146,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 
 // history returns the hash of the current template and the revisions.
 func (c *Controller) history(ctx context.Context, ds *appsv1.DaemonSet, owner claim.Owner) (string, *revision.History, error) {
-	var list appsv1.ControllerRevisionList
-	all, err := claim.Claim[appsv1.ControllerRevision](ctx, owner, &list, func() []appsv1.ControllerRevision { return list.Items }, nil)
+	all, err := claim.Claim[appsv1.ControllerRevision](ctx, owner, nil)
 	if err != nil {
 		return "", nil, err
 	}
@@ -169,8 +168,7 @@ func (c *Controller) history(ctx context.Context, ds *appsv1.DaemonSet, owner cl
 
 // observe gathers what the plan is made from.
 func (c *Controller) observe(ctx context.Context, ds *appsv1.DaemonSet, owner claim.Owner, hash string) (*input, error) {
-	var list corev1.PodList
-	owned, err := claim.Claim[corev1.Pod](ctx, owner, &list, func() []corev1.Pod { return list.Items }, nil)
+	owned, err := claim.Claim[corev1.Pod](ctx, owner, nil)
 	if err != nil {
 		return nil, err
 	}

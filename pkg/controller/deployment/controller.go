@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -74,10 +75,11 @@ var podEnds = predicate.Funcs{
 
 // Reconcile takes one Deployment a step further.
 func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	d := &appsv1.Deployment{}
-	if err := c.client.Get(ctx, req.NamespacedName, d); err != nil {
+	d := &appsv1.Deployment{} // all that its fields refer to belongs to the cache, but for the annotations
+	if err := c.client.Get(ctx, req.NamespacedName, d, client.UnsafeDisableDeepCopy); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
+	d.Annotations = maps.Clone(d.Annotations)
 	selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
 	if err != nil {
 		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("spec.selector: %w", err))
@@ -86,13 +88,11 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		c.events.Eventf(d, corev1.EventTypeWarning, "SelectingAll", "This deployment is selecting all pods. A non-empty selector is required.")
 		return reconcile.Result{}, nil
 	}
-	var list appsv1.ReplicaSetList
-	sets, err := claim.Claim[appsv1.ReplicaSet](ctx, claim.Owner{Object: d, Kind: kind, Selector: selector, Client: c.client, Live: c.live},
-		&list, func() []appsv1.ReplicaSet { return list.Items }, nil)
+	sets, err := claim.Claim[appsv1.ReplicaSet](ctx, claim.Owner{Object: d, Kind: kind, Selector: selector, Borrow: true, Client: c.client, Live: c.live}, nil)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	s := newState(d, sets, c.clock.Now())
+	s := newState(d, resizable(sets), c.clock.Now())
 	if d.DeletionTimestamp == nil {
 		if err := c.act(ctx, s); err != nil {
 			return reconcile.Result{}, err
@@ -176,14 +176,12 @@ func (c *Controller) stopOld(ctx context.Context, s *state) (bool, error) {
 		return false, c.resize(ctx, s, sizes)
 	}
 	for _, rs := range s.old {
-		var list corev1.PodList
-		if err := index.Controlled(ctx, c.client, &list, rs.Namespace, rs.UID); err != nil {
+		left, err := index.Controlled[corev1.Pod](ctx, c.client, rs.Namespace, rs.UID)
+		if err != nil {
 			return false, fmt.Errorf("listing pods of ReplicaSet %s: %w", rs.Name, err)
 		}
-		for i := range list.Items {
-			if !pods.IsTerminated(&list.Items[i]) {
-				return false, nil
-			}
+		if slices.ContainsFunc(left, func(p *corev1.Pod) bool { return !pods.IsTerminated(p) }) {
+			return false, nil
 		}
 	}
 	return true, nil
@@ -294,6 +292,17 @@ func (c *Controller) writeStatus(ctx context.Context, s *state) (reconcile.Resul
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	return reconcile.Result{RequeueAfter: next}, nil
+}
+
+// resizable copies of borrowed ReplicaSets what a rollout changes: their annotations and, as a field of the struct, their size.
+func resizable(sets []*appsv1.ReplicaSet) []*appsv1.ReplicaSet {
+	copies := make([]*appsv1.ReplicaSet, len(sets))
+	for i, rs := range sets {
+		c := *rs
+		c.Annotations = maps.Clone(rs.Annotations)
+		copies[i] = &c
+	}
+	return copies
 }
 
 // recreatedBy returns the Deployment of a pod if it waits for its old pods to end.

@@ -2,7 +2,6 @@ package deployment
 
 import (
 	"cmp"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -65,18 +64,19 @@ func newState(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, now time.Time) *s
 
 // sameTemplate compares templates without the label that tells them apart.
 func sameTemplate(a, b *corev1.PodTemplateSpec) bool {
-	x, y := *a, *b
-	x.Labels, y.Labels = withoutHash(a.Labels), withoutHash(b.Labels)
-	return equality.Semantic.DeepEqual(&x, &y)
+	x, y := a.ObjectMeta, b.ObjectMeta
+	x.Labels, y.Labels = nil, nil
+	return contains(a.Labels, b.Labels) && contains(b.Labels, a.Labels) && equality.Semantic.DeepEqual(&x, &y) && equality.Semantic.DeepEqual(&a.Spec, &b.Spec)
 }
 
-func withoutHash(labels map[string]string) map[string]string {
-	if _, found := labels[appsv1.DefaultDeploymentUniqueLabelKey]; !found {
-		return labels
+// contains reports whether labels has all of some others, but for the hash.
+func contains(labels, others map[string]string) bool {
+	for k, v := range others {
+		if got, found := labels[k]; k != appsv1.DefaultDeploymentUniqueLabelKey && (!found || got != v) {
+			return false
+		}
 	}
-	rest := maps.Clone(labels)
-	delete(rest, appsv1.DefaultDeploymentUniqueLabelKey)
-	return rest
+	return true
 }
 
 func (s *state) all() []*appsv1.ReplicaSet {

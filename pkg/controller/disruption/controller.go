@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/leme-k8s/leme/pkg/controller/internal/borrow"
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
@@ -59,14 +60,13 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 
 // guards returns the budgets that select a pod.
 func (c *Controller) guards(ctx context.Context, pod client.Object) []reconcile.Request {
-	var list policyv1.PodDisruptionBudgetList
-	if err := c.client.List(ctx, &list, client.InNamespace(pod.GetNamespace()), client.UnsafeDisableDeepCopy); err != nil {
+	budgets, err := borrow.List[policyv1.PodDisruptionBudget](ctx, c.client, client.InNamespace(pod.GetNamespace()))
+	if err != nil {
 		klog.FromContext(ctx).Error(err, "Finding the budgets of a pod", "pod", klog.KObj(pod))
 		return nil
 	}
 	var reqs []reconcile.Request
-	for i := range list.Items {
-		b := &list.Items[i]
+	for _, b := range budgets {
 		if selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector); err == nil && selector.Matches(labels.Set(pod.GetLabels())) {
 			reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(b)})
 		}

@@ -105,10 +105,9 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (_ re
 	if err != nil {
 		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("spec.selector: %w", err))
 	}
-	var list corev1.PodList
 	owned, err := claim.Claim(ctx, claim.Owner{
 		Object: job, Kind: kind, Selector: selector, Finalizers: []string{batchv1.JobTrackingFinalizer}, Client: c.client, Live: c.live,
-	}, &list, func() []corev1.Pod { return list.Items }, pods.IsActive)
+	}, pods.IsActive)
 	if err != nil {
 		return reconcile.Result{}, err
 	}

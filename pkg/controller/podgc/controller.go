@@ -75,7 +75,8 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		CreateFunc: func(e event.CreateEvent) bool { return e.IsInInitialList || relevant(e.Object.(*corev1.Pod)) },
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			a, b := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
-			return !relevant(a) && relevant(b) || a.Spec.NodeName != b.Spec.NodeName || a.DeletionTimestamp == nil && b.DeletionTimestamp != nil
+			moved, ends := a.Spec.NodeName != b.Spec.NodeName, a.DeletionTimestamp == nil && b.DeletionTimestamp != nil
+			return !relevant(a) && relevant(b) || (moved || ends) && c.inDoubt(b.Spec.NodeName)
 		},
 		DeleteFunc: func(event.DeleteEvent) bool { return false },
 	}
@@ -88,6 +89,13 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		Watches(&corev1.Pod{}, wake, builder.WithPredicates(podMatters)).
 		Watches(&corev1.Node{}, wake, builder.WithPredicates(nodeMatters)).
 		Complete(c)
+}
+
+// inDoubt reports whether a node may be gone or out of service, by what the cache knows.
+func (c *Controller) inDoubt(node string) bool {
+	n := &corev1.Node{}
+	err := c.client.Get(context.Background(), client.ObjectKey{Name: node}, n, client.UnsafeDisableDeepCopy)
+	return err != nil || outOfService(n)
 }
 
 // doomed is a pod to delete, and why.

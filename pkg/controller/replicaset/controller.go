@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -42,6 +44,10 @@ type Controller struct {
 	live   client.Reader
 	events record.EventRecorder
 	clock  clock.PassiveClock
+
+	mu sync.Mutex
+	// late is since when a status waits in which only pods that end are fewer.
+	late map[types.NamespacedName]time.Time
 }
 
 // Gates are Kubernetes' feature gates of these names.
@@ -54,12 +60,16 @@ type Gates struct {
 
 // New returns the controller of ReplicaSets.
 func New(c client.Client, live client.Reader, events record.EventRecorder, gates Gates, m *Metrics) *Controller {
-	return &Controller{kind: replicaSet, gates: gates, counts: m, client: c, live: live, events: events, clock: clock.RealClock{}}
+	return newController(replicaSet, c, live, events, gates, m)
 }
 
 // NewReplication returns the controller of ReplicationControllers.
 func NewReplication(c client.Client, live client.Reader, events record.EventRecorder, gates Gates, m *Metrics) *Controller {
-	return &Controller{kind: replicationController, gates: gates, counts: m, client: c, live: live, events: events, clock: clock.RealClock{}}
+	return newController(replicationController, c, live, events, gates, m)
+}
+
+func newController(k kind, c client.Client, live client.Reader, events record.EventRecorder, gates Gates, m *Metrics) *Controller {
+	return &Controller{kind: k, gates: gates, counts: m, client: c, live: live, events: events, clock: clock.RealClock{}, late: map[types.NamespacedName]time.Time{}}
 }
 
 // Register adds the controller to mgr.
@@ -73,8 +83,9 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 
 // Reconcile brings one set to its number of pods and writes its status.
 func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	obj := c.kind.new()
-	if err := c.client.Get(ctx, req.NamespacedName, obj); err != nil {
+	obj := c.kind.new() // all that its fields refer to belongs to the cache
+	if err := c.client.Get(ctx, req.NamespacedName, obj, client.UnsafeDisableDeepCopy); err != nil {
+		c.written(req.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	set := c.kind.view(obj)
@@ -82,9 +93,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err != nil {
 		return reconcile.Result{}, reconcile.TerminalError(fmt.Errorf("spec.selector: %w", err))
 	}
-	var list corev1.PodList
-	owned, err := claim.Claim(ctx, claim.Owner{Object: obj, Kind: c.kind.gvk, Selector: selector, Borrow: true, Client: c.client, Live: c.live},
-		&list, func() []corev1.Pod { return list.Items }, pods.IsActive)
+	owned, err := claim.Claim(ctx, claim.Owner{Object: obj, Kind: c.kind.gvk, Selector: selector, Borrow: true, Client: c.client, Live: c.live}, pods.IsActive)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -106,13 +115,57 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		active, scaleErr = c.scale(ctx, obj, set, active)
 	}
 	status, next := c.kind.status(set, active, terminating, scaleErr, c.clock.Now())
+	if scaleErr == nil && onlyFewerEnd(&set.Status, &status) {
+		if wait := c.postponed(req.NamespacedName); wait > 0 {
+			if next > 0 {
+				wait = min(wait, next)
+			}
+			return reconcile.Result{RequeueAfter: wait}, nil
+		}
+	}
 	if err := c.kind.writeStatus(ctx, c.client, obj, status); err != nil {
 		return reconcile.Result{}, errors.Join(scaleErr, client.IgnoreNotFound(err))
 	}
+	c.written(req.NamespacedName)
 	if pods.IsNamespaceTerminating(scaleErr) {
 		return reconcile.Result{}, nil
 	}
 	return reconcile.Result{RequeueAfter: next}, scaleErr
+}
+
+// postponement is how long a status waits that only says that some of the pods that were ending have ended, but not all. They end one by one, and
+// nobody decides by how many are left.
+const postponement = time.Second
+
+// onlyFewerEnd reports whether a status is of the kind that waits.
+func onlyFewerEnd(before, after *appsv1.ReplicaSetStatus) bool {
+	was, is := ptr.Deref(before.TerminatingReplicas, 0), ptr.Deref(after.TerminatingReplicas, 0)
+	if is == 0 || is >= was {
+		return false
+	}
+	same := *after
+	same.TerminatingReplicas = before.TerminatingReplicas
+	return equality.Semantic.DeepEqual(before, &same)
+}
+
+// postponed returns how long such a status still has to wait.
+func (c *Controller) postponed(set types.NamespacedName) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.clock.Now()
+	since, waits := c.late[set]
+	if !waits {
+		since = now
+		c.late[set] = now
+	}
+	return since.Add(postponement).Sub(now)
+}
+
+// written notes that no status waits.
+func (c *Controller) written(set types.NamespacedName) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.late, set)
 }
 
 // scale creates what is missing or deletes what is too much, and returns the pods
@@ -164,23 +217,22 @@ func (c *Controller) related(ctx context.Context, set *appsv1.ReplicaSet, active
 	if ref == nil || c.kind.gvk != replicaSet.gvk {
 		return active, nil
 	}
-	var siblings appsv1.ReplicaSetList
 	// They only say who goes first, for which the cache is new enough.
-	asCached := []client.ListOption{client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency}
-	if err := index.Controlled(ctx, c.client, &siblings, set.Namespace, ref.UID, asCached...); err != nil {
+	siblings, err := index.Controlled[appsv1.ReplicaSet](ctx, c.client, set.Namespace, ref.UID, client.DisableReadYourWritesConsistency)
+	if err != nil {
 		return nil, fmt.Errorf("listing ReplicaSets of %s: %w", ref.Name, err)
 	}
 	related := active
-	for i := range siblings.Items {
-		if siblings.Items[i].UID == set.UID {
+	for _, sibling := range siblings {
+		if sibling.UID == set.UID {
 			continue
 		}
-		var list corev1.PodList
-		if err := index.Controlled(ctx, c.client, &list, set.Namespace, siblings.Items[i].UID, asCached...); err != nil {
-			return nil, fmt.Errorf("listing pods of %s: %w", siblings.Items[i].Name, err)
+		theirs, err := index.Controlled[corev1.Pod](ctx, c.client, set.Namespace, sibling.UID, client.DisableReadYourWritesConsistency)
+		if err != nil {
+			return nil, fmt.Errorf("listing pods of %s: %w", sibling.Name, err)
 		}
-		for j := range list.Items {
-			if p := &list.Items[j]; pods.IsActive(p) {
+		for _, p := range theirs {
+			if pods.IsActive(p) {
 				related = append(related, p)
 			}
 		}

@@ -36,6 +36,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/leme-k8s/leme/pkg/api/quota"
+	"github.com/leme-k8s/leme/pkg/controller/internal/borrow"
 )
 
 const (
@@ -159,13 +160,12 @@ func usesOtherwise(e quotalib.Evaluator, before, after runtime.Object) bool {
 
 // concerned returns the quotas of a namespace, "" for all, that limit something of a resource.
 func (c *Controller) concerned(ctx context.Context, r schema.GroupResource, namespace string) []reconcile.Request {
-	var list corev1.ResourceQuotaList
-	err := c.client.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency)
+	quotas, err := borrow.List[corev1.ResourceQuota](ctx, c.client, client.InNamespace(namespace), client.DisableReadYourWritesConsistency)
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Listing ResourceQuotas")
 		return nil
 	}
-	if len(list.Items) == 0 {
+	if len(quotas) == 0 {
 		return nil
 	}
 	e := c.registry(ctx).Get(r)
@@ -173,9 +173,9 @@ func (c *Controller) concerned(ctx context.Context, r schema.GroupResource, name
 		e = generic.NewObjectCountEvaluator(r, nil, "")
 	}
 	var reqs []reconcile.Request
-	for i := range list.Items {
-		if len(e.MatchingResources(quotalib.ResourceNames(list.Items[i].Spec.Hard))) > 0 {
-			reqs = append(reqs, requestOf(&list.Items[i]))
+	for _, q := range quotas {
+		if len(e.MatchingResources(quotalib.ResourceNames(q.Spec.Hard))) > 0 {
+			reqs = append(reqs, requestOf(q))
 		}
 	}
 	return reqs

@@ -136,8 +136,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 // history returns the revisions, and which of them is the current one and which the one that
 // the spec asks for.
 func (c *Controller) history(ctx context.Context, set *appsv1.StatefulSet, owner claim.Owner) (h *revision.History, current, update version, err error) {
-	var list appsv1.ControllerRevisionList
-	all, err := claim.Claim[appsv1.ControllerRevision](ctx, owner, &list, func() []appsv1.ControllerRevision { return list.Items }, nil)
+	all, err := claim.Claim[appsv1.ControllerRevision](ctx, owner, nil)
 	if err != nil {
 		return nil, current, update, err
 	}
@@ -182,8 +181,7 @@ func same(stored, data []byte) bool {
 
 // observe gathers what the plan is made from.
 func (c *Controller) observe(ctx context.Context, set *appsv1.StatefulSet, owner claim.Owner, current, update version) (*input, error) {
-	var list corev1.PodList
-	owned, err := claim.Claim(ctx, owner, &list, func() []corev1.Pod { return list.Items }, func(p *corev1.Pod) bool {
+	owned, err := claim.Claim(ctx, owner, func(p *corev1.Pod) bool {
 		_, ok := ordinalOf(set, p.Name)
 		return ok
 	})

@@ -18,6 +18,7 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/leme-k8s/leme/pkg/controller/internal/borrow"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 )
 
@@ -28,7 +29,7 @@ type Owner struct {
 	Kind   schema.GroupVersionKind
 	// Selector says which objects belong to it.
 	Selector labels.Selector
-	// Borrow says that what is claimed may belong to the cache: the owner changes none of it.
+	// Borrow says that what is claimed may belong to the cache: the owner changes none of it. Without, it is copied.
 	Borrow bool
 	// Finalizers are added to what is adopted and removed from what is released.
 	Finalizers []string
@@ -39,31 +40,23 @@ type Owner struct {
 	Live client.Reader
 }
 
-// An Object is a pointer to a struct of an API kind.
-type Object[T any] interface {
-	*T
-	client.Object
-}
-
-// Claim returns the objects of list's kind that belong to o after adoption and
+// Claim returns the objects of a kind that belong to o after adoption and
 // release. match, when given, excludes more objects from adoption. Pods and other
 // objects that are being deleted are kept when they are owned, and not adopted.
-func Claim[T any, P Object[T]](ctx context.Context, o Owner, list client.ObjectList, items func() []T, match func(P) bool) ([]P, error) {
-	var opts []client.ListOption
-	if o.Borrow {
-		opts = append(opts, client.UnsafeDisableDeepCopy)
-	}
-	if err := index.Controlled(ctx, o.Client, list, o.Object.GetNamespace(), o.Object.GetUID(), opts...); err != nil {
+func Claim[T any, P borrow.Object[T]](ctx context.Context, o Owner, match func(P) bool) ([]P, error) {
+	owned, err := index.Controlled[T, P](ctx, o.Client, o.Object.GetNamespace(), o.Object.GetUID())
+	if err != nil {
 		return nil, fmt.Errorf("listing what %s %s controls: %w", o.Kind.Kind, o.Object.GetName(), err)
 	}
 	var (
 		mine []P
 		errs []error
 	)
-	owned := items()
-	for i := range owned {
-		obj := P(&owned[i])
+	for _, obj := range owned {
 		if o.Selector.Matches(labels.Set(obj.GetLabels())) {
+			if !o.Borrow {
+				obj = obj.DeepCopyObject().(P)
+			}
 			mine = append(mine, obj)
 		} else if o.Object.GetDeletionTimestamp() == nil {
 			errs = append(errs, o.release(ctx, obj.DeepCopyObject().(P)))
@@ -73,13 +66,12 @@ func Claim[T any, P Object[T]](ctx context.Context, o Owner, list client.ObjectL
 		return mine, errors.Join(errs...)
 	}
 	// The first list has waited for what was adopted and released before.
-	if err := index.Controlled(ctx, o.Client, list, o.Object.GetNamespace(), "", client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
+	orphans, err := index.Controlled[T, P](ctx, o.Client, o.Object.GetNamespace(), "", client.DisableReadYourWritesConsistency)
+	if err != nil {
 		return nil, fmt.Errorf("listing what no one controls: %w", err)
 	}
-	orphans := items()
 	checked := false
-	for i := range orphans {
-		obj := P(&orphans[i])
+	for _, obj := range orphans {
 		if obj.GetDeletionTimestamp() != nil || !o.Selector.Matches(labels.Set(obj.GetLabels())) || match != nil && !match(obj) {
 			continue
 		}

@@ -96,10 +96,9 @@ func TestClaim(t *testing.T) {
 			if tc.live != nil {
 				live.WithObjects(tc.live.DeepCopy())
 			}
-			var list corev1.PodList
 			got, err := Claim(t.Context(), Owner{
 				Object: tc.owner, Kind: kind, Selector: labels.SelectorFromSet(labels.Set{"app": "web"}), Finalizers: []string{finalizer}, Client: c, Live: live.Build(),
-			}, &list, func() []corev1.Pod { return list.Items }, wanted)
+			}, wanted)
 			if (err != nil) != (tc.err != "") || err != nil && !strings.Contains(err.Error(), tc.err) {
 				t.Fatalf("error %v, want %q", err, tc.err)
 			}

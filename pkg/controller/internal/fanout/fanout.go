@@ -6,6 +6,7 @@ package fanout
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -15,12 +16,14 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/borrow"
 )
 
-// New makes a cache as cache.New does, that listens once to each of its informers.
+// New makes a cache as cache.New does, that listens once to each of its informers. It is a borrow.Lender.
 func New(cfg *rest.Config, opts cache.Options) (cache.Cache, error) {
 	c, err := cache.New(cfg, opts)
-	return &fanning{Cache: c, informers: map[cache.Informer]*informer{}}, err
+	return &fanning{Cache: c, informers: map[cache.Informer]*informer{}, stores: map[reflect.Type]toolscache.Indexer{}}, err
 }
 
 type fanning struct {
@@ -28,6 +31,46 @@ type fanning struct {
 
 	mu        sync.Mutex
 	informers map[cache.Informer]*informer
+
+	reading sync.RWMutex
+	stores  map[reflect.Type]toolscache.Indexer // that have been filled
+}
+
+// Borrow implements borrow.Lender.
+func (f *fanning) Borrow(ctx context.Context, one client.Object, opts ...client.ListOption) ([]any, error) {
+	store, err := f.storeOf(ctx, reflect.TypeOf(one))
+	if err != nil {
+		return nil, err
+	}
+	if store == nil {
+		return borrow.From(ctx, f.Cache, one, opts...) // copies
+	}
+	return borrow.FromStore(store, opts...)
+}
+
+// storeOf returns where the objects of a type are, when they have been listed, or nil if they are in several stores, each for some namespaces.
+func (f *fanning) storeOf(ctx context.Context, t reflect.Type) (toolscache.Indexer, error) {
+	f.reading.RLock()
+	store := f.stores[t]
+	f.reading.RUnlock()
+	if store != nil {
+		return store, nil
+	}
+	i, err := f.Cache.GetInformer(ctx, reflect.New(t.Elem()).Interface().(client.Object))
+	if err != nil {
+		return nil, err
+	}
+	single, ok := i.(interface{ GetIndexer() toolscache.Indexer })
+	if !ok {
+		return nil, nil
+	}
+	if !i.HasSynced() {
+		return nil, &cache.ErrCacheNotStarted{}
+	}
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	f.stores[t] = single.GetIndexer()
+	return f.stores[t], nil
 }
 
 // GetInformer implements cache.Informers.

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/leme-k8s/leme/pkg/api/core/podrefs"
+	"github.com/leme-k8s/leme/pkg/controller/internal/borrow"
 )
 
 // An Index is kept for the objects of one kind.
@@ -96,10 +97,10 @@ func InGroup(ctx context.Context, r client.Reader, namespace, group string, opts
 	return list, r.List(ctx, list, append(opts, client.InNamespace(namespace), client.MatchingFields{groupField: group}, client.UnsafeDisableDeepCopy)...)
 }
 
-// Controlled lists the objects in namespace that the owner with uid controls. An
+// Controlled borrows the objects in namespace that the owner with uid controls. An
 // empty uid lists those that no one controls.
-func Controlled(ctx context.Context, r client.Reader, list client.ObjectList, namespace string, uid types.UID, opts ...client.ListOption) error {
-	return r.List(ctx, list, append(opts, client.InNamespace(namespace), client.MatchingFields{controllerField: string(uid)})...)
+func Controlled[T any, P borrow.Object[T]](ctx context.Context, r client.Reader, namespace string, uid types.UID, opts ...client.ListOption) ([]P, error) {
+	return borrow.List[T, P](ctx, r, append(opts, client.InNamespace(namespace), client.MatchingFields{controllerField: string(uid)})...)
 }
 
 // OnNode lists the pods bound to a node. An empty name lists those bound to none.

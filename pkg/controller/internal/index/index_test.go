@@ -50,8 +50,12 @@ func TestIndexes(t *testing.T) {
 	}
 	c := b.Build()
 	controlled := func(namespace, uid string) (*corev1.PodList, error) {
-		var list corev1.PodList
-		return &list, Controlled(t.Context(), c, &list, namespace, types.UID(uid))
+		found, err := Controlled[corev1.Pod](t.Context(), c, namespace, types.UID(uid))
+		list := &corev1.PodList{}
+		for _, p := range found {
+			list.Items = append(list.Items, *p)
+		}
+		return list, err
 	}
 	for name, tc := range map[string]struct {
 		list func() (*corev1.PodList, error)

@@ -22,6 +22,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/borrow"
 )
 
 // Progress knows how far a cache is with each kind of objects. All controllers that read from the cache share it.
@@ -250,6 +252,20 @@ func (c *Client) List(ctx context.Context, list client.ObjectList, opts ...clien
 		}
 	}
 	return c.progress.cache.List(ctx, list, opts...)
+}
+
+// Borrow implements borrow.Lender. It waits as List does.
+func (c *Client) Borrow(ctx context.Context, one client.Object, opts ...client.ListOption) ([]any, error) {
+	j, ok := ctx.Value(journalKey{}).(*journal)
+	if !ok && reconciles(ctx) {
+		return borrow.From(ctx, c.Client, one, opts...) // copies
+	}
+	if ok && !(&client.ListOptions{}).ApplyOptions(opts).DisableReadYourWritesConsistency {
+		if err := j.await(ctx, c.progress.cache); err != nil {
+			return nil, err
+		}
+	}
+	return borrow.From(ctx, c.progress.cache, one, opts...)
 }
 
 // write does what results in a new version of obj.

@@ -18,6 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/leme-k8s/leme/pkg/controller/internal/borrow"
 )
 
 // Services lists services the way the endpointslice library asks for them. They are as in the cache: none who asks writes any.
@@ -42,10 +44,8 @@ type namespaced struct {
 
 // List implements corelisters.ServiceNamespaceLister.
 func (n namespaced) List(sel labels.Selector) ([]*corev1.Service, error) {
-	var list corev1.ServiceList
-	err := n.Reader.List(context.Background(), &list, client.InNamespace(n.namespace), client.MatchingLabelsSelector{Selector: sel},
-		client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency)
-	return pointers(list.Items), err
+	return borrow.List[corev1.Service](context.Background(), n.Reader, client.InNamespace(n.namespace), client.MatchingLabelsSelector{Selector: sel},
+		client.DisableReadYourWritesConsistency)
 }
 
 // Get implements corelisters.ServiceNamespaceLister.
