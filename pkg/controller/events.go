@@ -20,12 +20,16 @@ import (
 
 // events make the recorders of the controllers. Each has a broadcaster of its own: one
 // writes events one after the other and drops what does not fit into its queue, so that a
-// controller with much to say would keep the others from being heard.
+// controller with much to say would keep the others from being heard. Most never say anything, so that a broadcaster,
+// which has room for two thousand events, comes with the first.
 type events struct {
-	ctx     context.Context // of the manager's run, for what broadcasters log
-	sink    record.EventSink
-	scheme  *runtime.Scheme
+	ctx    context.Context // of the manager's run, for what broadcasters log
+	sink   record.EventSink
+	scheme *runtime.Scheme
+
+	mu      sync.Mutex
 	started []record.EventBroadcaster
+	stopped bool
 }
 
 func newEvents(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme) (*events, error) {
@@ -43,17 +47,49 @@ func newEvents(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme) (*
 
 // recorder returns the recorder of a controller.
 func (e *events) recorder(source string) record.EventRecorder {
+	return recorder(sync.OnceValue(func() record.EventRecorder { return e.start(source) }))
+}
+
+// start makes a broadcaster. When they have been stopped, it tells nobody.
+func (e *events) start(source string) record.EventRecorder {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	b := record.NewBroadcaster(record.WithContext(e.ctx))
-	b.StartRecordingToSink(e.sink)
-	e.started = append(e.started, b)
+	if e.stopped {
+		b.Shutdown()
+	} else {
+		b.StartRecordingToSink(e.sink)
+		e.started = append(e.started, b)
+	}
 	return b.NewRecorder(e.scheme, corev1.EventSource{Component: source})
 }
 
 // stop ends the broadcasters.
 func (e *events) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped = true
 	for _, b := range e.started {
 		b.Shutdown()
 	}
+}
+
+// A recorder returns who records, and makes it at the first event.
+type recorder func() record.EventRecorder
+
+// Event implements record.EventRecorder.
+func (r recorder) Event(o runtime.Object, kind, reason, message string) {
+	r().Event(o, kind, reason, message)
+}
+
+// Eventf implements record.EventRecorder.
+func (r recorder) Eventf(o runtime.Object, kind, reason, format string, args ...any) {
+	r().Eventf(o, kind, reason, format, args...)
+}
+
+// AnnotatedEventf implements record.EventRecorder.
+func (r recorder) AnnotatedEventf(o runtime.Object, annotations map[string]string, kind, reason, format string, args ...any) {
+	r().AnnotatedEventf(o, annotations, kind, reason, format, args...)
 }
 
 // gathering is for how long what repeats an event is gathered before it is written.

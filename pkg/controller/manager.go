@@ -35,9 +35,10 @@ import (
 	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/component/election"
 	"github.com/leme-k8s/leme/pkg/controller/csrsigning"
-	"github.com/leme-k8s/leme/pkg/controller/internal/deletion"
 	"github.com/leme-k8s/leme/pkg/controller/internal/fanout"
 	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
+	"github.com/leme-k8s/leme/pkg/controller/internal/sharing"
+	"github.com/leme-k8s/leme/pkg/controller/internal/terse"
 	"github.com/leme-k8s/leme/pkg/controller/replicaset"
 	"github.com/leme-k8s/leme/pkg/controller/rootca"
 	"github.com/leme-k8s/leme/pkg/controller/storageversiongc"
@@ -132,7 +133,9 @@ func (m *Manager) newManager(ctx context.Context) (manager.Manager, error) {
 		NewCache:    fanout.New,
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject: map[client.Object]cache.ByObject{ // of these, nothing else is looked at
+			ByObject: map[client.Object]cache.ByObject{
+				&corev1.Pod{}: {Transform: sharing.Pods(cache.TransformStripManagedFields())},
+				// Of these, nothing else is looked at.
 				&corev1.ConfigMap{}:     {Field: fields.OneTermEqualSelector("metadata.name", rootca.Name)},
 				&coordinationv1.Lease{}: {Namespaces: leases},
 				&corev1.Secret{}: {Namespaces: map[string]cache.Config{
@@ -266,7 +269,9 @@ func (d *dependencies) access(identity, source string) (*access, error) {
 	if err != nil {
 		return nil, err
 	}
-	live = deletion.NewClient(live, cfg, hc)
+	if live, err = terse.NewClient(live, cfg, hc); err != nil {
+		return nil, err
+	}
 	opts.Cache = &client.CacheOptions{Reader: d.mgr.GetCache(), EnableReadYourWritesConsistency: &ownWrites}
 	opts.Log = d.mgr.GetLogger()
 	consistent, err := client.New(cfg, opts)

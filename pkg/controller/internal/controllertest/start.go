@@ -18,10 +18,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/leme-k8s/leme/pkg/controller/internal/deletion"
 	"github.com/leme-k8s/leme/pkg/controller/internal/fanout"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
+	"github.com/leme-k8s/leme/pkg/controller/internal/terse"
 )
 
 // A Registrar is a controller that adds itself to a manager.
@@ -84,7 +84,9 @@ func Run(t *testing.T, cfg *rest.Config, s Setup) (live client.Client, stop func
 	if err != nil {
 		t.Fatal(err)
 	}
-	live = deletion.NewClient(live, cfg, hc)
+	if live, err = terse.NewClient(live, cfg, hc); err != nil {
+		t.Fatal(err)
+	}
 	consistent, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper, Cache: &client.CacheOptions{
 		Reader: mgr.GetCache(), EnableReadYourWritesConsistency: ptr.To(true),
 	}})
