@@ -33,6 +33,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
+	"github.com/leme-k8s/leme/pkg/controller/internal/unhurried"
 )
 
 var kind = appsv1.SchemeGroupVersion.WithKind("Deployment")
@@ -43,6 +44,7 @@ type Controller struct {
 	live   client.Reader
 	events record.EventRecorder
 	clock  clock.PassiveClock
+	late   unhurried.Statuses
 	// terminating counts pods that are ending in the status (DeploymentReplicaSetTerminatingReplicas).
 	terminating bool
 }
@@ -77,6 +79,7 @@ var podEnds = predicate.Funcs{
 func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	d := &appsv1.Deployment{} // all that its fields refer to belongs to the cache, but for the annotations
 	if err := c.client.Get(ctx, req.NamespacedName, d, client.UnsafeDisableDeepCopy); err != nil {
+		c.late.Written(req.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	d.Annotations = maps.Clone(d.Annotations)
@@ -281,8 +284,20 @@ func (c *Controller) writeStatus(ctx context.Context, s *state) (reconcile.Resul
 	if s.new != nil && s.d.DeletionTimestamp == nil {
 		revision = s.new.Annotations[RevisionAnnotation]
 	}
-	if revision == s.d.Annotations[RevisionAnnotation] && equality.Semantic.DeepEqual(status, s.d.Status) {
-		return reconcile.Result{RequeueAfter: next}, nil
+	key := client.ObjectKeyFromObject(s.d)
+	if revision == s.d.Annotations[RevisionAnnotation] {
+		if equality.Semantic.DeepEqual(status, s.d.Status) {
+			c.late.Written(key)
+			return reconcile.Result{RequeueAfter: next}, nil
+		}
+		if s.unsettled() && onlyCounts(s.d.Status, status) {
+			if wait := c.late.Wait(key, c.clock.Now()); wait > 0 {
+				if next > 0 {
+					wait = min(wait, next)
+				}
+				return reconcile.Result{RequeueAfter: wait}, nil
+			}
+		}
 	}
 	if revision != "" {
 		metav1.SetMetaDataAnnotation(&s.d.ObjectMeta, RevisionAnnotation, revision)
@@ -291,6 +306,7 @@ func (c *Controller) writeStatus(ctx context.Context, s *state) (reconcile.Resul
 	if err := c.client.Status().Update(ctx, s.d); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
+	c.late.Written(key)
 	return reconcile.Result{RequeueAfter: next}, nil
 }
 

@@ -184,3 +184,47 @@ func TestProgress(t *testing.T) {
 		t.Errorf("when resumed: %s", got)
 	}
 }
+
+func TestOnlyCounts(t *testing.T) {
+	status := func(change func(*appsv1.DeploymentStatus)) appsv1.DeploymentStatus {
+		s := appsv1.DeploymentStatus{
+			ObservedGeneration: 2, Replicas: 3, AvailableReplicas: 1,
+			Conditions: []appsv1.DeploymentCondition{
+				*newCondition(appsv1.DeploymentAvailable, corev1.ConditionFalse, "MinimumReplicasUnavailable", "", now),
+				*newCondition(appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonUpdated, "", now),
+			},
+		}
+		change(&s)
+		return s
+	}
+	for name, c := range map[string]struct {
+		change func(*appsv1.DeploymentStatus)
+		want   bool
+	}{
+		"other counts": {func(s *appsv1.DeploymentStatus) { s.Replicas, s.AvailableReplicas = 4, 2 }, true},
+		"progress": {func(s *appsv1.DeploymentStatus) {
+			s.AvailableReplicas = 2
+			s.Conditions = []appsv1.DeploymentCondition{s.Conditions[0], *newCondition(appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonUpdated, "", now.Add(time.Minute))}
+		}, true},
+		"a generation":      {func(s *appsv1.DeploymentStatus) { s.ObservedGeneration = 3 }, false},
+		"a collision":       {func(s *appsv1.DeploymentStatus) { s.CollisionCount = ptr.To[int32](1) }, false},
+		"another condition": {func(s *appsv1.DeploymentStatus) { s.Conditions = s.Conditions[:1] }, false},
+		"the end":           {func(s *appsv1.DeploymentStatus) { s.Conditions[1].Reason = reasonAvailable }, false},
+	} {
+		if got := onlyCounts(status(func(*appsv1.DeploymentStatus) {}), status(c.change)); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestUnsettled(t *testing.T) {
+	behind, done := set("a", "old", 2, 2, time.Hour), set("b", "new", 1, 1, 0)
+	behind.Generation, behind.Status.ObservedGeneration = 3, 2
+	done.Generation, done.Status.ObservedGeneration = 1, 1
+	if newState(deployment(2, 1, 0), []*appsv1.ReplicaSet{done}, now).unsettled() {
+		t.Error("a ReplicaSet has done what it was to do")
+	}
+	if !newState(deployment(2, 1, 0), []*appsv1.ReplicaSet{behind, done}, now).unsettled() {
+		t.Error("a ReplicaSet is behind")
+	}
+}

@@ -3,6 +3,7 @@ package deployment
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -44,6 +45,19 @@ func setCondition(s *appsv1.DeploymentStatus, c *appsv1.DeploymentCondition) {
 		c.LastTransitionTime = old.LastTransitionTime
 	}
 	*old = *c
+}
+
+// onlyCounts reports whether a status says nothing new but of how many pods there are, or of when that was.
+func onlyCounts(before, after appsv1.DeploymentStatus) bool {
+	return before.ObservedGeneration == after.ObservedGeneration && ptr.Equal(before.CollisionCount, after.CollisionCount) &&
+		slices.EqualFunc(before.Conditions, after.Conditions, func(a, b appsv1.DeploymentCondition) bool {
+			return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason && a.Message == b.Message
+		})
+}
+
+// unsettled reports whether a ReplicaSet has been given a size and has yet to say what it has done about it, which will change the counts again.
+func (s *state) unsettled() bool {
+	return slices.ContainsFunc(s.all(), func(rs *appsv1.ReplicaSet) bool { return rs.Status.ObservedGeneration < rs.Generation })
 }
 
 func removeCondition(s *appsv1.DeploymentStatus, t appsv1.DeploymentConditionType) {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -30,6 +29,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
+	"github.com/leme-k8s/leme/pkg/controller/internal/unhurried"
 )
 
 // burst bounds the pods that one reconciliation creates or deletes.
@@ -44,10 +44,7 @@ type Controller struct {
 	live   client.Reader
 	events record.EventRecorder
 	clock  clock.PassiveClock
-
-	mu sync.Mutex
-	// late is since when a status waits in which only pods that end are fewer.
-	late map[types.NamespacedName]time.Time
+	late   unhurried.Statuses
 }
 
 // Gates are Kubernetes' feature gates of these names.
@@ -60,16 +57,12 @@ type Gates struct {
 
 // New returns the controller of ReplicaSets.
 func New(c client.Client, live client.Reader, events record.EventRecorder, gates Gates, m *Metrics) *Controller {
-	return newController(replicaSet, c, live, events, gates, m)
+	return &Controller{kind: replicaSet, gates: gates, counts: m, client: c, live: live, events: events, clock: clock.RealClock{}}
 }
 
 // NewReplication returns the controller of ReplicationControllers.
 func NewReplication(c client.Client, live client.Reader, events record.EventRecorder, gates Gates, m *Metrics) *Controller {
-	return newController(replicationController, c, live, events, gates, m)
-}
-
-func newController(k kind, c client.Client, live client.Reader, events record.EventRecorder, gates Gates, m *Metrics) *Controller {
-	return &Controller{kind: k, gates: gates, counts: m, client: c, live: live, events: events, clock: clock.RealClock{}, late: map[types.NamespacedName]time.Time{}}
+	return &Controller{kind: replicationController, gates: gates, counts: m, client: c, live: live, events: events, clock: clock.RealClock{}}
 }
 
 // Register adds the controller to mgr.
@@ -85,7 +78,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	obj := c.kind.new() // all that its fields refer to belongs to the cache
 	if err := c.client.Get(ctx, req.NamespacedName, obj, client.UnsafeDisableDeepCopy); err != nil {
-		c.written(req.NamespacedName)
+		c.late.Written(req.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	set := c.kind.view(obj)
@@ -116,7 +109,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	status, next := c.kind.status(set, active, terminating, scaleErr, c.clock.Now())
 	if scaleErr == nil && onlyFewerEnd(&set.Status, &status) {
-		if wait := c.postponed(req.NamespacedName); wait > 0 {
+		if wait := c.late.Wait(req.NamespacedName, c.clock.Now()); wait > 0 {
 			if next > 0 {
 				wait = min(wait, next)
 			}
@@ -126,18 +119,15 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := c.kind.writeStatus(ctx, c.client, obj, status); err != nil {
 		return reconcile.Result{}, errors.Join(scaleErr, client.IgnoreNotFound(err))
 	}
-	c.written(req.NamespacedName)
+	c.late.Written(req.NamespacedName)
 	if pods.IsNamespaceTerminating(scaleErr) {
 		return reconcile.Result{}, nil
 	}
 	return reconcile.Result{RequeueAfter: next}, scaleErr
 }
 
-// postponement is how long a status waits that only says that some of the pods that were ending have ended, but not all. They end one by one, and
+// onlyFewerEnd reports whether a status only says that some of the pods that were ending have ended, but not all. They end one by one, and
 // nobody decides by how many are left.
-const postponement = time.Second
-
-// onlyFewerEnd reports whether a status is of the kind that waits.
 func onlyFewerEnd(before, after *appsv1.ReplicaSetStatus) bool {
 	was, is := ptr.Deref(before.TerminatingReplicas, 0), ptr.Deref(after.TerminatingReplicas, 0)
 	if is == 0 || is >= was {
@@ -146,26 +136,6 @@ func onlyFewerEnd(before, after *appsv1.ReplicaSetStatus) bool {
 	same := *after
 	same.TerminatingReplicas = before.TerminatingReplicas
 	return equality.Semantic.DeepEqual(before, &same)
-}
-
-// postponed returns how long such a status still has to wait.
-func (c *Controller) postponed(set types.NamespacedName) time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := c.clock.Now()
-	since, waits := c.late[set]
-	if !waits {
-		since = now
-		c.late[set] = now
-	}
-	return since.Add(postponement).Sub(now)
-}
-
-// written notes that no status waits.
-func (c *Controller) written(set types.NamespacedName) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.late, set)
 }
 
 // scale creates what is missing or deletes what is too much, and returns the pods
