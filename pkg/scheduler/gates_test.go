@@ -22,6 +22,8 @@ func TestGates(t *testing.T) {
 		{given: map[string]bool{"GenericWorkload": true}, want: framework.Gates{GenericWorkload: true}},
 		{given: map[string]bool{"GenericWorkload": true, "TopologyAwareWorkloadScheduling": true, "PodGroupPreemptionPolicy": true},
 			want: framework.Gates{GenericWorkload: true, TopologyAwareWorkloadScheduling: true, PodGroupPreemptionPolicy: true}},
+		{given: map[string]bool{"GenericWorkload": true, "DRAWorkloadResourceClaims": true}, want: framework.Gates{GenericWorkload: true, DRAWorkloadResourceClaims: true}},
+		{given: map[string]bool{"DRAWorkloadResourceClaims": true}, err: "DRAWorkloadResourceClaims is enabled, but depends on features that are disabled: [GenericWorkload]"},
 		{given: map[string]bool{"TopologyAwareWorkloadScheduling": true}, err: "TopologyAwareWorkloadScheduling is enabled, but depends on features that are disabled: [GenericWorkload]"},
 		{given: map[string]bool{"GenericWorkload": true, "CompositePodGroup": true}, err: "cannot set feature gate CompositePodGroup to true: this component supports only its default, false"},
 		{given: map[string]bool{"GangScheduling": true}, err: "unrecognized feature gate: GangScheduling"},

@@ -54,7 +54,6 @@ var errNotTried = errors.New("the pod was not tried: its pod group cannot be sch
 // decideGroup tries a group on the cluster as it is now.
 func (m *mind) decideGroup(ctx context.Context, q groupQuestion) groupDecision {
 	m.cache.UpdateSnapshot(m.snapshot)
-	ctx = framework.WithoutNotes(ctx)
 	s := &groupSearch{mind: m, groupQuestion: q, state: framework.NewGroupState(q.trial, q.now)}
 	key := types.NamespacedName{Namespace: q.group.Group.Namespace, Name: q.group.Group.Name}
 	scheduled := m.groups.State(key).ScheduledPods()
@@ -97,6 +96,7 @@ const maxTold = 16
 // run tries the group on each placement and returns the best: one on which enough pods
 // have a node, or, with the reason, the first on which too few have; nil if there is none.
 func (s *groupSearch) run(ctx context.Context) (*groupTrial, *fwk.Status) {
+	ctx = framework.WithoutNotes(ctx)
 	nodes, err := s.snapshot.List()
 	if err != nil {
 		return nil, fwk.AsStatus(err)

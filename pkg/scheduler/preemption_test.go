@@ -47,15 +47,7 @@ func newWorld(t *testing.T, nodes []*v1.Node, pods []*v1.Pod, other ...runtime.O
 		objects = append(objects, p)
 	}
 	w := &world{client: fake.NewClientset(append(objects, other...)...), events: events.NewFakeRecorder(100)}
-	// The fake does not count versions, and what is written must be newer than what was there.
-	for _, verb := range []string{"create", "update"} {
-		w.client.PrependReactor(verb, "resourceclaims", func(a clienttesting.Action) (bool, runtime.Object, error) {
-			c := a.(clienttesting.UpdateAction).GetObject().(*resourceapi.ResourceClaim)
-			n, _ := strconv.Atoi(c.ResourceVersion) // none is 0
-			c.ResourceVersion = strconv.Itoa(n + 1)
-			return false, nil, nil
-		})
-	}
+	countVersions(w.client)
 	placed := slices.DeleteFunc(slices.Clone(pods), func(p *v1.Pod) bool { return p.Spec.NodeName == "" })
 	w.snapshot = cache.NewSnapshotOf(nodes, placed)
 	factory := informers.NewSharedInformerFactory(w.client, 0)
@@ -71,6 +63,19 @@ func newWorld(t *testing.T, nodes []*v1.Node, pods []*v1.Pod, other ...runtime.O
 	factory.Start(t.Context().Done())
 	factory.WaitForCacheSync(t.Context().Done())
 	return w
+}
+
+// countVersions has versions of claims counted, which a fake does not do: what is written must be
+// newer than what was there.
+func countVersions(client *fake.Clientset) {
+	for _, verb := range []string{"create", "update"} {
+		client.PrependReactor(verb, "resourceclaims", func(a clienttesting.Action) (bool, runtime.Object, error) {
+			c := a.(clienttesting.UpdateAction).GetObject().(*resourceapi.ResourceClaim)
+			n, _ := strconv.Atoi(c.ResourceVersion) // none is 0
+			c.ResourceVersion = strconv.Itoa(n + 1)
+			return false, nil, nil
+		})
+	}
 }
 
 // preempt runs a cycle for pod and what follows if it fits nowhere. It returns the node

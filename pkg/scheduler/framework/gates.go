@@ -10,6 +10,8 @@ type Gates struct {
 	TopologyAwareWorkloadScheduling bool `json:"topologyAwareWorkloadScheduling,omitempty"`
 	// PodGroupPreemptionPolicy heeds the preemption policy of a PodGroup, not that of its pods.
 	PodGroupPreemptionPolicy bool `json:"podGroupPreemptionPolicy,omitempty"`
+	// DRAWorkloadResourceClaims has claims that a PodGroup names reserved for it, not for each of its pods.
+	DRAWorkloadResourceClaims bool `json:"draWorkloadResourceClaims,omitempty"`
 }
 
 // GatesOf returns the feature gates of the scheduler that lends h to a plugin.

@@ -7,6 +7,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,13 +35,22 @@ func (p *Plugin) Reserve(_ context.Context, cs fwk.CycleState, pod *v1.Pod, node
 	if len(there.allocations) != len(open) {
 		return fwk.AsStatus(fmt.Errorf("there are %d allocations on node %s for %d claims", len(there.allocations), node, len(open)))
 	}
+	var allocated []*resourceapi.ResourceClaim
 	for i, c := range open {
-		allocated := c.DeepCopy()
-		allocated.Status.Allocation = &there.allocations[i]
-		if err := p.claims.SignalClaimPendingAllocation(c.UID, allocated); err != nil {
+		c = c.DeepCopy()
+		c.Status.Allocation = &there.allocations[i]
+		allocated = append(allocated, c)
+	}
+	for i := range s.shared {
+		allocated = append(allocated, s.claims[i])
+	}
+	mates := matesOf(cs)
+	for _, c := range allocated {
+		if err := p.claims.SignalClaimPendingAllocation(c.UID, c); err != nil {
 			return fwk.AsStatus(err)
 		}
-		s.reserved = append(s.reserved, allocated)
+		s.reserved = append(s.reserved, c)
+		mates.take(c.UID, pod.UID)
 	}
 	return nil
 }
@@ -52,11 +62,14 @@ func (p *Plugin) Unreserve(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, 
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
+	mates := matesOf(cs)
 	for _, c := range s.reserved {
+		mates.giveBack(c.UID, pod.UID)
 		if p.claims.GetPendingAllocation(c.UID) != nil {
 			framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteForgotten, Object: c}, func() { p.forget(c) })
 		}
 	}
+	s.reserved = nil // it may be reserved again
 	for _, c := range s.claims {
 		if err := p.release(ctx, c, pod); err != nil && !apierrors.IsNotFound(err) {
 			klog.FromContext(ctx).Error(err, "Giving a claim back", "resourceclaim", klog.KObj(c))
@@ -69,7 +82,8 @@ func (p *Plugin) Unreserve(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, 
 	}
 }
 
-// release takes the pod's reservation out of a claim, if it was written.
+// release takes the pod's reservation out of a claim, if it was written. That of its group
+// stays: mates may rely on it.
 func (p *Plugin) release(ctx context.Context, c *resourceapi.ResourceClaim, pod *v1.Pod) error {
 	now, err := p.claims.Get(c.Namespace, c.Name)
 	if err != nil {
@@ -92,13 +106,12 @@ func (p *Plugin) PreBindPreFlight(_ context.Context, cs fwk.CycleState, pod *v1.
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
-	busy := func(c *resourceapi.ResourceClaim) bool {
-		return !resourceclaim.IsReservedForPod(pod, c, false) || conditional(c)
-	}
+	busy := func(c *resourceapi.ResourceClaim) bool { return !p.isReserved(c, pod) || conditional(c) }
+	flight := &fwk.PreBindPreFlightResult{AllowParallel: true}
 	if !slices.ContainsFunc(s.claims, busy) && len(s.found[node].special.requests) == 0 {
-		return nil, fwk.NewStatus(fwk.Skip)
+		return flight, fwk.NewStatus(fwk.Skip)
 	}
-	return &fwk.PreBindPreFlightResult{}, nil
+	return flight, nil
 }
 
 // PreBind writes allocations, and that the claims are reserved for the pod, and waits
@@ -110,8 +123,8 @@ func (p *Plugin) PreBind(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, no
 	}
 	var waiting []*resourceapi.ResourceClaim
 	for _, c := range s.claims {
-		if !resourceclaim.IsReservedForPod(pod, c, false) {
-			if c, err = p.bind(ctx, c, s.allocationOf(c.UID), pod); err != nil {
+		if !p.isReserved(c, pod) {
+			if c, err = p.bind(ctx, c, s.allocationOf(c.UID), s.consumers[c.Name]); err != nil {
 				return fwk.AsStatus(err)
 			}
 		}
@@ -163,7 +176,7 @@ func (p *Plugin) create(ctx context.Context, s *state, requests []resourceapi.De
 		return nil, fmt.Errorf("create claim for extended resources: %w", err)
 	}
 	s.special = created
-	return p.bind(ctx, created, allocation, pod)
+	return p.bind(ctx, created, allocation, consumer(pod))
 }
 
 // name writes into the status of a pod which claim it has for extended resources. The API
@@ -202,32 +215,44 @@ func (p *Plugin) remove(ctx context.Context, c *resourceapi.ResourceClaim) error
 	return nil
 }
 
-// bind reserves a claim for pod, with a new allocation if there is one. It returns the
-// claim as it is then.
-func (p *Plugin) bind(ctx context.Context, c *resourceapi.ResourceClaim, allocation *resourceapi.AllocationResult, pod *v1.Pod) (*resourceapi.ResourceClaim, error) {
+// bind reserves a claim, with a new allocation if there is one, which a mate may have
+// written already. It returns the claim as it is then.
+func (p *Plugin) bind(ctx context.Context, c *resourceapi.ResourceClaim, allocation *resourceapi.AllocationResult, consumer resourceapi.ResourceClaimConsumerReference) (*resourceapi.ResourceClaim, error) {
 	if allocation != nil && !slices.Contains(c.Finalizers, resourceapi.Finalizer) {
 		if err := p.protect(ctx, c); err != nil {
 			return nil, fmt.Errorf("add finalizer to claim %s: %w", klog.KObj(c), err)
 		}
 	}
 	return p.update(ctx, c, func(current *resourceapi.ResourceClaim) (bool, error) {
+		reserved := slices.ContainsFunc(current.Status.ReservedFor, func(r resourceapi.ResourceClaimConsumerReference) bool { return r.UID == consumer.UID })
 		switch {
 		case current.DeletionTimestamp != nil:
 			return false, fmt.Errorf("claim %s got deleted in the meantime", klog.KObj(c))
-		case allocation != nil && current.Status.Allocation != nil:
+		case allocation != nil && current.Status.Allocation != nil && !sameAllocation(current.Status.Allocation, allocation):
 			return false, fmt.Errorf("claim %s got allocated elsewhere in the meantime", klog.KObj(c))
 		case allocation == nil && current.Status.Allocation == nil:
 			return false, fmt.Errorf("claim %s got deallocated elsewhere in the meantime", klog.KObj(c))
-		case allocation != nil:
+		case allocation != nil && current.Status.Allocation == nil:
 			current.Status.Allocation = allocation.DeepCopy()
+		case reserved:
+			return false, nil
 		}
 		if current.Status.Allocation.AllocationTimestamp == nil {
 			now := metav1.Now()
 			current.Status.Allocation.AllocationTimestamp = &now
 		}
-		current.Status.ReservedFor = append(current.Status.ReservedFor, resourceapi.ResourceClaimConsumerReference{Resource: "pods", Name: pod.Name, UID: pod.UID})
+		if !reserved {
+			current.Status.ReservedFor = append(current.Status.ReservedFor, consumer)
+		}
 		return true, nil
 	})
+}
+
+// sameAllocation compares allocations but for their time.
+func sameAllocation(a, b *resourceapi.AllocationResult) bool {
+	timeless := *a
+	timeless.AllocationTimestamp = b.AllocationTimestamp
+	return equality.Semantic.DeepEqual(&timeless, b)
 }
 
 // protect keeps a claim from vanishing while it is allocated.
@@ -243,11 +268,11 @@ func (p *Plugin) protect(ctx context.Context, c *resourceapi.ResourceClaim) erro
 	})
 }
 
-// deallocate frees the devices of a claim that nobody uses.
-func (p *Plugin) deallocate(ctx context.Context, c *resourceapi.ResourceClaim, pod *v1.Pod) error {
+// deallocate frees the devices of a claim, unless it has come into use meanwhile.
+func (p *Plugin) deallocate(ctx context.Context, c *resourceapi.ResourceClaim, unused func(*resourceapi.ResourceClaim) bool) error {
 	_, err := p.update(ctx, c, func(current *resourceapi.ResourceClaim) (bool, error) {
-		if !idle(current, pod) {
-			return false, nil // somebody was faster
+		if !unused(current) {
+			return false, nil
 		}
 		current.Status.Allocation, current.Status.ReservedFor, current.Status.Devices = nil, nil, nil
 		return true, nil
@@ -257,7 +282,17 @@ func (p *Plugin) deallocate(ctx context.Context, c *resourceapi.ResourceClaim, p
 
 // update changes the status of a claim as it is now, and remembers it until the
 // informer shows it.
-func (p *Plugin) update(ctx context.Context, c *resourceapi.ResourceClaim, change func(*resourceapi.ResourceClaim) (bool, error)) (now *resourceapi.ResourceClaim, err error) {
+func (p *Plugin) update(ctx context.Context, c *resourceapi.ResourceClaim, change func(*resourceapi.ResourceClaim) (bool, error)) (*resourceapi.ResourceClaim, error) {
+	now, written, err := p.write(ctx, c, change)
+	if written {
+		framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteWritten, Object: now}, func() { p.claims.Wrote(now) })
+	}
+	return now, err
+}
+
+func (p *Plugin) write(ctx context.Context, c *resourceapi.ResourceClaim, change func(*resourceapi.ResourceClaim) (bool, error)) (now *resourceapi.ResourceClaim, written bool, err error) {
+	p.writing.LockKey(string(c.UID))
+	defer func() { _ = p.writing.UnlockKey(string(c.UID)) }() // it is locked
 	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		now, err = p.client.ResourceV1().ResourceClaims(c.Namespace).Get(ctx, c.Name, metav1.GetOptions{})
 		if err != nil {
@@ -271,13 +306,10 @@ func (p *Plugin) update(ctx context.Context, c *resourceapi.ResourceClaim, chang
 			return err
 		}
 		now, err = p.client.ResourceV1().ResourceClaims(c.Namespace).UpdateStatus(ctx, now, metav1.UpdateOptions{})
-		if err != nil {
-			return err
-		}
-		framework.TakeNote(ctx, p.handle, Name, framework.Note{What: noteWritten, Object: now}, func() { p.claims.Wrote(now) })
-		return nil
+		written = err == nil
+		return err
 	})
-	return now, err
+	return now, written, err
 }
 
 // What notes of this plugin's memory say of a claim.
@@ -323,5 +355,5 @@ func (p *Plugin) Recall(n framework.Note) error {
 }
 
 func (p *Plugin) forget(c *resourceapi.ResourceClaim) {
-	p.claims.MaybeRemoveClaimPendingAllocation(c.UID, true)
+	p.claims.MaybeRemoveClaimPendingAllocation(c.UID, false)
 }

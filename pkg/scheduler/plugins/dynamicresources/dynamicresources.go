@@ -2,7 +2,8 @@
 // (dynamic resource allocation, KEP-4381). Which devices fit which claims is decided by
 // the published k8s.io/dynamic-resource-allocation/structured; bind.go writes allocations
 // and reservations, extended.go makes claims for extended resources that are backed by
-// devices, conditions.go waits for devices to become ready.
+// devices, conditions.go waits for devices to become ready, groups.go is about pods of a
+// group and claims that are the group's.
 package dynamicresources
 
 import (
@@ -27,6 +28,7 @@ import (
 	"k8s.io/klog/v2"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
+	"k8s.io/utils/keymutex"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/devices"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
@@ -37,7 +39,7 @@ const Name = "DynamicResources"
 
 const stateKey = fwk.StateKey(Name)
 
-// Plugin implements preEnqueue, preFilter, filter, postFilter, preScore, score, reserve and preBind.
+// Plugin implements preEnqueue, preFilter, filter, postFilter, podGroupPostFilter, preScore, score, reserve and preBind.
 type Plugin struct {
 	handle         fwk.Handle
 	client         kubernetes.Interface
@@ -49,6 +51,9 @@ type Plugin struct {
 	timeout        time.Duration // for the search on one node; 0 for none
 	bindingTimeout time.Duration // for devices to become ready
 	metrics        *recorder
+	gates          framework.Gates
+	groups         fwk.PodGroupManager // nil while the GenericWorkload gate is off
+	writing        keymutex.KeyMutex   // pods that share a claim do not write to it at once
 }
 
 var (
@@ -63,6 +68,8 @@ var (
 	_ fwk.EnqueueExtensions = &Plugin{}
 	_ fwk.SignPlugin        = &Plugin{}
 	_ framework.Keeper      = &Plugin{}
+
+	_ fwk.PodGroupPostFilterPlugin = &Plugin{}
 )
 
 // New makes the plugin from DynamicResourcesArgs.
@@ -86,6 +93,9 @@ func New(_ context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, erro
 		timeout:        a.FilterTimeout.Duration,
 		bindingTimeout: a.BindingTimeout.Duration,
 		metrics:        sharedRecorder(),
+		gates:          framework.GatesOf(h),
+		groups:         h.PodGroupManager(),
+		writing:        keymutex.NewHashed(64),
 	}, nil
 }
 
@@ -95,9 +105,11 @@ func (p *Plugin) Name() string { return Name }
 // state is what is known of the pod's claims during an attempt.
 type state struct {
 	claims    []*resourceapi.ResourceClaim
-	classes   map[v1.ResourceName]*resourceapi.DeviceClass // of extended resources
-	leftOver  *resourceapi.ResourceClaim                   // made for them by an earlier attempt
-	allocator structured.Allocator                         // nil if there is nothing to allocate
+	consumers map[string]resourceapi.ResourceClaimConsumerReference // for whom claims are reserved, by their names
+	shared    sets.Set[int]                                         // claims that are here as they are going to be allocated for the sake of a mate, by index
+	classes   map[v1.ResourceName]*resourceapi.DeviceClass          // of extended resources
+	leftOver  *resourceapi.ResourceClaim                            // made for them by an earlier attempt
+	allocator structured.Allocator                                  // nil if there is nothing to allocate
 	// selectors are where the allocated claims can be used, and failed those that can be
 	// used nowhere, by index of the claim.
 	selectors map[int]*nodeaffinity.NodeSelector
@@ -126,7 +138,7 @@ func (s *state) Clone() fwk.StateData {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return &state{
-		claims: s.claims, classes: s.classes, leftOver: s.leftOver, allocator: s.allocator, selectors: s.selectors, failed: s.failed,
+		claims: s.claims, consumers: s.consumers, shared: s.shared, classes: s.classes, leftOver: s.leftOver, allocator: s.allocator, selectors: s.selectors, failed: s.failed,
 		found: maps.Clone(s.found), refused: s.refused.Clone(),
 	}
 }
@@ -182,7 +194,7 @@ func (p *Plugin) claimsOf(pod *v1.Pod) ([]*resourceapi.ResourceClaim, error) {
 			return nil, fmt.Errorf("resourceclaim %q is being deleted", claim.Name)
 		}
 		if own {
-			if err := resourceclaim.IsForPod(pod, claim, false); err != nil {
+			if err := resourceclaim.IsForPod(pod, claim, p.gates.DRAWorkloadResourceClaims); err != nil {
 				return nil, err
 			}
 		}
@@ -193,8 +205,10 @@ func (p *Plugin) claimsOf(pod *v1.Pod) ([]*resourceapi.ResourceClaim, error) {
 
 // PreFilter collects the pod's claims and which devices are free.
 func (p *Plugin) PreFilter(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, _ []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
-	s := &state{selectors: map[int]*nodeaffinity.NodeSelector{}, failed: sets.New[int](), found: map[string]offer{}, refused: sets.New[int]()}
+	s := &state{shared: sets.New[int](), selectors: map[int]*nodeaffinity.NodeSelector{}, failed: sets.New[int](), found: map[string]offer{}, refused: sets.New[int]()}
 	cs.Write(stateKey, s)
+	mates := matesOf(cs)
+	mates.remember(pod, s)
 	claims, err := p.claimsOf(pod)
 	if err != nil {
 		return nil, unresolvable("%v", err)
@@ -208,12 +222,19 @@ func (p *Plugin) PreFilter(ctx context.Context, cs fwk.CycleState, pod *v1.Pod, 
 			return nil, fwk.AsStatus(err)
 		}
 	}
-	for i, c := range claims {
-		if status := p.look(s, i, c, pod, framework.TimeOf(cs)); !status.IsSuccess() {
+	if s.consumers, err = p.consumers(pod); err != nil {
+		return nil, unresolvable("%v", err)
+	}
+	s.claims = claims
+	for i := range claims {
+		if claims[i].Status.Allocation == nil && mates.allocate(claims[i].UID) {
+			claims[i] = p.asPending(claims[i])
+			s.shared.Insert(i)
+		}
+		if status := p.look(s, i, claims[i], pod, framework.TimeOf(cs)); !status.IsSuccess() {
 			return nil, status
 		}
 	}
-	s.claims = claims
 	if s.leftOver != nil || len(s.unallocated())+len(s.classes) == 0 {
 		return nil, nil
 	}
@@ -239,7 +260,7 @@ func (p *Plugin) look(s *state, i int, c *resourceapi.ResourceClaim, pod *v1.Pod
 		}
 		return p.checkClasses(c)
 	}
-	if !resourceclaim.IsReservedForPod(pod, c, false) && !resourceclaim.CanBeReserved(c) {
+	if !p.isReserved(c, pod) && !resourceclaim.CanBeReserved(c) {
 		return unresolvable("resourceclaim in use")
 	}
 	if _, err := ready(c, now, p.bindingTimeout); err != nil {
@@ -374,13 +395,18 @@ func (p *Plugin) PostFilter(ctx context.Context, cs fwk.CycleState, pod *v1.Pod,
 			continue
 		}
 		if !framework.IsTrial(cs) {
-			if err := p.deallocate(ctx, c, pod); err != nil {
+			if err := p.deallocate(ctx, c, func(c *resourceapi.ResourceClaim) bool { return idle(c, pod) }); err != nil {
 				return nil, fwk.AsStatus(err)
 			}
 		}
 		return nil, fwk.NewStatus(fwk.Unschedulable, "deallocation of ResourceClaim completed")
 	}
 	return nil, fwk.NewStatus(fwk.Unschedulable)
+}
+
+// isReserved reports whether a claim is reserved for a pod, or for its group.
+func (p *Plugin) isReserved(c *resourceapi.ResourceClaim, pod *v1.Pod) bool {
+	return resourceclaim.IsReservedForPod(pod, c, p.gates.DRAWorkloadResourceClaims)
 }
 
 // idle reports whether a claim is reserved for no other pod.

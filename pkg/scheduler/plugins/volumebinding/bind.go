@@ -115,10 +115,11 @@ func (p *Plugin) PreBindPreFlight(_ context.Context, cs fwk.CycleState, _ *v1.Po
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
+	flight := &fwk.PreBindPreFlightResult{AllowParallel: true}
 	if planned := s.plan(node); planned == nil || len(planned.bindings)+len(planned.provisions) == 0 {
-		return nil, fwk.NewStatus(fwk.Skip)
+		return flight, fwk.NewStatus(fwk.Skip)
 	}
-	return &fwk.PreBindPreFlightResult{}, nil
+	return flight, nil
 }
 
 // PreBind writes the plan and waits until the claims are bound.
