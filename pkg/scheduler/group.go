@@ -38,7 +38,14 @@ type groupDecision struct {
 	// members is what comes of each pod, in the order of the question.
 	members []memberDecision
 	next    int // where the next search begins
+	tried   []triedPlacement
 	told    explain.Group
+}
+
+// A triedPlacement is a placement that a group was tried on.
+type triedPlacement struct {
+	feasible bool
+	took     time.Duration
 }
 
 // A memberDecision is a decision about a pod of a group: the node that was found is where
@@ -77,6 +84,7 @@ type groupSearch struct {
 	state     *framework.GroupState
 	scheduled int // pods of the group that have a node already
 	told      []explain.Placement
+	tried     []triedPlacement
 	rejectors []sets.Set[string] // of each pod, on all placements
 }
 
@@ -106,7 +114,7 @@ func (s *groupSearch) run(ctx context.Context) (*groupTrial, *fwk.Status) {
 	if !status.IsSuccess() {
 		return nil, status
 	}
-	s.told, s.rejectors = nil, make([]sets.Set[string], len(s.group.Pods))
+	s.told, s.tried, s.rejectors = nil, nil, make([]sets.Set[string], len(s.group.Pods))
 	for i := range s.rejectors {
 		if s.rejectors[i] = sets.New[string](); placements[0] != whole { // it could be divided otherwise
 			s.rejectors[i].Insert(s.fw.PlacementGenerators()...)
@@ -119,7 +127,9 @@ func (s *groupSearch) run(ctx context.Context) (*groupTrial, *fwk.Status) {
 		if p != whole {
 			within = s.positions(p)
 		}
+		began := time.Now()
 		t := s.try(ctx, p, within)
+		s.tried = append(s.tried, triedPlacement{t.status.IsSuccess(), time.Since(began)})
 		if err := ctx.Err(); err != nil {
 			return nil, fwk.AsStatus(err)
 		}
@@ -313,7 +323,7 @@ func bestOf(scores []int64, seed uint64) int {
 func (s *groupSearch) conclude(t *groupTrial, status *fwk.Status) groupDecision {
 	g := s.group.Group
 	d := groupDecision{
-		status: status, next: s.start, members: make([]memberDecision, len(s.group.Pods)),
+		status: status, next: s.start, tried: s.tried, members: make([]memberDecision, len(s.group.Pods)),
 		told: explain.Group{Name: g.Namespace + "/" + g.Name, Tried: len(s.group.Pods), Scheduled: s.scheduled, Message: status.Message()},
 	}
 	if len(s.told) > 1 || len(s.told) == 1 && podgroup.TopologyKey(g) != "" {

@@ -49,6 +49,7 @@ func (s *Scheduler) scheduleGroup(ctx context.Context, first *attempt, key types
 	ctx = klog.NewContext(ctx, klog.LoggerWithValues(klog.FromContext(ctx), "podGroup", key))
 	var placed []placedPod
 	var status *fwk.Status
+	s.arrivals.left(key)
 	s.recorder.Decide(ctx, func(ctx context.Context) (recorded *record.Decided) {
 		g.pods = slices.DeleteFunc(g.pods, func(a *attempt) bool {
 			settled := s.settled(a.pod)
@@ -119,7 +120,9 @@ func (g *groupAttempt) decide(ctx context.Context) (placed []placedPod, status *
 		q.attempts = append(q.attempts, a.queued.Attempts)
 	}
 	recorded = g.toRecord(q)
+	began := g.now()
 	d := g.mind.decideGroup(ctx, q)
+	search := g.now().Sub(began)
 	if ctx.Err() != nil {
 		recorded = nil // the end of the scheduler, not of the search
 	} else if recorded != nil {
@@ -146,6 +149,7 @@ func (g *groupAttempt) decide(ctx context.Context) (placed []placedPod, status *
 	if d.status.IsSuccess() {
 		g.nextStart = d.next
 	}
+	g.metrics.triedGroup(&d, g.fw.ProfileName(), g.now().Sub(g.pods[0].started), search)
 	return placed, d.status, recorded
 }
 

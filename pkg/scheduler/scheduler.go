@@ -81,6 +81,7 @@ type Scheduler struct {
 	informers informers.SharedInformerFactory
 	now       func() time.Time
 	metrics   *recorder
+	arrivals  *arrivals
 	why       *explain.Book
 	recorder  *record.Recorder // nil if nothing is recorded
 
@@ -164,6 +165,7 @@ func assemble(ctx context.Context, c Config, client kubernetes.Interface) (*Sche
 	if err != nil {
 		return nil, err
 	}
+	s.arrivals = newArrivals(s.metrics, s.groups != nil)
 	s.addQueue(c)
 	return s, nil
 }
@@ -212,6 +214,7 @@ func (s *Scheduler) addQueue(c Config) {
 		MaxUnschedulable: c.MaxUnschedulable,
 		Hints:            map[string][]queue.Hint{},
 		Less:             s.less(),
+		Entered:          s.arrivals.entered,
 		PreEnqueue: func(ctx context.Context, pod *v1.Pod) *fwk.Status {
 			return s.profiles[pod.Spec.SchedulerName].RunPreEnqueue(ctx, pod)
 		},
@@ -231,6 +234,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		return fmt.Errorf("recording events: %w", err)
 	}
 	defer s.events.Shutdown()
+	defer s.metrics.gauges.include(s)()
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	ctx, stop := context.WithCancelCause(ctx)

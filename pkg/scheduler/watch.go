@@ -18,6 +18,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 	"github.com/leme-k8s/leme/pkg/scheduler/record"
 )
 
@@ -61,7 +62,7 @@ func (s *Scheduler) watch(ctx context.Context) (func() error, error) {
 	pods, err := s.informers.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { s.podChanged(ctx, nil, obj.(*v1.Pod)) },
 		UpdateFunc: func(old, obj any) { s.podChanged(ctx, old.(*v1.Pod), obj.(*v1.Pod)) },
-		DeleteFunc: func(obj any) { deleted(obj, func(pod *v1.Pod) { s.podGone(ctx, pod) }) },
+		DeleteFunc: func(obj any) { deleted(obj, func(pod *v1.Pod) { s.podDeleted(ctx, pod) }) },
 	})
 	if err != nil {
 		return nil, err
@@ -89,6 +90,13 @@ func (s *Scheduler) watch(ctx context.Context) (func() error, error) {
 		s.synced.Store(true)
 		return nil
 	}, nil
+}
+
+func (s *Scheduler) podDeleted(ctx context.Context, pod *v1.Pod) {
+	s.podGone(ctx, pod)
+	if group, ok := podgroup.KeyOf(pod); ok {
+		s.arrivals.left(group)
+	}
 }
 
 // watchOthers tells the queue of the other kinds of objects that plugins wait for.

@@ -64,12 +64,14 @@ func (w *WaitingPods) remove(uid types.UID) {
 	}
 }
 
-func (w *WaitingPods) wait(ctx context.Context, pod *v1.Pod) *fwk.Status {
+func (w *WaitingPods) wait(ctx context.Context, pod *v1.Pod) (verdict *fwk.Status) {
 	p := w.get(pod.UID)
 	if p == nil {
 		return nil
 	}
 	defer w.remove(pod.UID)
+	began := time.Now()
+	defer func() { sharedRecorder().waited(verdict, time.Since(began)) }()
 	select {
 	case s := <-p.verdict:
 		if s.IsSuccess() || s.IsRejected() {

@@ -57,7 +57,7 @@ func (q *Queue) Release(ctx context.Context, pods []types.UID) {
 	defer q.mu.Unlock()
 	for _, uid := range pods {
 		if p := q.unschedulable[uid]; p != nil && p.GatingPlugin != "" {
-			q.enter(ctx, p)
+			q.enter(ctx, p, mateGone)
 		}
 	}
 }
@@ -70,6 +70,6 @@ func (q *Queue) Again(ctx context.Context, p *Pod) {
 	if q.inFlight[p.Pod.UID] == nil || q.find(p.Pod.UID) != nil {
 		return
 	}
-	q.enter(ctx, p)
+	q.enter(ctx, p, attemptFailed)
 	q.done(p.Pod.UID)
 }

@@ -44,8 +44,32 @@ type Config struct {
 	PreEnqueue func(context.Context, *v1.Pod) *fwk.Status
 	// Hints are the events that each plugin of a profile wants to hear of, by scheduler name.
 	Hints map[string][]Hint
-	Clock clock.WithTicker
+	// Entered is told of each pod that comes to a place, and after what; nil for nobody.
+	Entered func(p *Pod, to Place, event string)
+	Clock   clock.WithTicker
 }
+
+// Place is where in the queue a pod waits.
+type Place string
+
+// The places of the queue, as metrics call them.
+const (
+	Active        Place = "active"
+	BackingOff    Place = "backoff"
+	Unschedulable Place = "unschedulable"
+	Gated         Place = "gated" // part of Unschedulable
+)
+
+// What brings pods to a place, beside other events of the cluster, as metrics call it.
+const (
+	arrived       = "UnscheduledPodAdd"
+	changed       = "UnscheduledPodUpdate"
+	mateGone      = "UnscheduledPodDelete"
+	attemptFailed = "ScheduleAttemptFailure"
+	backoffEnded  = "BackoffComplete"
+	timedOut      = "UnschedulableTimeout"
+	activated     = "ForceActivate"
+)
 
 // Hint is one event that could make a pod schedulable which Plugin rejected. Without
 // Fn every such event does.
@@ -140,7 +164,7 @@ func (q *Queue) Add(ctx context.Context, pod *v1.Pod) {
 	if q.find(pod.UID) != nil || q.inFlight[pod.UID] != nil {
 		return
 	}
-	q.enter(ctx, newPod(info, q.Clock.Now()))
+	q.enter(ctx, newPod(info, q.Clock.Now()), arrived)
 	q.nominate(info, nil)
 }
 
@@ -171,13 +195,13 @@ func (q *Queue) Update(ctx context.Context, old, pod *v1.Pod) {
 	}
 	p, ok := q.unschedulable[pod.UID]
 	if !ok {
-		q.enter(ctx, newPod(info, q.Clock.Now()))
+		q.enter(ctx, newPod(info, q.Clock.Now()), changed)
 		return
 	}
 	p.PodInfo = info
 	for _, e := range events {
 		if how := q.worth(ctx, p, e); how != stay {
-			q.requeue(ctx, p, how)
+			q.requeue(ctx, p, how, e.Label())
 			return
 		}
 	}
@@ -263,7 +287,7 @@ func (q *Queue) Return(ctx context.Context, p *Pod) {
 	if len(p.rejectors()) == 0 {
 		// An error, not a rejection: no event will tell when it is over.
 		p.BackoffExpiration = q.backoffEnd(p)
-		q.backOff(p)
+		q.backOff(p, attemptFailed)
 		return
 	}
 	p.BackoffExpiration = q.backoffEnd(p)
@@ -273,8 +297,10 @@ func (q *Queue) Return(ctx context.Context, p *Pod) {
 	}
 	q.unschedulable[p.Pod.UID] = p
 	if how != stay {
-		q.requeue(ctx, p, how)
+		q.requeue(ctx, p, how, attemptFailed)
+		return
 	}
+	q.came(p, Unschedulable, attemptFailed)
 }
 
 // Activate makes pods active that a plugin asks for, if they wait.
@@ -289,7 +315,7 @@ func (q *Queue) Activate(_ klog.Logger, pods map[string]*v1.Pod) {
 		}
 		if p != nil {
 			delete(q.unschedulable, pod.UID)
-			q.enter(ctx, p)
+			q.enter(ctx, p, activated)
 		}
 	}
 }
@@ -306,7 +332,7 @@ func (q *Queue) Event(ctx context.Context, e fwk.ClusterEvent, oldObj, newObj an
 	q.events.add(ev, len(q.inFlight))
 	for _, p := range q.unschedulable {
 		if how := q.worth(ctx, p, ev); how != stay {
-			q.requeue(ctx, p, how)
+			q.requeue(ctx, p, how, e.Label())
 		}
 	}
 }
@@ -334,18 +360,30 @@ func (q *Queue) Describe(namespace, name string) string {
 	return ""
 }
 
-// Counts returns the number of pods in each place, for metrics.
+// Counts returns the number of pods in each place.
 func (q *Queue) Counts() (active, backingOff, unschedulable, gated int) {
+	count := map[Place]int{}
+	q.Each(func(p *Pod, at Place) { count[at]++ })
+	return count[Active], count[BackingOff], count[Unschedulable], count[Gated]
+}
+
+// Each calls f for every pod that waits. f must not call the queue.
+func (q *Queue) Each(f func(p *Pod, at Place)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for _, p := range q.active.pods {
+		f(p, Active)
+	}
+	for _, p := range q.backingOff.pods {
+		f(p, BackingOff)
+	}
 	for _, p := range q.unschedulable {
 		if p.GatingPlugin != "" {
-			gated++
+			f(p, Gated)
 		} else {
-			unschedulable++
+			f(p, Unschedulable)
 		}
 	}
-	return q.active.Len(), q.backingOff.Len(), unschedulable, gated
 }
 
 // The rest is called with the mutex held.
@@ -360,14 +398,25 @@ func (q *Queue) find(uid types.UID) *Pod {
 	return q.unschedulable[uid]
 }
 
-// enter makes a pod active, unless a PreEnqueue plugin gates it.
-func (q *Queue) enter(ctx context.Context, p *Pod) {
+// came tells who wants to know that a pod has come to a place.
+func (q *Queue) came(p *Pod, to Place, event string) {
+	if q.Entered != nil {
+		q.Entered(p, to, event)
+	}
+}
+
+// enter makes a pod active after an event, unless a PreEnqueue plugin gates it.
+func (q *Queue) enter(ctx context.Context, p *Pod, event string) {
 	if q.gated(ctx, p) {
-		q.unschedulable[p.Pod.UID] = p
+		if q.unschedulable[p.Pod.UID] == nil {
+			q.unschedulable[p.Pod.UID] = p
+			q.came(p, Unschedulable, event)
+		}
 		return
 	}
 	delete(q.unschedulable, p.Pod.UID)
 	q.active.set(p)
+	q.came(p, Active, event)
 	q.wake.Signal()
 }
 
@@ -384,21 +433,22 @@ func (q *Queue) gated(ctx context.Context, p *Pod) bool {
 	return false
 }
 
-// requeue takes a pod out of unschedulable.
-func (q *Queue) requeue(ctx context.Context, p *Pod, how worth) {
+// requeue takes a pod out of unschedulable after an event.
+func (q *Queue) requeue(ctx context.Context, p *Pod, how worth, event string) {
 	if how == afterBackoff && q.Clock.Now().Before(p.BackoffExpiration) {
 		if q.gated(ctx, p) {
 			return
 		}
 		delete(q.unschedulable, p.Pod.UID)
-		q.backOff(p)
+		q.backOff(p, event)
 		return
 	}
-	q.enter(ctx, p)
+	q.enter(ctx, p, event)
 }
 
-func (q *Queue) backOff(p *Pod) {
+func (q *Queue) backOff(p *Pod, event string) {
 	q.backingOff.set(p)
+	q.came(p, BackingOff, event)
 	q.wake.Signal()
 }
 
@@ -407,7 +457,7 @@ func (q *Queue) flushBackoff() {
 	defer q.mu.Unlock()
 	now := q.Clock.Now()
 	for p := q.backingOff.peek(); p != nil && !now.Before(p.BackoffExpiration); p = q.backingOff.peek() {
-		q.enter(context.Background(), q.backingOff.pop())
+		q.enter(context.Background(), q.backingOff.pop(), backoffEnded)
 	}
 }
 
@@ -416,7 +466,7 @@ func (q *Queue) flushUnschedulable(ctx context.Context) {
 	defer q.mu.Unlock()
 	for _, p := range q.unschedulable {
 		if p.GatingPlugin == "" && q.Clock.Since(p.Timestamp) > q.MaxUnschedulable {
-			q.requeue(ctx, p, afterBackoff)
+			q.requeue(ctx, p, afterBackoff, timedOut)
 		}
 	}
 }

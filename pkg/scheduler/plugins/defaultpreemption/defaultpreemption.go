@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -42,6 +43,7 @@ type Plugin struct {
 	evictions  *evictions
 	trials     trials
 	gates      framework.Gates
+	metrics    *recorder
 }
 
 var (
@@ -65,6 +67,7 @@ func New(ctx context.Context, args runtime.Object, h fwk.Handle) (fwk.Plugin, er
 		budgets:    h.SharedInformerFactory().Policy().V1().PodDisruptionBudgets().Lister(),
 		evictions:  newEvictions(context.WithoutCancel(ctx), h, pods),
 		gates:      framework.GatesOf(h),
+		metrics:    sharedRecorder(),
 	}, nil
 }
 
@@ -95,7 +98,11 @@ func (p *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, 
 
 // PostFilter finds victims for a pod that fits on no node.
 func (p *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *v1.Pod, statuses fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
+	began := time.Now()
 	result, s := p.preempt(ctx, state, pod, statuses)
+	if !framework.IsTrial(state) {
+		p.metrics.tried(s, time.Since(began))
+	}
 	if msg := s.Message(); msg != "" {
 		s = fwk.NewStatus(s.Code(), "preemption: "+msg)
 	}
@@ -135,6 +142,7 @@ func (p *Plugin) preempt(ctx context.Context, state fwk.CycleState, pod *v1.Pod,
 	state.Write(explain.PreemptionKey, considered(candidates, chosen.node))
 	klog.FromContext(ctx).V(2).Info("Preempting", "node", chosen.node, "victims", len(chosen.victims))
 	if !framework.IsTrial(state) {
+		p.metrics.victims.Observe(float64(len(chosen.victims)))
 		p.evictions.start(single(pod), chosen.victims)
 	}
 	return nominate(chosen.node), fwk.NewStatus(fwk.Success,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -27,7 +28,11 @@ var _ fwk.PodGroupPostFilterPlugin = &Plugin{}
 
 // PodGroupPostFilter finds victims for a group that fits nowhere.
 func (p *Plugin) PodGroupPostFilter(ctx context.Context, state fwk.PodGroupCycleState, group fwk.PodGroupInfo, schedule fwk.PodGroupSchedulingFunc) (*fwk.PodGroupPostFilterResult, *fwk.Status) {
+	began := time.Now()
 	result, s := p.preemptForGroup(ctx, state, group, schedule)
+	if !framework.IsGroupTrial(state) {
+		p.metrics.triedForGroup(s, time.Since(began))
+	}
 	if msg := s.Message(); msg != "" {
 		s = fwk.NewStatus(s.Code(), "pod group preemption: "+msg)
 	}
@@ -67,6 +72,7 @@ func (p *Plugin) preemptForGroup(ctx context.Context, state fwk.PodGroupCycleSta
 	count := len(podsOf(victims))
 	klog.FromContext(ctx).V(2).Info("Preempting for a pod group", "podGroup", klog.KObj(g), "victims", count)
 	if !framework.IsGroupTrial(state) {
+		p.metrics.groupVictims.Observe(float64(count))
 		p.evictUnits(g, pods, victims)
 	}
 	return nominateAll(pods, assigned), fwk.NewStatus(fwk.Success, fmt.Sprintf("found a placement for podgroup, preempting %d victims", count))
