@@ -125,7 +125,9 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		VolumesInUse: func() []v1.UniqueVolumeName { return drivers.InUse() },
 	})
 	drivers = csi.New(csi.Config{RootDir: k.options.RootDir, NodeName: k.nodeName, Client: c.main, Node: nodes.Node})
-	claimed, err := dra.New(dra.Config{Client: c.main, NodeName: k.nodeName, StateFile: filepath.Join(k.options.RootDir, dra.StateFile)})
+	claimed, err := dra.New(dra.Config{
+		Client: c.main, NodeName: k.nodeName, StateFile: filepath.Join(k.options.RootDir, dra.StateFile), GroupClaims: k.config.FeatureGates[gateGroupClaims],
+	})
 	if err != nil {
 		return nil, err
 	}

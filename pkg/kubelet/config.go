@@ -267,11 +267,20 @@ func unsupported(c *kubeletconfig.KubeletConfiguration) []error {
 	no("kubeletCgroups", c.KubeletCgroups != "", "the kubelet stays in the cgroup that it was started in")
 	no("systemCgroups", c.SystemCgroups != "", "the system's processes stay in their cgroups")
 	no("showHiddenMetricsForVersion", c.ShowHiddenMetricsForVersion != "", "no metrics are hidden")
-	if err := component.CheckFeatureGates(c.FeatureGates); err != nil {
+	if err := component.CheckFeatureGates(c.FeatureGates, gateGroupClaims, gateWorkload); err != nil {
 		errs = append(errs, fmt.Errorf("featureGates: %w", err))
+	}
+	if c.FeatureGates[gateGroupClaims] && !c.FeatureGates[gateWorkload] {
+		errs = append(errs, fmt.Errorf("featureGates: %s is enabled, but depends on features that are disabled: [%s]", gateGroupClaims, gateWorkload))
 	}
 	return errs
 }
+
+// The feature gates that can be switched: pods use ResourceClaims of their PodGroup, where there are such.
+const (
+	gateGroupClaims = "DRAWorkloadResourceClaims"
+	gateWorkload    = "GenericWorkload"
+)
 
 // withoutEffect are settings of a configuration with its defaults that make no
 // difference to this kubelet, and why. Nothing is missing for that.

@@ -67,6 +67,7 @@ func TestBadConfig(t *testing.T) {
 		"no cgroup":      {args: []string{"--enforce-node-allocatable=pods,kube-reserved"}, want: "kubeReservedCgroup"},
 		"gone":           {args: []string{"--pod-infra-container-image=pause"}, want: "unknown flag"},
 		"feature gate":   {file: "featureGates: {AllAlpha: true}\n", want: "featureGates: cannot set feature gate AllAlpha to true"},
+		"lonely gate":    {args: []string{"--feature-gates=DRAWorkloadResourceClaims=true"}, want: "depends on features that are disabled: [GenericWorkload]"},
 		"unknown gate":   {args: []string{"--feature-gates=A=true"}, want: "unrecognized feature gate: A"},
 		"system's logs":  {file: "enableSystemLogQuery: true\n", want: "enableSystemLogQuery"},
 		"hairpin":        {file: "hairpinMode: maybe\n", want: "hairpinMode"},

@@ -36,6 +36,8 @@ type Config struct {
 	StateFile string
 	// Patience is how long the devices of a driver that has gone are still offered; zero is half a minute.
 	Patience time.Duration
+	// GroupClaims lets pods use claims that were made, or are reserved, for their PodGroup.
+	GroupClaims bool
 }
 
 // A Manager prepares claims.
@@ -85,14 +87,14 @@ func (m *Manager) prepare(ctx context.Context, pod *v1.Pod, name string, own boo
 		return err
 	}
 	if own {
-		if err := resourceclaim.IsForPod(pod, object, false); err != nil {
+		if err := resourceclaim.IsForPod(pod, object, m.GroupClaims); err != nil {
 			return err
 		}
 	}
 	if object.Status.Allocation == nil {
 		return errors.New("it is not allocated")
 	}
-	if !resourceclaim.IsReservedForPod(pod, object, false) {
+	if !resourceclaim.IsReservedForPod(pod, object, m.GroupClaims) {
 		return errors.New("it is not reserved for the pod")
 	}
 	m.mu.Lock()

@@ -205,6 +205,26 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A claim that was made for the group of a pod, and is reserved for it, is the pod's where that is switched on.
+func TestGroupClaims(t *testing.T) {
+	pod, group, controller := podOf("a"), "g", true
+	pod.Spec.SchedulingGroup = &v1.PodSchedulingGroup{PodGroupName: &group}
+	pod.Spec.ResourceClaims[0] = v1.PodResourceClaim{Name: "mine", ResourceClaimTemplateName: ptr.To("t")}
+	pod.Status.ResourceClaimStatuses = []v1.PodResourceClaimStatus{{Name: "mine", ResourceClaimName: ptr.To("c")}}
+	claim := allocated("c")
+	claim.OwnerReferences = []metav1.OwnerReference{{APIVersion: "scheduling.k8s.io/v1beta1", Kind: "PodGroup", Name: group, UID: "g", Controller: &controller}}
+	claim.Status.ReservedFor = []resourcev1.ResourceClaimConsumerReference{{APIGroup: "scheduling.k8s.io", Resource: "podgroups", Name: group, UID: "g"}}
+	for on, want := range map[bool]string{true: "d.example", false: "was not created for Pod"} { // nobody has registered that driver
+		m, err := New(Config{NodeName: "node", Client: fake.NewClientset(claim), GroupClaims: on})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Prepare(t.Context(), pod); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("switched on %t: %v, want %s", on, err, want)
+		}
+	}
+}
+
 func TestSkips(t *testing.T) {
 	c := allocated("c")
 	c.Status.Allocation.Devices.Results[0].SkipNodeOperations = []resourcev1.SkipNodeOperation{resourcev1.SkipNodeOperationNodePrepareResources}
