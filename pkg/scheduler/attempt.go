@@ -81,6 +81,7 @@ func (a *attempt) decide(ctx context.Context) (placed *v1.Pod, s *fwk.Status, re
 	d := a.mind.decide(ctx, q)
 	a.why = d.told
 	a.why.Time, a.why.Took = a.started, a.now().Sub(a.started)
+	a.metrics.search.Observe(a.why.Took.Seconds())
 	if ctx.Err() != nil {
 		recorded = nil // the end of the scheduler, not of the search
 	} else if recorded != nil {

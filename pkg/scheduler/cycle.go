@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"math"
 	"slices"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -151,6 +152,7 @@ func (c *cycle) filter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (
 		return fitting{}, d, placement{}, err
 	}
 
+	defer c.fw.Ran("Filter", time.Now(), nil)
 	if node := c.promised(ctx, state, pod, allowed); node != nil {
 		fit, err := c.struck(ctx, pod, fitting{nodes: []fwk.NodeInfo{node}}, d)
 		if err != nil || len(fit.nodes) > 0 {

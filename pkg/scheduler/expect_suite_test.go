@@ -179,11 +179,11 @@ func TestExpectedNodeOnACluster(t *testing.T) {
 }
 
 // A claim that a group names is reserved for the group once, for pods that are scheduled
-// together and for those that come later.
+// together and for those that come later. One that it names a template of is made for it.
 func TestClaimsOfGroupsOnACluster(t *testing.T) {
 	const gates = "--feature-gates=GenericWorkload=true,DRAWorkloadResourceClaims=true"
 	c := testcluster.Start(t, testcluster.WithAPIServerFlags(gates, "--runtime-config=scheduling.k8s.io/v1beta1=true", "--disable-admission-plugins=TaintNodesByCondition"),
-		testcluster.WithScheduler(gates))
+		testcluster.WithControllerManager(gates), testcluster.WithScheduler(gates))
 	g := &gangCluster{c.Client(t), c, t}
 	if _, err := g.ResourceV1().DeviceClasses().Create(t.Context(), &resourceapi.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "gpu"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -231,6 +231,29 @@ func TestClaimsOfGroupsOnACluster(t *testing.T) {
 	if late := g.placed("r"); !slices.Equal(late, first) {
 		t.Errorf("a pod that comes later is on %v, the others on %v", late, first)
 	}
+	template := &resourceapi.ResourceClaimTemplate{ObjectMeta: metav1.ObjectMeta{Name: "t"}, Spec: resourceapi.ResourceClaimTemplateSpec{Spec: resourceapi.ResourceClaimSpec{Devices: resourceapi.DeviceClaim{
+		Requests: []resourceapi.DeviceRequest{{Name: "r", Exactly: &resourceapi.ExactDeviceRequest{DeviceClassName: "gpu"}}},
+	}}}}
+	if _, err := g.ResourceV1().ResourceClaimTemplates("default").Create(t.Context(), template, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	g.gang("made", 2, func(group *schedulingv1beta1.PodGroup) {
+		group.Spec.ResourceClaims = []schedulingv1beta1.PodGroupResourceClaim{{Name: "gpu", ResourceClaimTemplateName: ptr.To("t")}}
+	})
+	for _, name := range []string{"x", "y"} {
+		g.pod(name, "made", "100m", func(p *v1.Pod) {
+			p.Spec.ResourceClaims = []v1.PodResourceClaim{{Name: "gpu", ResourceClaimTemplateName: ptr.To("t")}}
+		})
+	}
+	if second := g.placed("x", "y"); len(second) != 1 || second[0] == first[0] {
+		t.Errorf("the pods that share a device that was made for their group are on %v, those of another on %v", second, first)
+	}
+	made := *g.get("x").Status.ResourceClaimStatuses[0].ResourceClaimName
+	if got := users(made); got != "scheduling.k8s.io/podgroups/made" || made != *g.get("y").Status.ResourceClaimStatuses[0].ResourceClaimName {
+		t.Errorf("the claim that was made for a group is reserved for %q", got)
+	}
+	makeReady(t, g, "c")
+	makeDevices(t, g, "c", resourceapi.Device{Name: "g0"})
 	g.pod("s", "workers", "100m", asks("own"))
 	g.placed("s")
 	if got := users("shared") + ", " + users("own"); got != "scheduling.k8s.io/podgroups/workers, /pods/s" {

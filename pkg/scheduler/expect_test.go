@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/component-base/metrics/legacyregistry"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -126,6 +128,29 @@ func startWith(t *testing.T, client *fake.Clientset, plugin fwk.Plugin) *Schedul
 		}
 	})
 	return s
+}
+
+// How long the plugins of a point took is counted while a scheduler is at work.
+func TestPointsAreTimed(t *testing.T) {
+	client := bindable(100, makeNode("n", "2", "4Gi"), makePod("p", "1", "1Gi"))
+	startWith(t, client, &slow{})
+	componenttest.Eventually(t, "the pod to be bound, and all that to be counted", func() bool {
+		families, err := legacyregistry.DefaultGatherer.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if f.GetName() == "scheduler_framework_extension_point_duration_seconds" && l.GetName() == "extension_point" {
+						seen[l.GetValue()] = true
+					}
+				}
+			}
+		}
+		return !slices.ContainsFunc([]string{"PreEnqueue", "PreFilter", "Filter", "Reserve", "Permit", "PreBindPreFlight", "PreBind", "Bind", "PostBind"}, func(point string) bool { return !seen[point] })
+	})
 }
 
 // nominations are the nodes that were written to the status of pods, one after the other.

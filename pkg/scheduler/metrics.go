@@ -25,6 +25,7 @@ type recorder struct {
 	latency  *metrics.HistogramVec
 	sli      *metrics.HistogramVec
 	tries    *metrics.Histogram
+	search   *metrics.Histogram
 
 	incomingPods     *metrics.CounterVec
 	incomingEntities *metrics.CounterVec
@@ -68,6 +69,13 @@ var sharedRecorder = sync.OnceValue(func() *recorder {
 			StabilityLevel: metrics.STABLE,
 		}),
 
+		search: metrics.NewHistogram(&metrics.HistogramOpts{
+			Subsystem: subsystem, Name: "scheduling_algorithm_duration_seconds",
+			Help:           "Scheduling algorithm latency in seconds",
+			Buckets:        latencies,
+			StabilityLevel: metrics.BETA,
+		}),
+
 		incomingPods: newCounter("queue_incoming_pods_total", "Number of pods added to scheduling queues by event and queue type.", metrics.STABLE, "queue", "event"),
 		incomingEntities: newCounter("queue_incoming_entities_total",
 			"Number of scheduling entities added to scheduling queues by event, queue type, and entity type. Entity types are either 'pod' (for individual pods that are not members of any podgroup) or 'podgroup'.",
@@ -95,7 +103,7 @@ var sharedRecorder = sync.OnceValue(func() *recorder {
 		gauges: newGauges(),
 	}
 	legacyregistry.MustRegister(append(slices.Concat(dynamicresources.Metrics(), defaultpreemption.Metrics(), framework.Metrics()),
-		r.attempts, r.latency, r.sli, r.tries, r.incomingPods, r.incomingEntities,
+		r.attempts, r.latency, r.sli, r.tries, r.search, r.incomingPods, r.incomingEntities,
 		r.groupAttempts, r.groupLatency, r.groupAlgorithm, r.placements, r.evaluations, r.evaluationLatency)...)
 	legacyregistry.CustomMustRegister(r.gauges)
 	resourceclaimmetrics.RegisterMetrics()

@@ -14,8 +14,12 @@ import (
 func TestPlacementWeighs(t *testing.T) {
 	const gpu = "example.com/gpu"
 	plain := makePod("p", "1", "1Gi", app("web"))
-	large := func(change ...func(*v1.Node)) *v1.Node { return makeNode("a", "8", "16Gi", append(change, zone("a"))...) }
-	small := func(change ...func(*v1.Node)) *v1.Node { return makeNode("b", "4", "8Gi", append(change, zone("b"))...) }
+	large := func(change ...func(*v1.Node)) *v1.Node {
+		return makeNode("a", "8", "16Gi", append(change, zone("a"))...)
+	}
+	small := func(change ...func(*v1.Node)) *v1.Node {
+		return makeNode("b", "4", "8Gi", append(change, zone("b"))...)
+	}
 	nodes := []*v1.Node{large(), small()}
 	label := func(key, value string) func(*v1.Node) { return func(n *v1.Node) { n.Labels[key] = value } }
 	selects := func(key, value string) func(*v1.Pod) {

@@ -158,7 +158,7 @@ func assemble(ctx context.Context, c Config, client kubernetes.Interface) (*Sche
 	if err != nil {
 		return nil, err
 	}
-	deps := framework.Deps{Client: client, KubeConfig: c.KubeConfig, Informers: s.informers, Extenders: extenders, Notes: s.note, Gates: c.Gates}
+	deps := framework.Deps{Client: client, KubeConfig: c.KubeConfig, Informers: s.informers, Extenders: extenders, Notes: s.note, Gates: c.Gates, Timed: true}
 	s.mind, err = newMind(ctx, c.Component, c.Plugins, deps, func(profile string) events.EventRecorderLogger {
 		return s.events.NewRecorder(clientscheme.Scheme, profile)
 	})

@@ -73,6 +73,7 @@ type Deps struct {
 	Extenders   []fwk.Extender
 	Notes       Notes // nil if nobody writes notes down
 	Gates       Gates
+	Timed       bool                // extension points are, for metrics
 	Groups      fwk.PodGroupManager // nil while the GenericWorkload gate is off
 }
 

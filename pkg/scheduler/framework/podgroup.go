@@ -120,7 +120,8 @@ func (f *Framework) PlacementGenerators() []string {
 }
 
 // RunPlacementGenerate divides a placement into those on which the group is to be tried.
-func (f *Framework) RunPlacementGenerate(ctx context.Context, state *GroupState, group fwk.PodGroupInfo, whole *fwk.Placement) ([]*fwk.Placement, *fwk.Status) {
+func (f *Framework) RunPlacementGenerate(ctx context.Context, state *GroupState, group fwk.PodGroupInfo, whole *fwk.Placement) (_ []*fwk.Placement, status *fwk.Status) {
+	defer f.Ran("PlacementGenerate", time.Now(), &status)
 	placements := []*fwk.Placement{whole}
 	for _, p := range f.groups.generate {
 		var parts []*fwk.Placement
@@ -144,7 +145,8 @@ func (f *Framework) RunPlacementGenerate(ctx context.Context, state *GroupState,
 }
 
 // RunPlacementFeasible asks whether enough pods of a group have a node, or still can get one.
-func (f *Framework) RunPlacementFeasible(ctx context.Context, state *PlacementState, group fwk.PodGroupInfo, p Progress) *fwk.Status {
+func (f *Framework) RunPlacementFeasible(ctx context.Context, state *PlacementState, group fwk.PodGroupInfo, p Progress) (status *fwk.Status) {
+	defer f.Ran("PlacementFeasible", time.Now(), &status)
 	var wait *fwk.Status
 	for _, plugin := range f.groups.feasible {
 		switch s := plugin.PlacementFeasible(ctx, state, group, p); {
@@ -190,7 +192,8 @@ func (f *Framework) RunPlacementScore(ctx context.Context, group fwk.PodGroupInf
 
 // RunPodGroupPostFilter asks what can be done for a group that fits nowhere. The first
 // plugin that makes it schedulable, or says that none can, ends the search.
-func (f *Framework) RunPodGroupPostFilter(ctx context.Context, state *GroupState, group fwk.PodGroupInfo, schedule fwk.PodGroupSchedulingFunc) (*fwk.PodGroupPostFilterResult, *fwk.Status) {
+func (f *Framework) RunPodGroupPostFilter(ctx context.Context, state *GroupState, group fwk.PodGroupInfo, schedule fwk.PodGroupSchedulingFunc) (_ *fwk.PodGroupPostFilterResult, status *fwk.Status) {
+	defer f.Ran("PodGroupPostFilter", time.Now(), &status)
 	var reasons []string
 	for _, p := range f.groups.postFilter {
 		r, s := p.PodGroupPostFilter(ctx, state, group, schedule)

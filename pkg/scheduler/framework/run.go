@@ -19,7 +19,8 @@ func failed(point, plugin string, s *fwk.Status) *fwk.Status {
 }
 
 // RunPreEnqueue asks whether a pod may enter the queue.
-func (f *Framework) RunPreEnqueue(ctx context.Context, pod *v1.Pod) *fwk.Status {
+func (f *Framework) RunPreEnqueue(ctx context.Context, pod *v1.Pod) (status *fwk.Status) {
+	defer f.Ran("PreEnqueue", time.Now(), &status)
 	for _, p := range f.preEnqueue {
 		if s := p.PreEnqueue(ctx, pod); !s.IsSuccess() {
 			return s.WithPlugin(p.Name())
@@ -30,7 +31,8 @@ func (f *Framework) RunPreEnqueue(ctx context.Context, pod *v1.Pod) *fwk.Status 
 
 // RunPreFilter lets plugins prepare, and narrow the nodes down. The second result
 // names the plugins that did narrow.
-func (f *Framework) RunPreFilter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (*fwk.PreFilterResult, *fwk.Status, sets.Set[string]) {
+func (f *Framework) RunPreFilter(ctx context.Context, state fwk.CycleState, pod *v1.Pod) (_ *fwk.PreFilterResult, status *fwk.Status, _ sets.Set[string]) {
+	defer f.Ran("PreFilter", time.Now(), &status)
 	nodes, err := f.Snapshot.List()
 	if err != nil {
 		return nil, fwk.AsStatus(err), nil
@@ -138,7 +140,8 @@ func (f *Framework) extend(what string, state fwk.CycleState, call func(fwk.PreF
 
 // RunPostFilter asks what can be done for a pod that fits nowhere: preemption. The
 // first plugin that makes the pod schedulable ends the search.
-func (f *Framework) RunPostFilter(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
+func (f *Framework) RunPostFilter(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes fwk.NodeToStatusReader) (_ *fwk.PostFilterResult, status *fwk.Status) {
+	defer f.Ran("PostFilter", time.Now(), &status)
 	var (
 		result  *fwk.PostFilterResult
 		reasons []string
@@ -166,7 +169,8 @@ func (f *Framework) RunPostFilter(ctx context.Context, state fwk.CycleState, pod
 }
 
 // RunPreScorePlugins lets plugins prepare for scoring the nodes that fit.
-func (f *Framework) RunPreScorePlugins(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo) *fwk.Status {
+func (f *Framework) RunPreScorePlugins(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo) (status *fwk.Status) {
+	defer f.Ran("PreScore", time.Now(), &status)
 	skip := sets.New[string]()
 	for _, p := range f.preScore {
 		s := p.PreScore(ctx, state, pod, nodes)
@@ -189,7 +193,8 @@ func (f *Framework) RunScorePlugins(ctx context.Context, state fwk.CycleState, p
 
 // RunScorePluginsShared is RunScorePlugins, with what is known of each of the nodes: nil
 // for nothing. What it returns lies in the memo, and is good until the next call.
-func (f *Framework) RunScorePluginsShared(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo, found []*Finding, memo *Memo) ([]fwk.NodePluginScores, *fwk.Status) {
+func (f *Framework) RunScorePluginsShared(ctx context.Context, state fwk.CycleState, pod *v1.Pod, nodes []fwk.NodeInfo, found []*Finding, memo *Memo) (_ []fwk.NodePluginScores, status *fwk.Status) {
+	defer f.Ran("Score", time.Now(), &status)
 	var (
 		plugins []weighted
 		at      []int // in f.score
@@ -272,7 +277,8 @@ func (f *firstStatus) get() *fwk.Status {
 
 // RunReservePluginsReserve tells plugins that the pod goes to a node. If one refuses,
 // the caller runs RunReservePluginsUnreserve.
-func (f *Framework) RunReservePluginsReserve(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) *fwk.Status {
+func (f *Framework) RunReservePluginsReserve(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) (status *fwk.Status) {
+	defer f.Ran("Reserve", time.Now(), &status)
 	for _, p := range f.reserve {
 		s := p.Reserve(ctx, state, pod, node)
 		switch {
@@ -288,6 +294,7 @@ func (f *Framework) RunReservePluginsReserve(ctx context.Context, state fwk.Cycl
 
 // RunReservePluginsUnreserve takes reservations back, last first.
 func (f *Framework) RunReservePluginsUnreserve(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) {
+	defer f.Ran("Unreserve", time.Now(), nil)
 	for i := len(f.reserve) - 1; i >= 0; i-- {
 		f.reserve[i].Unreserve(ctx, state, pod, node)
 	}
@@ -295,7 +302,8 @@ func (f *Framework) RunReservePluginsUnreserve(ctx context.Context, state fwk.Cy
 
 // RunPermit asks plugins for their consent. The answer is Wait when some want to
 // think; WaitOnPermit then waits for them.
-func (f *Framework) RunPermit(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) *fwk.Status {
+func (f *Framework) RunPermit(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) (status *fwk.Status) {
+	defer f.Ran("Permit", time.Now(), &status)
 	waits := map[string]time.Duration{}
 	for _, p := range f.permit {
 		s, timeout := p.Permit(ctx, state, pod, node)
@@ -323,7 +331,8 @@ func (f *Framework) WaitOnPermit(ctx context.Context, pod *v1.Pod) *fwk.Status {
 
 // RunPreBindPreFlight asks plugins whether they have work to do before the pod is bound.
 // The answer is Skip if none has. RunPreBind runs those that have.
-func (f *Framework) RunPreBindPreFlight(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) *fwk.Status {
+func (f *Framework) RunPreBindPreFlight(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) (status *fwk.Status) {
+	defer f.Ran("PreBindPreFlight", time.Now(), &status)
 	idle, together := sets.New[string](), sets.New[string]()
 	for _, p := range f.preBind {
 		flight, s := p.PreBindPreFlight(ctx, state, pod, node)
@@ -350,7 +359,8 @@ func (f *Framework) RunPreBindPreFlight(ctx context.Context, state fwk.CycleStat
 
 // RunPreBind lets plugins do what must be done before the pod is bound. Those that
 // say so run side by side with their neighbours.
-func (f *Framework) RunPreBind(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) *fwk.Status {
+func (f *Framework) RunPreBind(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) (status *fwk.Status) {
+	defer f.Ran("PreBind", time.Now(), &status)
 	var (
 		first    firstStatus
 		together sync.WaitGroup
@@ -386,7 +396,8 @@ func (f *Framework) RunPreBind(ctx context.Context, state fwk.CycleState, pod *v
 }
 
 // RunBind has the first plugin that feels responsible bind the pod.
-func (f *Framework) RunBind(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) *fwk.Status {
+func (f *Framework) RunBind(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) (status *fwk.Status) {
+	defer f.Ran("Bind", time.Now(), &status)
 	for _, p := range f.bind {
 		s := p.Bind(ctx, state, pod, node)
 		switch {
@@ -405,6 +416,7 @@ func (f *Framework) RunBind(ctx context.Context, state fwk.CycleState, pod *v1.P
 
 // RunPostBind tells plugins that the pod is bound.
 func (f *Framework) RunPostBind(ctx context.Context, state fwk.CycleState, pod *v1.Pod, node string) {
+	defer f.Ran("PostBind", time.Now(), nil)
 	for _, p := range f.postBind {
 		p.PostBind(ctx, state, pod, node)
 	}
