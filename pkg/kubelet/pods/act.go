@@ -134,12 +134,22 @@ func (w *worker) sandbox(ctx context.Context, pod *v1.Pod, s *NewSandbox) {
 	if !ok {
 		return
 	}
+	count := w.m.metrics
+	ownUsers := pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers
+	count.started.Inc()
+	if ownUsers {
+		count.userStarted.Inc()
+	}
 	handler, err := w.m.Handler(ctx, pod)
 	if err == nil {
 		_, err = w.m.Runtime.RunSandbox(ctx, pod, config, handler)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
+			count.startErrors.Inc()
+			if ownUsers {
+				count.userStartErrors.Inc()
+			}
 			w.m.Recorder.Eventf(pod, v1.EventTypeWarning, runtime.ReasonSandbox, "Failed to create pod sandbox: %v", err)
 			w.fail("", status.Waiting{Reason: "ContainerCreating"}, time.Time{})
 		}
@@ -155,6 +165,7 @@ func (w *worker) start(ctx context.Context, pod *v1.Pod, state *runtime.State, c
 	if !s.Ended.IsZero() {
 		w.backoff[s.Name] = w.backoff[s.Name].Next(s.Ended, time.Now(), w.m.Limits)
 	}
+	w.m.metrics.containers.WithLabelValues(containerType(s.Kind)).Inc()
 	err := w.startOne(ctx, pod, state, config, s, c, ref)
 	if err == nil {
 		w.succeed(s.Name)
@@ -173,6 +184,7 @@ func (w *worker) start(ctx context.Context, pod *v1.Pod, state *runtime.State, c
 	if errors.As(err, &retry) {
 		until = retry.RetryAt()
 	}
+	w.m.metrics.containerErrors.WithLabelValues(containerType(s.Kind), why.Reason).Inc()
 	w.fail(s.Name, why, until)
 	switch why.Reason {
 	case runtime.ReasonContainerConfig, runtime.ReasonContainer, runtime.ReasonRun:
@@ -184,7 +196,7 @@ func (w *worker) start(ctx context.Context, pod *v1.Pod, state *runtime.State, c
 }
 
 func (w *worker) startOne(ctx context.Context, pod *v1.Pod, state *runtime.State, config *runtimeapi.PodSandboxConfig, s Start, c *v1.Container, ref *v1.ObjectReference) error {
-	image, err := w.m.Images.Ensure(ctx, ImageRequest{Pod: pod, Object: ref, Image: c.Image, Policy: c.ImagePullPolicy, Sandbox: config})
+	image, err := w.ensure(ctx, ImageRequest{Pod: pod, Object: ref, Image: c.Image, Policy: c.ImagePullPolicy, Sandbox: config})
 	if err != nil {
 		return err
 	}
@@ -193,12 +205,16 @@ func (w *worker) startOne(ctx context.Context, pod *v1.Pod, state *runtime.State
 		restarted = st.RestartCount
 	}
 	count := w.m.Runtime.NextRestartCount(pod, c.Name, state.Newest(c.Name), restarted)
+	images := 0 // volumes that are
 	req := runtime.ContainerRequest{
 		Pod: pod, Container: c, RestartCount: count, Image: image, Sandbox: &state.Sandboxes[0], Config: config, Volumes: w.mounted.Volumes,
 		SubPath: func(ctx context.Context, index int, v runtime.Volume, subPath string) (string, error) {
 			return w.m.Volumes.SubPath(ctx, pod, c, index, v, subPath)
 		},
-		ImageVolume: func(ctx context.Context, name string) (string, error) { return w.imageVolume(ctx, pod, config, name) },
+		ImageVolume: func(ctx context.Context, name string) (string, error) {
+			images++
+			return w.imageVolume(ctx, pod, config, name)
+		},
 	}
 	for _, d := range w.m.Devices {
 		given, err := d.Of(ctx, pod, c)
@@ -217,9 +233,12 @@ func (w *worker) startOne(ctx context.Context, pod *v1.Pod, state *runtime.State
 		}
 	}
 	id, err := w.m.Runtime.Create(ctx, req)
+	w.m.metrics.imagesWanted.Add(float64(images))
 	if err != nil {
+		w.m.metrics.imagesFailed.Add(float64(images))
 		return err
 	}
+	w.m.metrics.imagesMounted.Add(float64(images))
 	// A start that is given up half-way looks like a container that has failed. What is asked to go meanwhile is stopped after.
 	firm, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
 	defer cancel()
@@ -249,10 +268,20 @@ func (w *worker) startOne(ctx context.Context, pod *v1.Pod, state *runtime.State
 	return nil
 }
 
+// ensure makes an image present, and notes how long that took.
+func (w *worker) ensure(ctx context.Context, req ImageRequest) (string, error) {
+	began := time.Now()
+	ref, err := w.m.Images.Ensure(ctx, req)
+	w.mu.Lock()
+	w.startup.pulling += time.Since(began)
+	w.mu.Unlock()
+	return ref, err
+}
+
 func (w *worker) imageVolume(ctx context.Context, pod *v1.Pod, config *runtimeapi.PodSandboxConfig, name string) (string, error) {
 	for i := range pod.Spec.Volumes {
 		if v := &pod.Spec.Volumes[i]; v.Name == name && v.Image != nil {
-			return w.m.Images.Ensure(ctx, ImageRequest{
+			return w.ensure(ctx, ImageRequest{
 				Pod: pod, Object: &v1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 				Image: v.Image.Reference, Policy: v.Image.PullPolicy, Sandbox: config,
 			})

@@ -31,6 +31,7 @@ func (w *worker) hook(ctx context.Context, pod *v1.Pod, c *v1.Container, id stri
 		case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
 			return nil
 		case <-ctx.Done():
+			w.m.metrics.cutSleeps.Inc()
 			return ctx.Err()
 		}
 	}
@@ -60,7 +61,9 @@ func (w *worker) httpHook(ctx context.Context, pod *v1.Pod, c *v1.Container, act
 		w.m.Recorder.Eventf(pod, v1.EventTypeWarning, "LifecycleHTTPFallback", "request to HTTPS lifecycle hook %s got HTTP response, retry with HTTP succeeded", req.URL.Host)
 		req.URL.Scheme = "http"
 		req.Header.Del("Authorization")
-		resp, err = probes.HTTPClient(0, nil).Do(req)
+		if resp, err = probes.HTTPClient(0, nil).Do(req); err == nil {
+			w.m.metrics.fallbacks.Inc()
+		}
 	}
 	if err != nil {
 		return err

@@ -64,6 +64,7 @@ type Manager struct {
 	Config
 	Dependencies
 
+	metrics *podMetrics
 	running sync.WaitGroup
 	again   chan struct{}   // asks the watcher to look at everything
 	resizes chan struct{}   // asks for a look at the resizes that wait
@@ -88,7 +89,7 @@ const (
 // told of it, so its Dependencies are set afterwards, before Run.
 func NewManager(c Config) *Manager {
 	return &Manager{
-		Config: c, again: make(chan struct{}, 1), resizes: make(chan struct{}, 1), workers: map[types.UID]*worker{},
+		Config: c, metrics: newMetrics(), again: make(chan struct{}, 1), resizes: make(chan struct{}, 1), workers: map[types.UID]*worker{},
 		mirrors: map[types.NamespacedName]*v1.Pod{}, synced: map[string]bool{},
 	}
 }
@@ -108,8 +109,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	watcher := &runtime.Watcher{
 		CRI: m.Runtime.CRI, Observer: m.Observer, Relist: 30 * time.Second, Again: m.again,
-		Changed: m.Wake,
-		Listed:  func(states map[types.UID]*runtime.State, err error) { m.listed(ctx, states, err) },
+		Changed: m.Wake, Metrics: m.metrics.watcher,
+		Listed: func(states map[types.UID]*runtime.State, err error) { m.listed(ctx, states, err) },
 	}
 	m.running.Go(func() { watcher.Run(ctx) })
 	m.running.Go(func() { m.retryResizes(ctx) })
@@ -157,8 +158,13 @@ func (m *Manager) set(ctx context.Context, pod *v1.Pod) {
 	}
 	m.mu.Lock()
 	w := m.workers[pod.UID]
+	back := w != nil && w.comesBack(pod)
 	m.mu.Unlock()
+	if back {
+		return
+	}
 	if w != nil {
+		w.heard(pod)
 		m.renew(ctx, w, pod)
 		if w.ended() == nil {
 			m.Objects.SetPod(m.ctx(ctx), pod)
@@ -168,6 +174,7 @@ func (m *Manager) set(ctx context.Context, pod *v1.Pod) {
 	m.admitting.Lock()
 	defer m.admitting.Unlock()
 	w = newWorker(m, pod)
+	m.metrics.containersPerPod.Observe(float64(len(pod.Spec.Containers)))
 	switch {
 	case pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed:
 		w.end = &End{
@@ -180,6 +187,7 @@ func (m *Manager) set(ctx context.Context, pod *v1.Pod) {
 		given := m.allocated(pod)
 		if rejected := m.admit(ctx, given); rejected != nil {
 			m.Recorder.Event(pod, v1.EventTypeWarning, rejected.Reason, rejected.Message)
+			m.metrics.rejections.WithLabelValues(rejectionReason(rejected.Reason)).Inc()
 			w.end = &End{Phase: v1.PodFailed, Reason: rejected.Reason, Message: "Pod was rejected: " + rejected.Message, Since: time.Now(), Rejected: true}
 		} else {
 			m.allocate(ctx, given)
@@ -221,6 +229,9 @@ func (m *Manager) unset(pod *v1.Pod) {
 func (m *Manager) forget(ctx context.Context, w *worker) {
 	m.mu.Lock()
 	delete(m.workers, w.uid)
+	w.mu.Lock()
+	next := w.next
+	w.mu.Unlock()
 	m.mu.Unlock()
 	m.Probes.Forget(w.uid)
 	m.Objects.ForgetPod(w.uid)
@@ -229,6 +240,10 @@ func (m *Manager) forget(ctx context.Context, w *worker) {
 		if err := store.Remove(w.uid); err != nil {
 			klog.FromContext(ctx).Error(err, "Cannot forget the size of a pod that is gone", "uid", w.uid)
 		}
+	}
+	if next != nil {
+		m.metrics.restarted.WithLabelValues(staticLabel(next)).Inc()
+		m.set(ctx, next)
 	}
 }
 

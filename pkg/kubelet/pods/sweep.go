@@ -37,7 +37,8 @@ func (m *Manager) listed(ctx context.Context, states map[types.UID]*runtime.Stat
 	}
 	for uid, state := range states {
 		if !known[uid] {
-			m.orphan(ctx, state)
+			m.metrics.orphans.Inc()
+			m.orphan(ctx, state, false)
 		}
 	}
 	m.sweep(ctx)
@@ -52,11 +53,12 @@ func sameState(a, b *runtime.State) bool {
 }
 
 // orphan ends a pod of which something is there although nobody wants it: it was deleted while no kubelet ran.
-func (m *Manager) orphan(ctx context.Context, state *runtime.State) {
+// volumes says that it was found by them.
+func (m *Manager) orphan(ctx context.Context, state *runtime.State, volumes bool) {
 	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: state.UID, Namespace: state.Namespace, Name: state.Name}}
 	klog.FromContext(ctx).Info("Ending a pod that is not desired", "pod", klog.KObj(pod), "uid", pod.UID)
 	w := newWorker(m, pod)
-	w.end, w.removed = &End{Grace: 1, Since: time.Now()}, true
+	w.end, w.removed, w.swept = &End{Grace: 1, Since: time.Now()}, true, volumes
 	m.begin(ctx, w)
 }
 
@@ -80,14 +82,14 @@ func (m *Manager) sweep(ctx context.Context) {
 	for _, d := range m.Devices {
 		lists = append(lists, d.UIDs)
 	}
-	for _, list := range lists {
+	for i, list := range lists {
 		uids, err := list()
 		if err != nil {
 			logger.Error(err, "Cannot list what earlier pods have left")
 		}
 		for _, uid := range uids {
 			if !m.known(uid) {
-				m.orphan(ctx, &runtime.State{UID: uid})
+				m.orphan(ctx, &runtime.State{UID: uid}, i == 0)
 			}
 		}
 	}

@@ -30,6 +30,7 @@ type worker struct {
 	end        *End
 	conditions []v1.PodCondition // set with the end
 	removed    bool              // its source has the pod no more
+	next       *v1.Pod           // its source has it again: it begins anew after its end
 	over       bool              // nothing of it runs, nor will
 	stale      bool              // the content of its volumes may have changed
 	renewed    bool              // an object that it refers to has changed
@@ -37,6 +38,8 @@ type worker struct {
 	state      *runtime.State // last observed
 	status     v1.PodStatus   // last generated
 	resizing   resizing
+	startup    startup
+	updated    bool // a new version of the pod has not been looked at
 
 	// The goroutine's own.
 	mounted *Mounted
@@ -45,17 +48,19 @@ type worker struct {
 	// replacing is whether the last pass has stopped containers of a pod that goes on.
 	replacing bool
 	cleaned   bool
-	backoff   map[string]Backoff
-	failed    map[string]Failure
-	failing   map[string]int
-	restart   map[string]bool
+	// swept says that a look for what earlier pods have left has found the pod, and unclean that it could not be cleaned up after yet.
+	swept, unclean bool
+	backoff        map[string]Backoff
+	failed         map[string]Failure
+	failing        map[string]int
+	restart        map[string]bool
 	// announced are the containers, by name, whose back-off has been told of.
 	announced map[string]string
 }
 
 func newWorker(m *Manager, pod *v1.Pod) *worker {
 	return &worker{
-		m: m, uid: pod.UID, pod: pod, wake: make(chan struct{}, 1), status: *pod.Status.DeepCopy(), state: &runtime.State{UID: pod.UID}, resizing: resizingOf(pod),
+		m: m, uid: pod.UID, pod: pod, startup: startupOf(pod, time.Now()), wake: make(chan struct{}, 1), status: *pod.Status.DeepCopy(), state: &runtime.State{UID: pod.UID}, resizing: resizingOf(pod),
 		backoff: map[string]Backoff{}, failed: map[string]Failure{}, failing: map[string]int{}, restart: map[string]bool{}, announced: map[string]string{},
 	}
 }
@@ -72,7 +77,7 @@ func (w *worker) poke() {
 func (w *worker) update(pod *v1.Pod) {
 	w.mu.Lock()
 	w.stale = w.stale || !maps.Equal(w.pod.Labels, pod.Labels) || !maps.Equal(w.pod.Annotations, pod.Annotations)
-	w.pod = pod
+	w.pod, w.updated = pod, true
 	w.mu.Unlock()
 	if pod.DeletionTimestamp != nil {
 		w.finish(End{Grace: max(Grace(pod), 1), Since: time.Now()}, nil)
@@ -83,11 +88,45 @@ func (w *worker) update(pod *v1.Pod) {
 // remove tells the worker that its pod's source has it no more.
 func (w *worker) remove() {
 	w.mu.Lock()
-	w.removed = true
+	w.removed, w.next = true, nil
 	grace := max(Grace(w.pod), 1)
 	w.mu.Unlock()
 	w.finish(End{Grace: grace, Since: time.Now()}, nil)
 	w.poke()
+}
+
+// comesBack tells whether the pod is one that its source had no more and has again. It is kept then for when its end has come.
+func (w *worker) comesBack(pod *v1.Pod) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.removed {
+		w.next = pod
+	}
+	return w.removed
+}
+
+// heard takes note of how far the pod's start has come by the API.
+func (w *worker) heard(pod *v1.Pod) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.startup.heard(w.m.metrics, pod, initializing(pod, w.state), time.Now())
+}
+
+// operation names the look at the pod that is to come; nothing for a pod that ends.
+func (w *worker) operation() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	updated := w.updated
+	w.updated = false
+	switch {
+	case w.end != nil:
+		return ""
+	case !w.startup.passed:
+		return "create"
+	case updated:
+		return "update"
+	}
+	return "sync"
 }
 
 // finish ends the pod, or ends it sooner than was said before. What is being done
@@ -122,7 +161,11 @@ func (w *worker) run(ctx context.Context) {
 		case <-w.wake:
 		case <-timer.C:
 		}
+		operation, began := w.operation(), time.Now()
 		next, done := w.pass(ctx)
+		if operation != "" {
+			w.m.metrics.workerDuration.WithLabelValues(operation).Observe(time.Since(began).Seconds())
+		}
 		if done {
 			w.m.forget(ctx, w)
 			return
@@ -158,6 +201,9 @@ func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
 		w.renewed = false
 	}
 	w.state, w.cancel = state, cancel
+	if w.end == nil {
+		w.startup.first(w.m.metrics, state, now)
+	}
 	pod, end, removed, conditions, resizing := w.podWithStart(), w.end, w.removed, w.conditions, w.resizing
 	w.mu.Unlock()
 	pod = w.m.allocated(pod)
@@ -281,6 +327,9 @@ func (w *worker) report(ctx context.Context, pod *v1.Pod, end *End, conditions [
 	s := status.Generate(in)
 	w.mu.Lock()
 	w.status = s
+	if end == nil && s.Phase != v1.PodPending {
+		w.startup.ran(w.m.metrics, now)
+	}
 	gone := w.removed && !runtime.IsStatic(pod) // a mirror may be there for longer than its file
 	w.mu.Unlock()
 	if api != nil && !gone {
@@ -381,7 +430,17 @@ func (w *worker) cleanUp(ctx context.Context, pod *v1.Pod) time.Time {
 		if ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Cannot clean up after a pod yet", "pod", klog.KObj(pod))
 		}
+		if w.swept && !w.unclean {
+			w.unclean = true
+			w.m.metrics.uncleaned.Inc()
+		}
 		return w.retry("cleanup")
+	}
+	if w.swept {
+		w.m.metrics.cleaned.Inc()
+	}
+	if w.unclean {
+		w.m.metrics.uncleaned.Dec()
 	}
 	w.m.Objects.ForgetPod(w.uid)
 	w.cleaned, w.mounted, w.cgroup = true, nil, nil

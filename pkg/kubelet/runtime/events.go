@@ -25,6 +25,8 @@ type Watcher struct {
 	Changed func(uid types.UID)
 	// Listed is called with everything there is.
 	Listed func(map[types.UID]*State, error)
+	// Metrics are the watcher's own.
+	Metrics *WatcherMetrics
 }
 
 // Run watches until ctx is cancelled.
@@ -33,6 +35,7 @@ func (w *Watcher) Run(ctx context.Context) {
 	connected := make(chan bool, 1)
 	go w.stream(ctx, events, connected)
 	period := time.Second
+	var last time.Time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -40,6 +43,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case e := <-events:
+			w.Metrics.heard(e.GetCreatedAt())
 			if uid := e.GetPodSandboxStatus().GetMetadata().GetUid(); uid != "" {
 				w.Changed(types.UID(uid))
 			} else if uid := podOf(e); uid != "" {
@@ -54,10 +58,13 @@ func (w *Watcher) Run(ctx context.Context) {
 		case <-w.Again:
 			timer.Reset(0)
 		case <-timer.C:
+			began := time.Now()
 			states, err := w.Observer.All(ctx)
 			if ctx.Err() != nil {
 				return
 			}
+			w.Metrics.relisted(began, last)
+			last = began
 			w.Listed(states, err)
 			timer.Reset(period)
 		}
@@ -80,11 +87,17 @@ func (w *Watcher) stream(ctx context.Context, events chan *runtimeapi.ContainerE
 	const least, most = 100 * time.Millisecond, 10 * time.Second
 	for wait := least; ; wait = min(2*wait, most) {
 		started := time.Now()
+		established := false
 		err := w.CRI.GetContainerEvents(ctx, events, func(runtimeapi.RuntimeService_GetContainerEventsClient) {
+			established = true
+			w.Metrics.connected.Inc()
 			send(ctx, connected, true)
 		})
 		if ctx.Err() != nil {
 			return
+		}
+		if !established {
+			w.Metrics.refused.Inc()
 		}
 		logger.V(2).Info("The stream of container events ended", "err", err)
 		send(ctx, connected, false)
