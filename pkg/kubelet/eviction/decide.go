@@ -234,9 +234,9 @@ func limitsDisk(pod *corev1.Pod) bool {
 }
 
 // exceeded says which limit on its use of the disk a pod has broken, or nothing.
-func exceeded(c Candidate) string {
+func exceeded(c Candidate) (Signal, string) {
 	if c.Stats == nil {
-		return ""
+		return "", ""
 	}
 	for i := range c.Pod.Spec.Volumes {
 		v := &c.Pod.Spec.Volumes[i]
@@ -246,14 +246,14 @@ func exceeded(c Candidate) string {
 		for j := range c.Stats.VolumeStats {
 			s := &c.Stats.VolumeStats[j]
 			if s.Name == v.Name && s.UsedBytes != nil && int64(*s.UsedBytes) > v.EmptyDir.SizeLimit.Value() {
-				return fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit)
+				return emptyDirLimit, fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit)
 			}
 		}
 	}
 	limits := resourcehelper.PodLimits(c.Pod, resourcehelper.PodResourcesOptions{})
 	if q, ok := limits[corev1.ResourceEphemeralStorage]; ok && !q.IsZero() {
 		if c.usage(NodeFsAvailable) > q.Value() && allLimit(c.Pod) {
-			return fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", &q)
+			return podLimit, fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", &q)
 		}
 	}
 	for i := range c.Stats.Containers {
@@ -263,10 +263,10 @@ func exceeded(c Candidate) string {
 			continue
 		}
 		if q, ok := spec.Resources.Limits[corev1.ResourceEphemeralStorage]; ok && !q.IsZero() && containerDisk(s) > q.Value() {
-			return fmt.Sprintf("Container %s exceeded its local ephemeral storage limit %q. ", s.Name, &q)
+			return containerLimit, fmt.Sprintf("Container %s exceeded its local ephemeral storage limit %q. ", s.Name, &q)
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // allLimit says whether each container limits its use of the disk: else their sum is no limit of the pod's.

@@ -17,6 +17,7 @@ import (
 	api "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/metric/metrictest"
 	"github.com/leme-k8s/leme/pkg/kubelet/pods"
 )
 
@@ -215,6 +216,7 @@ func TestManager(t *testing.T) {
 		FreeDisk: func(context.Context) error { n.freed++; n.seen[NodeFsAvailable] = Observation{100, 50}; return nil },
 		Pods:     n, Stats: n, Recorder: record.NewFakeRecorder(10), Clock: clk,
 	})
+	registry := metrictest.New(m)
 	if c := m.Conditions(); len(c) != 3 || c[0].Status != corev1.ConditionFalse || c[0].Reason != "KubeletHasSufficientMemory" {
 		t.Errorf("at the start: %+v", c)
 	}
@@ -257,4 +259,8 @@ func TestManager(t *testing.T) {
 	if len(n.evicted) != 3 || n.evicted[2] != "third: Pod ephemeral local storage usage exceeds the total limit of containers 100. " {
 		t.Errorf("evicted %q", n.evicted)
 	}
+	registry.Expect(t, map[string]float64{
+		`kubelet_evictions{eviction_signal="memory.available"}`: 2, `kubelet_evictions{eviction_signal="ephemeralpodfs.limit"}`: 1,
+		`kubelet_eviction_stats_age_seconds{eviction_signal="memory.available"}`: 2, `kubelet_eviction_stats_age_seconds{eviction_signal="ephemeralpodfs.limit"}`: 1,
+	})
 }

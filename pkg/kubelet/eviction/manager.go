@@ -56,6 +56,7 @@ const patience = 30 * time.Second
 type Manager struct {
 	cfg     Config
 	changed chan struct{}
+	metrics managerMetrics
 
 	mu       sync.Mutex
 	state    State
@@ -69,7 +70,7 @@ type Manager struct {
 
 // New returns a Manager that has seen nothing.
 func New(cfg Config) *Manager {
-	return &Manager{cfg: cfg, changed: make(chan struct{}, 1), since: map[corev1.NodeConditionType]time.Time{}}
+	return &Manager{cfg: cfg, changed: make(chan struct{}, 1), metrics: newMetrics(), since: map[corev1.NodeConditionType]time.Time{}}
 }
 
 // Run watches until ctx is done.
@@ -88,6 +89,7 @@ func (m *Manager) Run(ctx context.Context) {
 
 // Look measures, decides and acts once. It is not safe for concurrent use.
 func (m *Manager) Look(ctx context.Context) {
+	began := m.cfg.Clock.Now()
 	seen, d := m.decide(ctx)
 	if m.waiting() {
 		return
@@ -102,6 +104,7 @@ func (m *Manager) Look(ctx context.Context) {
 		if err := m.cfg.FreeDisk(ctx); err != nil {
 			logger.Error(err, "Freeing disk failed")
 		}
+		began = m.cfg.Clock.Now()
 		if seen, d = m.decide(ctx); len(d.Act) == 0 {
 			return
 		}
@@ -114,6 +117,7 @@ func (m *Manager) Look(ctx context.Context) {
 	}
 	for _, c := range Rank(t.Signal, all) {
 		if m.evict(ctx, c.Pod, message(t, seen[t.Signal], c), m.grace(t, c.Pod)) {
+			m.metrics.evicted(t.Signal, m.cfg.Clock.Since(began))
 			return
 		}
 	}
@@ -165,14 +169,16 @@ func (m *Manager) enforceLimits(ctx context.Context) (evicted bool) {
 	if !limited {
 		return false
 	}
+	began := m.cfg.Clock.Now()
 	all, err := m.candidates(ctx, false)
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Measuring pods failed")
 		return false
 	}
 	for _, c := range all {
-		if why := exceeded(c); why != "" && !critical(c.Pod) {
-			evicted = m.evict(ctx, c.Pod, why, soon) || evicted
+		if signal, why := exceeded(c); why != "" && !critical(c.Pod) && m.evict(ctx, c.Pod, why, soon) {
+			evicted = true
+			m.metrics.evicted(signal, m.cfg.Clock.Since(began))
 		}
 	}
 	return evicted

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
 	cri "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
@@ -59,6 +60,8 @@ type Collector struct {
 	Node  *corev1.ObjectReference
 	Clock clock.WithTicker
 
+	removed *metrics.CounterVec // by reason; nil if nobody looks
+
 	mu   sync.Mutex
 	seen map[string]seen
 }
@@ -103,7 +106,7 @@ func (c *Collector) Collect(ctx context.Context) error {
 			rest = append(rest, i)
 		}
 	}
-	if _, err := c.remove(ctx, expired); err != nil {
+	if _, err := c.remove(ctx, expired, removedForAge); err != nil {
 		return err
 	}
 	capacity, available, err := ImageFS(ctx, c.Images)
@@ -114,7 +117,7 @@ func (c *Collector) Collect(ctx context.Context) error {
 	if need == 0 {
 		return nil
 	}
-	freed, err := c.remove(ctx, choose(rest, need, now, c.Retention.MinAge))
+	freed, err := c.remove(ctx, choose(rest, need, now, c.Retention.MinAge), removedForSpace)
 	if err == nil && freed < need {
 		err = fmt.Errorf("failed to garbage collect required amount of images: attempted to free %d bytes, but only found %d bytes eligible to free", need, freed)
 	}
@@ -158,11 +161,11 @@ func (c *Collector) RemoveUnused(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.remove(ctx, unused)
+	_, err = c.remove(ctx, unused, removedForSpace)
 	return err
 }
 
-func (c *Collector) remove(ctx context.Context, list []seen) (freed uint64, err error) {
+func (c *Collector) remove(ctx context.Context, list []seen, reason string) (freed uint64, err error) {
 	var errs []error
 	for _, i := range list {
 		klog.FromContext(ctx).Info("Removing an unused image", "image", i.ref, "bytes", i.size)
@@ -171,6 +174,9 @@ func (c *Collector) remove(ctx context.Context, list []seen) (freed uint64, err 
 			continue
 		}
 		freed += i.size
+		if c.removed != nil {
+			c.removed.WithLabelValues(reason).Inc()
+		}
 		c.mu.Lock()
 		delete(c.seen, i.ref)
 		c.mu.Unlock()

@@ -66,6 +66,7 @@ const (
 // Manager implements [pods.Images].
 type Manager struct {
 	cfg     Config
+	metrics managerMetrics
 	slots   chan struct{}
 	limiter flowcontrol.RateLimiter
 	backOff *flowcontrol.Backoff
@@ -82,7 +83,7 @@ func New(cfg Config) *Manager {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
 	}
-	m := &Manager{cfg: cfg, limiter: flowcontrol.NewFakeAlwaysRateLimiter(), failures: map[string]string{}}
+	m := &Manager{cfg: cfg, metrics: newManagerMetrics(), limiter: flowcontrol.NewFakeAlwaysRateLimiter(), failures: map[string]string{}}
 	if cfg.Parallel > 0 {
 		m.slots = make(chan struct{}, cfg.Parallel)
 	}
@@ -128,25 +129,33 @@ func (m *Manager) Ensure(ctx context.Context, req pods.ImageRequest) (string, er
 	spec := imageSpec(image, req)
 	ref, err := m.present(ctx, spec)
 	if err != nil {
+		m.metrics.asked(req.Policy, unknown, unknown)
 		m.warn(req, "InspectFailed", "Failed to inspect image %q: %v", ref, err)
 		return "", &Error{reason: reasonInspect, message: fmt.Sprintf("Failed to inspect image %q: %v", req.Image, err), retryAt: m.cfg.Clock.Now().Add(firstBackOff)}
 	}
 	switch req.Policy {
 	case corev1.PullNever:
 		if ref == "" {
+			m.metrics.asked(req.Policy, no, unknown)
 			m.warn(req, reasonNeverPull, "Container image %q is not present with pull policy of Never", req.Image)
 			return "", &Error{reason: reasonNeverPull, message: fmt.Sprintf("Container image %q is not present with pull policy of Never", req.Image)}
 		}
 		if m.cfg.Records.Allowed(image, ref, secretsOf(m.podCredentials(ctx, req, image))) {
+			m.metrics.asked(req.Policy, yes, no)
 			return ref, nil
 		}
+		m.metrics.asked(req.Policy, yes, yes) // and it must not be
 		m.warn(req, reasonNeverPull, "Container image %q is present, but the pod has no credentials that it was pulled with", req.Image)
 		return "", &Error{reason: reasonNeverPull, message: fmt.Sprintf("Container image %q is present, but the pod has no credentials that it was pulled with", req.Image)}
 	case corev1.PullIfNotPresent:
 		if ref != "" && m.cfg.Records.Allowed(image, ref, secretsOf(m.podCredentials(ctx, req, image))) {
+			m.metrics.asked(req.Policy, yes, no)
 			m.event(req, "Pulled", "Container image %q already present on machine and can be accessed by the pod", req.Image)
 			return ref, nil
 		}
+		m.metrics.asked(req.Policy, map[bool]string{true: no, false: yes}[ref == ""], yes)
+	default:
+		m.metrics.asked(req.Policy, unknown, yes) // it does not matter whether it is there
 	}
 	return m.pull(ctx, req, image, spec)
 }
@@ -240,7 +249,9 @@ func (m *Manager) pullNow(ctx context.Context, req pods.ImageRequest, image stri
 	if s, err := m.cfg.Images.ImageStatus(ctx, spec, false); err == nil {
 		size = s.GetImage().GetSize()
 	}
-	return ref, size, m.cfg.Clock.Since(began), began.Sub(asked), nil
+	took = m.cfg.Clock.Since(began)
+	m.metrics.pulled(size, took)
+	return ref, size, took, began.Sub(asked), nil
 }
 
 func (m *Manager) present(ctx context.Context, spec *runtimeapi.ImageSpec) (string, error) {

@@ -27,6 +27,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/metric/metrictest"
 	"github.com/leme-k8s/leme/pkg/kubelet/pods"
 )
 
@@ -352,6 +353,7 @@ func TestCollect(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Now())
 	c := &Collector{Images: s, Containers: s, Records: records, Retention: Retention{High: 100, Low: 80, MinAge: time.Minute, MaxAge: time.Hour},
 		Recorder: record.NewFakeRecorder(10), Node: &corev1.ObjectReference{}, Clock: clk}
+	registry := metrictest.New(c)
 	ids := func() string {
 		var out []string
 		for _, i := range s.images {
@@ -384,6 +386,7 @@ func TestCollect(t *testing.T) {
 	if got := ids(); got != "used pinned" {
 		t.Errorf("when the disk is full: %s", got)
 	}
+	registry.Expect(t, map[string]float64{`kubelet_image_garbage_collected_total{reason="age"}`: 1, `kubelet_image_garbage_collected_total{reason="space"}`: 1})
 }
 
 func hexOf(s string) string {

@@ -3,6 +3,7 @@ package images
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,8 +25,10 @@ import (
 
 // Providers ask plugins, programs on the node, for credentials of images.
 type Providers struct {
-	list []*provider
-	now  func() time.Time
+	list    []*provider
+	now     func() time.Time
+	hash    string // of the configuration
+	metrics *providerMetrics
 }
 
 // A provider is one plugin, and what it has said lately.
@@ -33,6 +36,7 @@ type provider struct {
 	kubeletconfigv1.CredentialProvider
 	program  string
 	patience time.Duration
+	metrics  *providerMetrics
 	asking   singleflight.Group // by image: many pods of an image that begin together ask once
 
 	mu    sync.Mutex
@@ -71,13 +75,13 @@ func LoadProviders(file, dir string) (*Providers, error) {
 	}
 	seen := map[string]bool{}
 	var errs []error
-	out := &Providers{now: time.Now}
+	out := &Providers{now: time.Now, hash: fmt.Sprintf("sha256:%x", sha256.Sum256(raw)), metrics: newProviderMetrics()}
 	for i, p := range config.Providers {
 		if err := validateProvider(&p, dir, seen); err != nil {
 			errs = append(errs, fmt.Errorf("%s: providers[%d]: %w", file, i, err))
 		}
 		seen[p.Name] = true
-		out.list = append(out.list, &provider{CredentialProvider: p, program: filepath.Join(dir, p.Name), patience: patience, cache: map[cacheKey]cached{}})
+		out.list = append(out.list, &provider{CredentialProvider: p, program: filepath.Join(dir, p.Name), patience: patience, metrics: out.metrics, cache: map[cacheKey]cached{}})
 	}
 	return out, errors.Join(errs...)
 }
@@ -138,7 +142,12 @@ func (p *provider) ask(ctx context.Context, image string, now func() time.Time) 
 		return known, nil
 	}
 	// A plugin that is slow about one image is asked about others meanwhile.
-	answer := p.asking.DoChan(image, func() (any, error) { return p.fetch(context.WithoutCancel(ctx), image, keys, now) })
+	answer := p.asking.DoChan(image, func() (any, error) {
+		began := time.Now()
+		found, err := p.fetch(context.WithoutCancel(ctx), image, keys, now)
+		p.metrics.ran(p.Name, time.Since(began), err)
+		return found, err
+	})
 	select {
 	case r := <-answer:
 		if r.Err != nil {

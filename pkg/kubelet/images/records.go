@@ -17,6 +17,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"github.com/leme-k8s/leme/pkg/component/files"
+	"github.com/leme-k8s/leme/pkg/kubelet/metric"
 )
 
 // Records remembers with whose credentials an image was pulled, so that a pod cannot
@@ -96,6 +97,15 @@ func (r *Records) Allowed(image, ref string, have []SecretCredential) bool {
 		}
 	}
 	return false
+}
+
+// count says how many records there are.
+func (r *Records) count(emit metric.Emit) {
+	for dir, name := range map[string]string{"pulling": "kubelet_imagemanager_ondisk_pullintents", "pulled": "kubelet_imagemanager_ondisk_pulledrecords"} {
+		if entries, err := os.ReadDir(filepath.Join(r.dir, dir)); err == nil {
+			emit(name, float64(len(entries)))
+		}
+	}
 }
 
 // listed matches an allow-list's pattern: a name, or a prefix that ends in "/*".

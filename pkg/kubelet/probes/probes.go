@@ -7,7 +7,9 @@ package probes
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,7 +48,8 @@ type Manager struct {
 	// changed is called when a result of a pod's container changed.
 	changed func(types.UID)
 	// began spreads the probes of pods that were running before the kubelet.
-	began time.Time
+	began   time.Time
+	metrics probeMetrics
 
 	mu      sync.Mutex
 	results map[string]Results // by container id
@@ -61,7 +64,7 @@ type key struct {
 // NewManager returns a Manager without probes.
 func NewManager(exec ExecFunc, recorder record.EventRecorder, changed func(types.UID)) *Manager {
 	return &Manager{
-		exec: exec, recorder: recorder, changed: changed, began: time.Now(),
+		exec: exec, recorder: recorder, changed: changed, began: time.Now(), metrics: newMetrics(),
 		results: map[string]Results{}, pods: map[types.UID]map[key]*worker{},
 	}
 }
@@ -119,8 +122,11 @@ func (m *Manager) Sync(ctx context.Context, pod *v1.Pod, state *runtime.State, i
 	}
 	for k, w := range have {
 		if want[k] == nil {
-			w.cancel()
+			w.end()
 			delete(have, k)
+			if !slices.ContainsFunc(slices.Collect(maps.Values(want)), w.sameProbe) {
+				m.metrics.forget(w)
+			}
 			if !live[k.id] {
 				delete(m.results, k.id)
 			}
@@ -142,7 +148,8 @@ func (m *Manager) Forget(uid types.UID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for k, w := range m.pods[uid] {
-		w.cancel()
+		w.end()
+		m.metrics.forget(w)
 		delete(m.results, k.id)
 	}
 	delete(m.pods, uid)
@@ -201,6 +208,18 @@ type worker struct {
 	ref       *v1.ObjectReference
 	cancel    context.CancelFunc
 	poke      chan struct{}
+	ended     bool // has the manager's lock
+}
+
+// end stops the probe. The manager's lock is held.
+func (w *worker) end() {
+	w.ended = true
+	w.cancel()
+}
+
+// sameProbe tells whether another worker asks the same of another incarnation of the container.
+func (w *worker) sameProbe(o *worker) bool {
+	return o.kind == w.kind && o.container.Name == w.container.Name
 }
 
 // run asks once a period until the context ends or the question is settled.
@@ -253,6 +272,7 @@ func (w *worker) run(ctx context.Context) {
 // once probes with a few retries when nothing can be found out, and sends events.
 func (w *worker) once(ctx context.Context) (Outcome, bool) {
 	const tries = 3
+	began := time.Now()
 	var outcome Outcome
 	var output string
 	var err error
@@ -261,9 +281,11 @@ func (w *worker) once(ctx context.Context) (Outcome, bool) {
 			break
 		}
 	}
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return "", false
+	}
+	w.count(outcome, err, time.Since(began))
+	switch {
 	case err != nil:
 		w.m.recorder.Eventf(w.ref, v1.EventTypeWarning, "Unhealthy", "%s probe errored and resulted in unknown state: %v", w.kind, err)
 		return "", false

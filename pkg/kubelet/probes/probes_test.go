@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	utilexec "k8s.io/utils/exec"
 
+	"github.com/leme-k8s/leme/pkg/kubelet/metric/metrictest"
 	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 )
 
@@ -111,6 +112,7 @@ func TestManager(t *testing.T) {
 		}}}}
 		changes := 0
 		m := NewManager(exec, record.NewFakeRecorder(1000), func(types.UID) { changes++ })
+		registry := metrictest.New(m)
 		state := &runtime.State{Containers: []runtime.Container{{ID: "c1", Name: "c", State: runtime.Running, StartedAt: time.Now()}}}
 		m.Sync(t.Context(), pod, state, []string{"10.0.0.1"}, false)
 		expect := func(after time.Duration, want Results) {
@@ -132,7 +134,22 @@ func TestManager(t *testing.T) {
 		if changes != 3 {
 			t.Errorf("told of %d changes, want 3", changes)
 		}
+		told := registry.Read(t)
+		for key, want := range map[string]float64{
+			`prober_probe_total{container="c",namespace="n",pod="p",pod_uid="uid",probe_type="Startup",result="failed"}`:       21,
+			`prober_probe_total{container="c",namespace="n",pod="p",pod_uid="uid",probe_type="Startup",result="successful"}`:   1,
+			`prober_probe_total{container="c",namespace="n",pod="p",pod_uid="uid",probe_type="Readiness",result="successful"}`: 2,
+			`prober_probe_total{container="c",namespace="n",pod="p",pod_uid="uid",probe_type="Liveness",result="failed"}`:      3,
+			`prober_probe_duration_seconds{container="c",namespace="n",pod="p",probe_type="Startup"}`:                          22,
+		} {
+			if told[key] != want {
+				t.Errorf("%s is %v, not %v", key, told[key], want)
+			}
+		}
 		m.Forget("uid")
+		if left := registry.Read(t); len(left) != 0 {
+			t.Errorf("forgotten, but counted: %v", left)
+		}
 		if got := m.Results("c1"); got != (Results{}) {
 			t.Errorf("forgotten, but %+v", got)
 		}

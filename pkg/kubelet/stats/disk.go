@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -103,14 +102,14 @@ func (p *Provider) podVolumes(uid types.UID, pod *corev1.Pod) []volume {
 	if ok && time.Since(last.at) < p.cfg.VolumePeriod {
 		return last.volumes
 	}
-	s := volumeSample{at: time.Now(), volumes: measureVolumes(filepath.Join(p.cfg.RootDir, "pods", string(uid), "volumes"), pod)}
+	s := volumeSample{at: time.Now(), volumes: p.measureVolumes(filepath.Join(p.cfg.RootDir, "pods", string(uid), "volumes"), pod)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.volumes[uid] = s
 	return s.volumes
 }
 
-func measureVolumes(dir string, pod *corev1.Pod) []volume {
+func (p *Provider) measureVolumes(dir string, pod *corev1.Pod) []volume {
 	root, err := os.Stat(dir)
 	if err != nil {
 		return nil
@@ -121,6 +120,10 @@ func measureVolumes(dir string, pod *corev1.Pod) []volume {
 	}
 	var out []volume
 	for _, e := range entries {
+		kind, name := filepath.Base(filepath.Dir(e)), filepath.Base(e)
+		if kind == "kubernetes.io~csi" {
+			e = filepath.Join(e, "mount")
+		}
 		info, err := os.Stat(e)
 		if err != nil || !info.IsDir() {
 			continue
@@ -129,10 +132,10 @@ func measureVolumes(dir string, pod *corev1.Pod) []volume {
 		if err != nil {
 			continue
 		}
-		v := volume{VolumeStats: api.VolumeStats{Name: filepath.Base(e)}}
-		persistent := strings.HasSuffix(filepath.Dir(e), "kubernetes.io~local-volume")
+		v := volume{VolumeStats: api.VolumeStats{Name: name}}
+		persistent := claimable(kind, name, pod)
 		if persistent {
-			v.Name, v.PVCRef = claimOf(pod, v.Name)
+			v.Name, v.PVCRef = p.claimOf(pod, name)
 		}
 		if own := info.Sys().(*syscall.Stat_t).Dev != root.Sys().(*syscall.Stat_t).Dev; !own {
 			// A directory among others: its size is not the file system's.
@@ -147,28 +150,4 @@ func measureVolumes(dir string, pod *corev1.Pod) []volume {
 		out = append(out, v)
 	}
 	return out
-}
-
-// claimOf finds the one claim of a pod that is not told apart by its directory's
-// name, which is the persistent volume's.
-func claimOf(pod *corev1.Pod, volumeName string) (string, *api.PVCReference) {
-	if pod == nil {
-		return volumeName, nil
-	}
-	var name string
-	var ref *api.PVCReference
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		if v.PersistentVolumeClaim == nil {
-			continue
-		}
-		if ref != nil {
-			return volumeName, nil
-		}
-		name, ref = v.Name, &api.PVCReference{Name: v.PersistentVolumeClaim.ClaimName, Namespace: pod.Namespace}
-	}
-	if ref == nil {
-		return volumeName, nil
-	}
-	return name, ref
 }

@@ -54,6 +54,8 @@ type Config struct {
 	RuntimeCgroup string
 	// VolumePeriod is for how long the size of a volume is good enough.
 	VolumePeriod time.Duration
+	// VolumeOf names the volume of a pod that is a PersistentVolume; nil if nobody knows.
+	VolumeOf func(uid types.UID, pv string) (volume string, ok bool)
 
 	Pods    Pods
 	Cgroups Cgroups

@@ -24,7 +24,7 @@ import (
 )
 
 // claim mounts the persistent volume behind a claim.
-func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (kuberuntime.Volume, time.Time, error) {
+func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, from *source) (kuberuntime.Volume, time.Time, error) {
 	pv, readOnly, err := m.bound(ctx, pod, v)
 	if err != nil {
 		return kuberuntime.Volume{}, time.Time{}, err
@@ -34,7 +34,9 @@ func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 		if pv, err = translator.TranslateInTreePVToCSI(klog.FromContext(ctx), pv); err != nil {
 			return kuberuntime.Volume{}, time.Time{}, fmt.Errorf("PersistentVolume %s: %w", pv.Name, err)
 		}
+		from.migrated = true
 	}
+	from.plugin, from.pv = pluginOfPV(pv), pv.Name
 	switch {
 	case pv.Spec.CSI != nil:
 		return m.csi(ctx, pod, csi.Volume{PV: pv, Name: v.Name, ReadOnly: readOnly || pv.Spec.CSI.ReadOnly})

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -19,6 +20,13 @@ import (
 // is mounted is unmounted, never deleted: while a single mount is left, no file is
 // removed.
 func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
+	began := time.Now()
+	err := m.unmount(ctx, uid)
+	m.unmounted(uid, began, err)
+	return err
+}
+
+func (m *Manager) unmount(ctx context.Context, uid types.UID) error {
 	if uid == "" || filepath.Base(string(uid)) != string(uid) || uid == "." || uid == ".." {
 		return fmt.Errorf("%q is no pod's UID", uid)
 	}

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -87,13 +88,19 @@ type Config struct {
 
 // Manager implements [pods.Volumes].
 type Manager struct {
-	cfg Config
+	cfg     Config
+	metrics managerMetrics
+
+	mu   sync.Mutex
+	pods map[types.UID]*podVolumes
 }
 
 var _ pods.Volumes = (*Manager)(nil)
 
 // New returns a Manager. It touches nothing.
-func New(cfg Config) *Manager { return &Manager{cfg: cfg} }
+func New(cfg Config) *Manager {
+	return &Manager{cfg: cfg, metrics: newMetrics(), pods: map[types.UID]*podVolumes{}}
+}
 
 func (m *Manager) podDir(uid types.UID) string {
 	return filepath.Join(m.cfg.RootDir, "pods", string(uid))
@@ -114,7 +121,9 @@ func (m *Manager) Mount(ctx context.Context, pod *corev1.Pod) (pods.Mounted, err
 		if !used.Has(v.Name) {
 			continue
 		}
-		mounted, refresh, err := m.mount(ctx, pod, v)
+		from, began := source{plugin: pluginOf(v)}, time.Now()
+		mounted, refresh, err := m.mount(ctx, pod, v, &from)
+		m.tried(pod.UID, v.Name, from, began, err)
 		if err != nil {
 			return pods.Mounted{}, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err)
 		}
@@ -126,7 +135,8 @@ func (m *Manager) Mount(ctx context.Context, pod *corev1.Pod) (pods.Mounted, err
 	return result, nil
 }
 
-func (m *Manager) mount(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (kuberuntime.Volume, time.Time, error) {
+// mount mounts one volume, and says in from what a claim is of.
+func (m *Manager) mount(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, from *source) (kuberuntime.Volume, time.Time, error) {
 	var none time.Time
 	switch {
 	case v.EmptyDir != nil:
@@ -140,7 +150,7 @@ func (m *Manager) mount(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 	case v.Image != nil:
 		return kuberuntime.Volume{Image: v.Image.Reference, ReadOnly: true}, none, nil
 	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
-		return m.claim(ctx, pod, v)
+		return m.claim(ctx, pod, v, from)
 	case v.CSI != nil:
 		return m.csi(ctx, pod, csi.Volume{Inline: v.CSI, Name: v.Name, ReadOnly: isTrue(v.CSI.ReadOnly)})
 	case v.NFS != nil:
