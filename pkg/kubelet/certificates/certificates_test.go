@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"math"
 	"math/big"
 	"net"
 	"net/http"
@@ -33,6 +34,8 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/leme-k8s/leme/pkg/kubelet/metric/metrictest"
 )
 
 func TestSelfSigned(t *testing.T) {
@@ -150,6 +153,8 @@ func TestServingFromCluster(t *testing.T) {
 	if _, err := s.Get(nil); err == nil {
 		t.Error("there is a certificate before one was signed")
 	}
+	registry := metrictest.New(s)
+	registry.Expect(t, map[string]float64{servingTTL: math.Inf(1), "kubelet_server_expiration_renew_errors": 0, "kubelet_certificate_manager_server_rotation_seconds": 0})
 	ended := make(chan struct{})
 	go func() { defer close(ended); s.Run(ctx) }()
 	var got *tls.Certificate
@@ -161,6 +166,9 @@ func TestServingFromCluster(t *testing.T) {
 	}
 	if err := got.Leaf.VerifyHostname("10.0.0.1"); err != nil {
 		t.Error(err)
+	}
+	if left := registry.Read(t)[servingTTL]; left <= 0 || left > 3600 {
+		t.Errorf("good for %v s", left)
 	}
 	cancel()
 	<-ended
@@ -242,6 +250,10 @@ func TestBootstrap(t *testing.T) {
 	current := filepath.Join(cfg.Dir, "kubelet-client-current.pem")
 	if c.Config.CertFile != current || c.Config.KeyFile != current || c.Config.BearerToken != "" || c.Config.Host != srv.URL {
 		t.Errorf("%s %s %s", c.Config.CertFile, c.Config.KeyFile, c.Config.Host)
+	}
+	told := metrictest.New(c).Read(t)
+	if left, ok := told[clientTTL]; !ok || left <= 0 || left > 3600 || told["kubelet_certificate_manager_client_expiration_renew_errors"] != 0 {
+		t.Errorf("of the client's certificate there is told %v", told)
 	}
 	pair, err := tls.LoadX509KeyPair(current, current)
 	if err != nil || pair.Leaf.Subject.CommonName != "system:node:n" || pair.Leaf.Subject.Organization[0] != "system:nodes" {

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/util/certificate"
 	"k8s.io/client-go/util/certificate/csr"
 	"k8s.io/client-go/util/keyutil"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 )
 
@@ -197,6 +198,7 @@ type Client struct {
 	Config *rest.Config
 
 	manager certificate.Manager
+	failed  *metrics.Counter // attempts to renew it
 }
 
 // NewClient loads the kubelet's kubeconfig, which Bootstrap may have written.
@@ -215,6 +217,7 @@ func NewClient(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	if err := adopt(store, c); err != nil {
 		return nil, fmt.Errorf("rotateCertificates: %w", err)
 	}
+	failed := newClientErrors()
 	manager, err := certificate.NewManager(&certificate.Config{
 		ClientsetFn:      func(*tls.Certificate) (kubernetes.Interface, error) { return kubernetes.NewForConfig(c) },
 		Template:         &x509.CertificateRequest{Subject: nodeSubject(cfg.NodeName)},
@@ -222,11 +225,13 @@ func NewClient(ctx context.Context, cfg ClientConfig) (*Client, error) {
 		GetUsages:        certificate.DefaultKubeletClientGetUsages,
 		CertificateStore: store,
 		Ctx:              &ctx,
+
+		CertificateRenewFailure: failed,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("rotateCertificates: %w", err)
 	}
-	return &Client{Config: c, manager: manager}, nil
+	return &Client{Config: c, manager: manager, failed: failed}, nil
 }
 
 // adopt makes the store's current file the one that the configuration reads, with

@@ -56,6 +56,8 @@ type ServingConfig struct {
 type Serving struct {
 	get func() (*tls.Certificate, error)
 	run func(context.Context)
+	// metrics are nil for a certificate that the cluster does not sign.
+	metrics *servingMetrics
 }
 
 // Get is for tls.Config's GetCertificate.
@@ -123,6 +125,7 @@ func signed(ctx context.Context, cfg ServingConfig) (*Serving, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--cert-dir: %w", err)
 	}
+	m := newServingMetrics()
 	manager, err := certificate.NewManager(&certificate.Config{
 		ClientsetFn:      func(*tls.Certificate) (kubernetes.Interface, error) { return cfg.Client, nil },
 		GetTemplate:      func() *x509.CertificateRequest { return servingTemplate(cfg.NodeName, cfg.Addresses()) },
@@ -130,6 +133,8 @@ func signed(ctx context.Context, cfg ServingConfig) (*Serving, error) {
 		GetUsages:        certificate.DefaultKubeletServingGetUsages,
 		CertificateStore: store,
 		Ctx:              &ctx,
+
+		CertificateRotation: m.lived, CertificateRenewFailure: m.failed,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("serverTLSBootstrap: %w", err)
@@ -140,7 +145,7 @@ func signed(ctx context.Context, cfg ServingConfig) (*Serving, error) {
 		}
 		return nil, errors.New("the cluster has not signed the kubelet's serving certificate yet: see kubectl get certificatesigningrequests")
 	}
-	return &Serving{get: get, run: func(ctx context.Context) {
+	return &Serving{get: get, metrics: m, run: func(ctx context.Context) {
 		manager.Start()
 		<-ctx.Done()
 		manager.Stop()

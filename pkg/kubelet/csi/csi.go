@@ -30,6 +30,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/component-base/metrics"
 	"k8s.io/utils/keymutex"
 
 	"github.com/leme-k8s/leme/pkg/component/files"
@@ -50,6 +51,7 @@ type Manager struct {
 	Config
 	volumes keymutex.KeyMutex // one operation a volume
 	drivers *plugins.Drivers[*driver]
+	calls   *metrics.HistogramVec
 
 	mu    sync.Mutex
 	inUse map[v1.UniqueVolumeName]bool
@@ -57,7 +59,7 @@ type Manager struct {
 
 // New returns a Manager without drivers.
 func New(c Config) *Manager {
-	return &Manager{Config: c, volumes: keymutex.NewHashed(64), drivers: &plugins.Drivers[*driver]{}, inUse: map[v1.UniqueVolumeName]bool{}}
+	return &Manager{Config: c, volumes: keymutex.NewHashed(64), drivers: &plugins.Drivers[*driver]{}, calls: newCalls(), inUse: map[v1.UniqueVolumeName]bool{}}
 }
 
 // A Volume is one of a pod: a persistent one, or one that lives as long as the pod.

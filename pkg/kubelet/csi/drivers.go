@@ -46,7 +46,8 @@ func (m *Manager) Register(ctx context.Context, name, endpoint string, versions 
 	if len(versions) > 0 && !slices.ContainsFunc(versions, func(v string) bool { return strings.HasPrefix(strings.TrimPrefix(v, "v"), "1.") }) {
 		return fmt.Errorf("CSI driver %q speaks version %v of the interface, not 1", name, versions)
 	}
-	conn, err := plugins.Dial(endpoint)
+	// Whose volumes were another kind's is the same to a driver.
+	conn, err := plugins.Dial(endpoint, plugins.Timed(m.calls, name, "false"))
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ type Manager struct {
 	absence time.Duration
 	// changed is called when the node has more or fewer devices.
 	changed func()
+	metrics managerMetrics
 
 	taking sync.Mutex // from the look at what is free until it is given
 
@@ -70,7 +71,7 @@ type grant struct {
 // New returns a Manager of the plugins in a directory that knows what an earlier one has given. An error leaves it usable: what
 // was given before is not known then.
 func New(dir string, changed func()) (*Manager, error) {
-	m := &Manager{dir: dir, absence: absence, changed: changed, resources: map[string]*pluginResource{}, given: map[place]*grant{}}
+	m := &Manager{dir: dir, absence: absence, changed: changed, metrics: newMetrics(), resources: map[string]*pluginResource{}, given: map[place]*grant{}}
 	entries, known, err := checkpoint.Read(filepath.Join(dir, checkpoint.File))
 	// Until its plugin is back there is nothing to give of a resource, but it is known that it takes a plugin.
 	for name := range known {
@@ -149,7 +150,9 @@ func (m *Manager) allocate(ctx context.Context, at place, count int, reusable []
 	if err != nil || g == nil {
 		return err
 	}
+	began := time.Now()
 	resp, err := client.Allocate(ctx, &pluginapi.AllocateRequest{ContainerRequests: []*pluginapi.ContainerAllocateRequest{{DevicesIds: g.devices}}})
+	m.metrics.allocations.WithLabelValues(at.resource).Observe(time.Since(began).Seconds())
 	if err == nil && len(resp.ContainerResponses) != 1 {
 		err = fmt.Errorf("its plugin answers for %d containers, not 1", len(resp.ContainerResponses))
 	}

@@ -17,6 +17,7 @@ import (
 	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 
 	"github.com/leme-k8s/leme/pkg/component/componenttest"
+	"github.com/leme-k8s/leme/pkg/kubelet/metric/metrictest"
 	"github.com/leme-k8s/leme/pkg/kubelet/plugins"
 )
 
@@ -158,6 +159,7 @@ func TestDevices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	registry := metrictest.New(m)
 	stop := run(t, m)
 	componenttest.Eventually(t, "it listens", func() bool { _, err := os.Stat(filepath.Join(dir, "kubelet.sock")); return err == nil })
 	p := &fakePlugin{lists: make(chan []*pluginapi.Device)}
@@ -173,6 +175,7 @@ func TestDevices(t *testing.T) {
 	}
 	p.lists <- healthy("1", "2", "3", "bad")
 	componenttest.Eventually(t, "devices are offered", func() bool { return offer(m) == "true 3 4" })
+	registry.Expect(t, map[string]float64{`kubelet_device_plugin_registration_total{resource_name="` + name + `"}`: 1})
 
 	a := podOf("a", 1, 2)
 	for range 2 {

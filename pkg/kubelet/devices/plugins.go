@@ -119,6 +119,7 @@ func (m *Manager) begin(ctx context.Context, name, endpoint string, options *plu
 	if err != nil {
 		return err
 	}
+	m.metrics.registrations.WithLabelValues(name).Inc()
 	base := ctx
 	ctx, cancel := context.WithCancel(base)
 	r := &pluginResource{endpoint: endpoint, client: pluginapi.NewDevicePluginClient(conn), options: options, devices: map[string]bool{}, numa: map[string]int64{}, cancel: cancel}

@@ -46,6 +46,7 @@ type Manager struct {
 	claims  keymutex.KeyMutex // one operation a claim
 	gone    chan struct{}     // a driver has gone
 	drivers *plugins.Drivers[*driver]
+	metrics managerMetrics
 
 	mu    sync.Mutex
 	state map[types.NamespacedName]*claim
@@ -60,11 +61,15 @@ func New(c Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{Config: c, claims: keymutex.NewHashed(64), gone: make(chan struct{}, 1), drivers: &plugins.Drivers[*driver]{}, state: state}, nil
+	return &Manager{Config: c, claims: keymutex.NewHashed(64), gone: make(chan struct{}, 1), drivers: &plugins.Drivers[*driver]{}, metrics: newMetrics(), state: state}, nil
 }
 
 // Prepare makes the devices of all claims of a pod ready.
-func (m *Manager) Prepare(ctx context.Context, pod *v1.Pod) error {
+func (m *Manager) Prepare(ctx context.Context, pod *v1.Pod) (err error) {
+	if len(pod.Spec.ResourceClaims) > 0 {
+		began := time.Now()
+		defer func() { m.metrics.timed(prepareAll, began, err) }()
+	}
 	for i := range pod.Spec.ResourceClaims {
 		if _, _, err := resourceclaim.Name(pod, &pod.Spec.ResourceClaims[i]); err != nil {
 			return fmt.Errorf("resource claim %s: %w", pod.Spec.ResourceClaims[i].Name, err)
@@ -207,7 +212,7 @@ func (m *Manager) UIDs() ([]types.UID, error) {
 }
 
 // Release gives back the claims that a pod was the last to use.
-func (m *Manager) Release(ctx context.Context, uid types.UID) error {
+func (m *Manager) Release(ctx context.Context, uid types.UID) (err error) {
 	m.mu.Lock()
 	var used []types.NamespacedName
 	for key, c := range m.state {
@@ -216,6 +221,10 @@ func (m *Manager) Release(ctx context.Context, uid types.UID) error {
 		}
 	}
 	m.mu.Unlock()
+	if len(used) > 0 {
+		began := time.Now()
+		defer func() { m.metrics.timed(unprepareAll, began, err) }()
+	}
 	var errs []error
 	for _, key := range used {
 		if err := m.release(ctx, key, uid); err != nil {

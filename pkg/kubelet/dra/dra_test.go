@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/component/componenttest"
+	"github.com/leme-k8s/leme/pkg/kubelet/metric/metrictest"
 )
 
 // fakeDriver prepares a device for each of the requests r1 and r2.
@@ -116,6 +117,7 @@ func TestClaim(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			registry := metrictest.New(m)
 			a, b := podOf("a", "r2"), podOf("b", "")
 			if err := m.Prepare(t.Context(), a); err == nil || !strings.Contains(err.Error(), "driver d.example: DRA driver d.example is not registered") {
 				t.Errorf("without a driver: %v", err)
@@ -137,6 +139,12 @@ func TestClaim(t *testing.T) {
 			if got := d.heard(); got != "prepare c, prepare c" {
 				t.Errorf("the driver was asked to %s", got)
 			}
+			registry.Expect(t, map[string]float64{
+				`dra_operations_duration_seconds{is_error="true",operation_name="PrepareResources"}`:  2,
+				`dra_operations_duration_seconds{is_error="false",operation_name="PrepareResources"}`: 3,
+				`dra_resource_claims_in_use{driver_name="<any>"}`:                                     1, `dra_resource_claims_in_use{driver_name="d.example"}`: 1,
+				`dra_grpc_operations_duration_seconds{driver_name="d.example",grpc_status_code="OK",method_name="/k8s.io.kubelet.pkg.apis.dra.` + version + `/NodePrepareResources"}`: 2,
+			})
 			for pod, want := range map[*v1.Pod]string{a: "[example.com/d=r2]", b: "[example.com/d=r1 example.com/d=r2]"} {
 				if got, err := m.Of(t.Context(), pod, &pod.Spec.Containers[0]); err != nil || fmt.Sprint(got.CDI) != want {
 					t.Errorf("devices %v, want %s: %v", got.CDI, want, err)

@@ -22,7 +22,7 @@ var _ plugins.Handler = (*Manager)(nil)
 
 // Register uses a driver from then on.
 func (m *Manager) Register(_ context.Context, name, endpoint string, versions []string) error {
-	conn, err := plugins.Dial(endpoint)
+	conn, err := plugins.Dial(endpoint, plugins.Timed(m.metrics.calls, name))
 	if err != nil {
 		return err
 	}

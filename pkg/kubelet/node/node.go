@@ -55,6 +55,8 @@ type Config struct {
 	External bool
 	// PodCIDR is the node's when no API server gives one.
 	PodCIDR string
+	// Boot is since when the machine has been up.
+	Boot time.Time
 }
 
 // Dependencies are what a Manager asks.
@@ -89,11 +91,12 @@ type Manager struct {
 	written  *v1.NodeStatus
 	reported time.Time
 	podCIDR  string
+	startup  startup
 }
 
 // New returns a Manager.
 func New(c Config, d Dependencies) *Manager {
-	return &Manager{Config: c, Dependencies: d, known: make(chan struct{}), again: make(chan struct{}, 1), handlers: map[string]*runtimeapi.RuntimeHandlerFeatures{}}
+	return &Manager{Config: c, Dependencies: d, startup: startup{boot: c.Boot, kubelet: time.Now()}, known: make(chan struct{}), again: make(chan struct{}, 1), handlers: map[string]*runtimeapi.RuntimeHandlerFeatures{}}
 }
 
 // HostIPs are the node's addresses.
@@ -239,8 +242,14 @@ func (m *Manager) register(ctx context.Context, status v1.NodeStatus) error {
 		m.learn(ctx, found)
 		return nil
 	}
+	m.mu.Lock()
+	m.startup.attempted(time.Now())
+	m.mu.Unlock()
 	created, err := m.Client.CoreV1().Nodes().Create(ctx, n, metav1.CreateOptions{})
 	if err == nil {
+		m.mu.Lock()
+		m.startup.created(isReady(&status), time.Now())
+		m.mu.Unlock()
 		klog.FromContext(ctx).Info("Registered the node", "node", m.Name)
 		m.wrote(status)
 		m.learn(ctx, created)
@@ -286,6 +295,7 @@ func (m *Manager) wrote(status v1.NodeStatus) {
 	defer m.mu.Unlock()
 	before := m.written
 	m.written, m.reported = &status, time.Now()
+	m.startup.wrote(isReady(&status), m.reported)
 	if was, is := isReady(before), isReady(&status); before == nil || was != is {
 		reason := "NodeNotReady"
 		if is {

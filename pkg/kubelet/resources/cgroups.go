@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/cgroups/manager"
@@ -17,6 +18,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 
 	kuberuntime "github.com/leme-k8s/leme/pkg/kubelet/runtime"
@@ -38,6 +40,8 @@ type Cgroups struct {
 	cfg  Config
 	h    hierarchy
 	root name
+	// duration is how long it takes to make cgroups, and so on.
+	duration *metrics.HistogramVec
 
 	mu sync.Mutex
 	// pods has what has been applied, so that a repeated Ensure costs a look at a
@@ -69,7 +73,7 @@ func New(cfg Config) (*Cgroups, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cgroups{cfg: cfg, h: h, root: parseName(cfg.Root), pods: map[types.UID]podCgroup{}}
+	c := &Cgroups{cfg: cfg, h: h, root: parseName(cfg.Root), duration: newDuration(), pods: map[types.UID]podCgroup{}}
 	if cfg.PerQOS {
 		if root := c.root.path(cfg.Driver); !h.exists(root) {
 			return nil, fmt.Errorf("cgroupRoot: the cgroup %q does not exist in %v", root, h.dirs(root))
@@ -188,6 +192,11 @@ func (c *Cgroups) ensure(pod *corev1.Pod) error {
 	if known && reflect.DeepEqual(have, want) && c.h.exists(want.name.path(c.cfg.Driver)) {
 		return nil
 	}
+	operation := create
+	if known {
+		operation = update
+	}
+	defer c.timed(operation, time.Now())
 	if err := c.apply(want.name, want.resources); err != nil {
 		return fmt.Errorf("making the pod's cgroup: %w", err)
 	}
@@ -226,6 +235,7 @@ func (c *Cgroups) Remove(ctx context.Context, uid types.UID) error {
 	if !c.cfg.PerQOS {
 		return nil
 	}
+	defer c.timed(destroy, time.Now())
 	c.mu.Lock()
 	known, ok := c.pods[uid]
 	c.mu.Unlock()

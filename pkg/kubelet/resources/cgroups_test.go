@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/leme-k8s/leme/pkg/kubelet/metric/metrictest"
 )
 
 // ownRoot makes a cgroup for one test in every hierarchy of this machine.
@@ -45,6 +47,7 @@ func TestCgroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	registry := metrictest.New(c)
 	if err := c.Start(list("cpu", "2", "memory", "1Gi")); err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +86,7 @@ func TestCgroups(t *testing.T) {
 			}
 		}
 	}
+	registry.Expect(t, map[string]float64{`kubelet_cgroup_manager_duration_seconds{operation_type="create"}`: 3, "kubelet_cgroup_version": float64(c.Version())})
 	if got := value("memory", "/podguaranteed", "memory.limit_in_bytes", "memory.max"); got != "67108864" {
 		t.Errorf("memory limit %s", got)
 	}

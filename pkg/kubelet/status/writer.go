@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 )
 
@@ -22,6 +23,7 @@ import (
 type Writer struct {
 	client kubernetes.Interface
 	slots  chan struct{}
+	took   *metrics.Histogram
 
 	mu   sync.Mutex
 	pods map[types.UID]*entry
@@ -34,12 +36,13 @@ type entry struct {
 	deleted bool // that has been done
 	gone    bool // the API knows it no more
 	dirty   bool
+	since   time.Time // the first change that the API has not heard of; zero if there is none
 	writing bool
 }
 
 // NewWriter returns a Writer that writes to several pods at the same time.
 func NewWriter(client kubernetes.Interface, parallel int) *Writer {
-	return &Writer{client: client, slots: make(chan struct{}, parallel), pods: map[types.UID]*entry{}}
+	return &Writer{client: client, slots: make(chan struct{}, parallel), took: newSyncDuration(), pods: map[types.UID]*entry{}}
 }
 
 // Set brings the API's pod to a status. pod is the newest known object: a mirror
@@ -62,6 +65,9 @@ func (w *Writer) Set(ctx context.Context, pod *v1.Pod, status v1.PodStatus, end 
 	}
 	if !equality.Semantic.DeepEqual(*has, status) || e.dirty || end && !e.end {
 		e.want, e.dirty = status, true
+		if e.since.IsZero() {
+			e.since = time.Now()
+		}
 		e.end = e.end || end
 	}
 	if e.dirty && !e.writing && !e.gone {
@@ -99,7 +105,7 @@ func (w *Writer) write(ctx context.Context, e *entry) {
 			w.mu.Unlock()
 			return
 		}
-		pod, want, end := e.pod, *e.want.DeepCopy(), e.end
+		pod, want, end, since := e.pod, *e.want.DeepCopy(), e.end, e.since
 		e.dirty = false
 		w.mu.Unlock()
 
@@ -113,6 +119,12 @@ func (w *Writer) write(ctx context.Context, e *entry) {
 		w.mu.Lock()
 		if updated != nil && newer(updated, e.pod) {
 			e.pod = updated
+		}
+		if err == nil {
+			w.took.Observe(time.Since(since).Seconds())
+			if e.since.Equal(since) && !e.dirty {
+				e.since = time.Time{}
+			}
 		}
 		switch {
 		case apierrors.IsNotFound(err):

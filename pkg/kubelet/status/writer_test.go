@@ -13,6 +13,8 @@ import (
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/leme-k8s/leme/pkg/kubelet/metric/metrictest"
 )
 
 // An API that counts what is written, and may fail.
@@ -185,4 +187,28 @@ func TestNewer(t *testing.T) {
 			t.Errorf("%q is newer than %q: %t", c.a, c.b, got)
 		}
 	}
+}
+
+// TestSyncDuration: a change that is refused twice is told of when it has been written, with all the time it took.
+func TestSyncDuration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, _ := api(func(verb string, n int) error {
+			if verb == "patch" && n <= 2 {
+				return errors.New("refused")
+			}
+			return nil
+		}, pod())
+		w := NewWriter(client, 1)
+		registry := metrictest.New(w)
+		w.Set(t.Context(), pod(), running("10.0.0.5"), false)
+		settle(w)
+		registry.Expect(t, map[string]float64{"kubelet_pod_status_sync_duration_seconds": 1})
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := families[0].Metric[0].GetHistogram().GetSampleSum(); took != 0.6 { // 0.2 s and 0.4 s
+			t.Errorf("took %v s", took)
+		}
+	})
 }
