@@ -15,9 +15,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/component-base/metrics"
 	"k8s.io/klog/v2"
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 	"k8s.io/utils/clock"
@@ -75,6 +75,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	if err := k.enforce(machine, cgroups); err != nil {
 		return nil, err
 	}
+	count := newRegistries()
 	recorder := k.recorder(ctx, c)
 	services := newServices(c.main)
 	claims := claims{c.main}
@@ -86,9 +87,11 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		UnsafeSysctls: k.config.AllowedUnsafeSysctls, RuntimeName: c.runtimeName,
 	})
 	store := objects.New(c.main, manager.Refresh)
+	var mounted *volumes.Manager
 	measure := stats.New(stats.Config{
 		NodeName: k.nodeName, RootDir: k.options.RootDir, PodLogsDir: k.config.PodLogsDir, Machine: machine.Machine, BootTime: bootTime(),
 		RuntimeCgroup: k.options.RuntimeCgroups,
+		VolumeOf:      func(uid types.UID, pv string) (string, bool) { return mounted.VolumeOf(uid, pv) },
 		VolumePeriod:  k.config.VolumeStatsAggPeriod.Duration, Pods: manager, Cgroups: cgroups, Runtime: c.runtime, Images: c.images,
 	})
 	records, err := images.NewRecords(k.options.RootDir, k.config.ImagePullCredentialsVerificationPolicy, k.config.PreloadedImagesVerificationAllowlist)
@@ -144,16 +147,17 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		CRI: c.runtime, Images: c.images, Objects: store, Services: services.of, Recorder: recorder,
 		HostIPs: nodes.HostIPs, Allocatable: machine.Allocatable, RecursiveReadOnly: nodes.RecursiveReadOnly,
 	})
+	mounted = volumes.New(volumeConfig)
+	prober, writer := probes.NewManager(run.Exec, recorder, manager.Wake), status.NewWriter(c.main, parallel)
+	pulls := images.New(images.Config{
+		Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
+		NodeCredentials: own, Providers: k.providers,
+		QPS: float32(*k.config.RegistryPullQPS), Burst: int(k.config.RegistryBurst),
+	})
 	manager.Dependencies = pods.Dependencies{
 		Client: c.main, Runtime: run, Observer: runtime.NewObserver(c.runtime), Cgroups: cgroups, Objects: store,
 		Allocated: k.sizes(ctx, allocation.AllocatedFile), Actuated: k.sizes(ctx, allocation.ActuatedFile),
-		Probes: probes.NewManager(run.Exec, recorder, manager.Wake), Status: status.NewWriter(c.main, parallel),
-		Volumes: volumes.New(volumeConfig),
-		Images: images.New(images.Config{
-			Images: c.images, Secrets: store, Recorder: recorder, Records: records, Parallel: k.parallelPulls(),
-			NodeCredentials: own, Providers: k.providers,
-			QPS: float32(*k.config.RegistryPullQPS), Burst: int(k.config.RegistryBurst),
-		}),
+		Probes: prober, Status: writer, Volumes: mounted, Images: pulls,
 		Node: nodes.Node, Handler: claims.handler, Devices: []pods.Devices{claimed, plugged}, Recorder: recorder, Pressure: pressure.Admit, Ready: services.synced,
 	}
 	policy, err := logs.ParsePolicy(k.config.ContainerLogMaxSize, *k.config.ContainerLogMaxFiles, *k.config.ContainerLogMaxWorkers, k.config.ContainerLogMonitorInterval.Duration)
@@ -161,10 +165,12 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		return nil, err
 	}
 	rotator := &logs.Rotator{Runtime: c.runtime, Policy: policy, Clock: clock.RealClock{}}
-	serving, err := k.serve(ctx, c, manager, measure, nodes)
+	serving, err := k.serve(ctx, c, manager, measure, nodes, count)
 	if err != nil {
 		return nil, err
 	}
+	register(count.own, c.calls, manager, measure, pulls, collector, pressure, mounted, drivers, claimed, plugged, nodes, writer, cgroups)
+	register(count.probes, prober)
 	rooms := append(serving, manager.Run, nodes.Run, quiet(services.run), quiet(pressure.Run), quiet(collector.Run), quiet(rotator.Run))
 	if c.main != nil {
 		registry := &plugins.Watcher{
@@ -173,6 +179,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		rooms = append(rooms, quiet(drivers.Run), quiet(withoutFail("device plugins cannot register", plugged.Run)), quiet(claimed.Run), quiet(registry.Run))
 	}
 	if c.certificate != nil {
+		register(count.own, c.certificate)
 		rooms = append(rooms, quiet(c.certificate.Run))
 	}
 	return rooms, nil
@@ -188,7 +195,7 @@ func (k *Kubelet) sizes(ctx context.Context, file string) *allocation.Store {
 }
 
 // serve begins to listen for the kubelet's API.
-func (k *Kubelet) serve(ctx context.Context, c *connections, manager *pods.Manager, measure *stats.Provider, nodes *node.Manager) ([]room, error) {
+func (k *Kubelet) serve(ctx context.Context, c *connections, manager *pods.Manager, measure *stats.Provider, nodes *node.Manager, count registries) ([]room, error) {
 	certificate, err := certificates.NewServing(ctx, certificates.ServingConfig{
 		CertFile: k.config.TLSCertFile, KeyFile: k.config.TLSPrivateKeyFile, Bootstrap: k.config.ServerTLSBootstrap, Dir: k.options.CertDir,
 		NodeName: k.nodeName, HostName: k.hostname, IPs: k.ips, Client: c.main, Addresses: nodes.Addresses,
@@ -203,11 +210,12 @@ func (k *Kubelet) serve(ctx context.Context, c *connections, manager *pods.Manag
 	s, err := server.New(server.Config{
 		NodeName: k.nodeName, RootDir: k.options.RootDir, Kubelet: k.config, Certificate: certificate.Get, Auth: auth,
 		Pods: manager, Stats: measure, Runtime: c.runtime,
-		Probes: metrics.NewKubeRegistry(),
+		Metrics: count.own, Probes: count.probes,
 	})
 	if err != nil {
 		return nil, err
 	}
+	register(count.own, certificate, s)
 	return []room{s.Run, quiet(certificate.Run), quiet(followCA)}, nil
 }
 
@@ -241,7 +249,7 @@ func (k *Kubelet) nodeConfig() node.Config {
 		Register: *k.config.RegisterNode, ProviderID: k.config.ProviderID, Port: k.config.Port, Version: component.Version,
 		Look: k.config.NodeStatusUpdateFrequency.Duration, Report: k.config.NodeStatusReportFrequency.Duration,
 		LeaseSeconds: k.config.NodeLeaseDurationSeconds, External: k.options.CloudProvider == "external",
-		PodCIDR: k.config.PodCIDR,
+		PodCIDR: k.config.PodCIDR, Boot: bootTime(),
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/kubelet/eviction"
 	"github.com/leme-k8s/leme/pkg/kubelet/images"
 	"github.com/leme-k8s/leme/pkg/kubelet/resources"
+	"github.com/leme-k8s/leme/pkg/kubelet/runtime"
 	"github.com/leme-k8s/leme/pkg/kubelet/volumes"
 )
 
@@ -56,6 +57,7 @@ type connections struct {
 	runtime     cri.RuntimeService
 	images      cri.ImageManagerService
 	runtimeName string
+	calls       *runtime.Calls
 }
 
 // Run runs the kubelet until ctx is cancelled. Pods outlive it.
@@ -130,7 +132,7 @@ func (k *Kubelet) addresses() error {
 
 // connect reaches the runtime and, if there is to be one, the API server.
 func (k *Kubelet) connect(ctx context.Context) (*connections, error) {
-	c := &connections{}
+	c := &connections{calls: runtime.NewCalls()}
 	if k.options.Kubeconfig != "" {
 		cfg := certificates.ClientConfig{
 			Kubeconfig: k.options.Kubeconfig, BootstrapKubeconfig: k.options.BootstrapKubeconfig,
@@ -198,6 +200,7 @@ func (k *Kubelet) connectRuntime(ctx context.Context, c *connections) error {
 				return fmt.Errorf("asking the runtime for its version: %w", err)
 			}
 			c.runtimeName = version.RuntimeName
+			c.runtime, c.images = c.calls.Runtime(c.runtime), c.calls.Images(c.images)
 			return nil
 		}()
 		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {

@@ -18,8 +18,6 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	kubelettypes "k8s.io/kubelet/pkg/types"
-
-	"github.com/leme-k8s/leme/pkg/component"
 )
 
 // Handler is the HTTPS API, with authentication and authorization before it.
@@ -30,7 +28,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /pods", s.pods)
 	mux.HandleFunc("GET /stats/summary", s.summary)
 	mux.HandleFunc("POST /stats/summary", s.summary)
-	mux.Handle("GET /metrics", component.MetricsHandler(component.NativeHistograms(k.FeatureGates)))
+	mux.Handle("GET /metrics", s.metricsHandler())
 	mux.Handle("GET /metrics/slis", sliHandler())
 	mux.HandleFunc("GET /metrics/resource", func(w http.ResponseWriter, r *http.Request) { serveMetrics(w, r, s.cfg.Stats.Resource(r.Context())) })
 	mux.HandleFunc("GET /metrics/cadvisor", func(w http.ResponseWriter, r *http.Request) { serveMetrics(w, r, s.cfg.Stats.Containers(r.Context())) })
@@ -46,7 +44,7 @@ func (s *Server) Handler() http.Handler {
 			})
 		}
 	}
-	return s.authorized(mux)
+	return s.counted(mux, s.authorized(mux))
 }
 
 func (s *Server) installDebugging(mux *http.ServeMux) {

@@ -75,6 +75,8 @@ type Config struct {
 	Pods    Pods
 	Stats   Stats
 	Runtime cri.RuntimeService
+	// Metrics are those of /metrics that are this kubelet's own; may be nil.
+	Metrics metrics.Gatherer
 	// Probes are the metrics of /metrics/probes.
 	Probes metrics.Gatherer
 	Checks []Check
@@ -92,11 +94,13 @@ type Server struct {
 	tls    *tls.Config
 	secure net.Listener
 	health net.Listener
+
+	metrics requestMetrics
 }
 
 // New checks the configuration and begins to listen, without answering.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, metrics: newMetrics()}
 	k := cfg.Kubelet
 	var err error
 	if s.tls, err = tlsConfig(k); err != nil {

@@ -198,7 +198,7 @@ func start(t *testing.T) (*httptest.Server, *node) {
 		t.Fatal(err)
 	}
 	handler = rt.streams
-	s := &Server{cfg: Config{NodeName: "node", RootDir: t.TempDir(), Kubelet: &kubeletconfig.KubeletConfiguration{MaxPods: 7},
+	s := &Server{metrics: newMetrics(), cfg: Config{NodeName: "node", RootDir: t.TempDir(), Kubelet: &kubeletconfig.KubeletConfiguration{MaxPods: 7},
 		Auth: Auth{Authenticator: n, Authorizer: n}, Pods: n, Stats: n, Runtime: rt,
 		Checks: []Check{{"syncloop", func(*http.Request) error { return nil }}}}}
 	srv := httptest.NewTLSServer(s.Handler())
