@@ -11,26 +11,31 @@ import (
 	"k8s.io/component-base/metrics/features"
 )
 
-// gates are Kubernetes' feature gates, a name=default each line, and "locked" after those that cannot be
-// anything else.
+// gates are Kubernetes' feature gates, a name=default each line, then the stage of those that are not generally available, and "locked" after
+// those that cannot be anything else.
 //
 //go:embed gates.txt
 var gates string
 
 // A FeatureGate is what Kubernetes says of one.
-type FeatureGate struct{ Default, Locked bool }
+type FeatureGate struct {
+	Default, Locked bool
+	// Stage is ALPHA, BETA or DEPRECATED; empty for what is generally available.
+	Stage string
+}
 
 // FeatureGates are all of Kubernetes', by name.
 func FeatureGates() (map[string]FeatureGate, error) {
 	all := map[string]FeatureGate{}
 	for line := range strings.Lines(gates) {
 		line, locked := strings.CutSuffix(strings.TrimSpace(line), " locked")
+		line, stage, _ := strings.Cut(line, " ")
 		name, value, _ := strings.Cut(line, "=")
 		on, err := strconv.ParseBool(value)
 		if err != nil {
 			return nil, fmt.Errorf("the list of feature gates: %s: %w", name, err)
 		}
-		all[name] = FeatureGate{on, locked}
+		all[name] = FeatureGate{on, locked, stage}
 	}
 	return all, nil
 }

@@ -23,3 +23,18 @@ func TestCheckFeatureGates(t *testing.T) {
 		}
 	}
 }
+
+func TestFeatureGates(t *testing.T) {
+	all, err := FeatureGates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]FeatureGate{
+		"AllAlpha": {Stage: "ALPHA"}, "APIServerIdentity": {Default: true, Stage: "BETA"},
+		"AggregatedDiscoveryRemoveBetaType": {Default: true, Locked: true, Stage: "DEPRECATED"}, "UserNamespacesSupport": {Default: true, Locked: true},
+	} {
+		if all[name] != want {
+			t.Errorf("%s: %+v, want %+v", name, all[name], want)
+		}
+	}
+}

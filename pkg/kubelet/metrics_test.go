@@ -87,6 +87,7 @@ var wanted = map[string][]string{
 		"kubelet_started_user_namespaced_pods_errors_total counter",
 		"kubelet_started_user_namespaced_pods_total counter",
 		"kubelet_working_pods gauge config lifecycle static",
+		"kubernetes_feature_enabled gauge name stage",
 		"kubernetes_build_info gauge build_date compiler git_commit git_tree_state git_version go_version major minor platform",
 		"process_cpu_seconds_total counter",
 		"process_resident_memory_bytes gauge",

@@ -1,4 +1,4 @@
-// Command gates prints the feature gates of Kubernetes, what each is by default, and which cannot be anything else.
+// Command gates prints the feature gates of Kubernetes: what each is by default, its stage if that is not the last, and which cannot be anything else.
 package main
 
 import (
@@ -24,6 +24,9 @@ func main() {
 	var lines []string
 	for name, spec := range gates.GetAll() {
 		line := fmt.Sprintf("%s=%t", name, spec.Default)
+		if spec.PreRelease != "" {
+			line += " " + string(spec.PreRelease)
+		}
 		if spec.LockToDefault {
 			line += " locked"
 		}
