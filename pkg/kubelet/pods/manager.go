@@ -66,14 +66,14 @@ type Manager struct {
 
 	metrics *podMetrics
 	running sync.WaitGroup
-	again   chan struct{}   // asks the watcher to look at everything
-	resizes chan struct{}   // asks for a look at the resizes that wait
-	base    context.Context // of status writes and probes, which outlive a worker's step
-	swept   bool            // what earlier pods have left was looked for; the watcher's own
+	again   chan struct{} // asks the watcher to look at everything
+	resizes chan struct{} // asks for a look at the resizes that wait
+	swept   bool          // what earlier pods have left was looked for; the watcher's own
 
 	admitting sync.Mutex // from the look at the pods that are there until the new one is
 
 	mu      sync.Mutex
+	base    context.Context // of status writes and probes, which outlive a worker's step
 	workers map[types.UID]*worker
 	mirrors map[types.NamespacedName]*v1.Pod // by static pod's name
 	synced  map[string]bool                  // sources that have told all they know
@@ -96,16 +96,15 @@ func NewManager(c Config) *Manager {
 
 // Run runs pods until ctx is cancelled. Containers outlive it.
 func (m *Manager) Run(ctx context.Context) error {
+	m.mu.Lock()
 	m.base = ctx
+	m.synced[sourceFile], m.synced[sourceAPI] = m.StaticPodPath == "", m.Client == nil
+	m.mu.Unlock()
 	if m.StaticPodPath != "" {
 		m.running.Go(func() { m.watchFiles(ctx) })
-	} else {
-		m.synced[sourceFile] = true
 	}
 	if m.Client != nil {
 		m.running.Go(func() { m.watchAPI(ctx) })
-	} else {
-		m.synced[sourceAPI] = true
 	}
 	watcher := &runtime.Watcher{
 		CRI: m.Runtime.CRI, Observer: m.Observer, Relist: 30 * time.Second, Again: m.again,
@@ -121,6 +120,8 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // ctx is the context of what goes on when a worker's step has ended.
 func (m *Manager) ctx(fallback context.Context) context.Context {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.base != nil {
 		return m.base
 	}

@@ -32,7 +32,7 @@ func (m *Manager) unsetMirror(mirror *v1.Pod) {
 	}
 	m.mu.Unlock()
 	m.Status.Forget(mirror.UID)
-	m.mirrorChanged(m.base, nameOf(mirror))
+	m.mirrorChanged(m.ctx(context.Background()), nameOf(mirror))
 }
 
 // mirrorChanged looks after one mirror and the static pod behind it.
