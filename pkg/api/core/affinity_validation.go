@@ -19,7 +19,6 @@ func (r *report) affinity(a *corev1.Affinity, p *field.Path) {
 	if a == nil {
 		return
 	}
-	const required, preferred = "requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution"
 	if na := a.NodeAffinity; na != nil {
 		at := p.Child("nodeAffinity")
 		if na.RequiredDuringSchedulingIgnoredDuringExecution != nil {
@@ -31,21 +30,37 @@ func (r *report) affinity(a *corev1.Affinity, p *field.Path) {
 			r.nodeSelectorTerm(&term.Preference, true, item.Child("preference"))
 		}
 	}
-	podTerms := func(must []corev1.PodAffinityTerm, may []corev1.WeightedPodAffinityTerm, at *field.Path) {
+	EachPodAffinityTerm(a, p, func(term *corev1.PodAffinityTerm, weight *int32, p *field.Path) {
+		if weight != nil {
+			r.weight(*weight, p)
+			p = p.Child("podAffinityTerm")
+		}
+		r.podAffinityTerm(term, p)
+	})
+}
+
+// Where an affinity's terms are.
+const (
+	required  = "requiredDuringSchedulingIgnoredDuringExecution"
+	preferred = "preferredDuringSchedulingIgnoredDuringExecution"
+)
+
+// EachPodAffinityTerm visits the terms of an affinity that are about other pods: those that are required, and, with
+// their weights, those that are preferred. p is where the affinity is, and is handed on as where the term, or the weighted term, is.
+func EachPodAffinityTerm(a *corev1.Affinity, p *field.Path, visit func(term *corev1.PodAffinityTerm, weight *int32, p *field.Path)) {
+	terms := func(must []corev1.PodAffinityTerm, may []corev1.WeightedPodAffinityTerm, p *field.Path) {
 		for i := range must {
-			r.podAffinityTerm(&must[i], at.Child(required).Index(i))
+			visit(&must[i], nil, p.Child(required).Index(i))
 		}
 		for i := range may {
-			item := at.Child(preferred).Index(i)
-			r.weight(may[i].Weight, item)
-			r.podAffinityTerm(&may[i].PodAffinityTerm, item.Child("podAffinityTerm"))
+			visit(&may[i].PodAffinityTerm, &may[i].Weight, p.Child(preferred).Index(i))
 		}
 	}
-	if pa := a.PodAffinity; pa != nil {
-		podTerms(pa.RequiredDuringSchedulingIgnoredDuringExecution, pa.PreferredDuringSchedulingIgnoredDuringExecution, p.Child("podAffinity"))
+	if a != nil && a.PodAffinity != nil {
+		terms(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution, a.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution, p.Child("podAffinity"))
 	}
-	if pa := a.PodAntiAffinity; pa != nil {
-		podTerms(pa.RequiredDuringSchedulingIgnoredDuringExecution, pa.PreferredDuringSchedulingIgnoredDuringExecution, p.Child("podAntiAffinity"))
+	if a != nil && a.PodAntiAffinity != nil {
+		terms(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution, a.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution, p.Child("podAntiAffinity"))
 	}
 }
 

@@ -3,6 +3,7 @@ package core
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -225,13 +226,7 @@ func (r *report) relativePath(s string, p *field.Path) bool {
 }
 
 func (r *report) noBacksteps(s string, p *field.Path) bool {
-	for _, step := range strings.Split(s, "/") {
-		if step == ".." {
-			r.invalid(p, s, "must not contain '..'")
-			return false
-		}
-	}
-	return true
+	return r.invalidIf(slices.Contains(strings.Split(s, "/"), ".."), p, s, "must not contain '..'")
 }
 
 // fileName is a local path whose name the kubelet can use: names that start with

@@ -3,6 +3,7 @@ package core
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // MergeMatchLabelKeys writes the labels of a new pod that its affinity and its
@@ -20,24 +21,10 @@ func MergeMatchLabelKeys(pod *corev1.Pod) {
 			}
 		}
 	}
-	term := func(t *corev1.PodAffinityTerm) {
+	EachPodAffinityTerm(pod.Spec.Affinity, nil, func(t *corev1.PodAffinityTerm, _ *int32, _ *field.Path) {
 		merge(t.LabelSelector, t.MatchLabelKeys, metav1.LabelSelectorOpIn)
 		merge(t.LabelSelector, t.MismatchLabelKeys, metav1.LabelSelectorOpNotIn)
-	}
-	terms := func(must []corev1.PodAffinityTerm, may []corev1.WeightedPodAffinityTerm) {
-		for i := range must {
-			term(&must[i])
-		}
-		for i := range may {
-			term(&may[i].PodAffinityTerm)
-		}
-	}
-	if a := pod.Spec.Affinity; a != nil && a.PodAffinity != nil {
-		terms(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution, a.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
-	}
-	if a := pod.Spec.Affinity; a != nil && a.PodAntiAffinity != nil {
-		terms(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution, a.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
-	}
+	})
 	for i := range pod.Spec.TopologySpreadConstraints {
 		c := &pod.Spec.TopologySpreadConstraints[i]
 		merge(c.LabelSelector, c.MatchLabelKeys, metav1.LabelSelectorOpIn)

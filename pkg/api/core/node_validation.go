@@ -10,10 +10,11 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
-	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 // ValidateNode says what is wrong with a new Node.
@@ -234,9 +235,7 @@ func (r *report) subsets(subsets, old []corev1.EndpointSubset) {
 
 func (r *report) endpointAddress(a *corev1.EndpointAddress, stored []string, p *field.Path) {
 	r.legacyIP(a.IP, stored, p.Child("ip"))
-	if r.invalidIf(netutils.ParseIPSloppy(a.IP) == nil, p.Child("ip"), a.IP, "must be a valid IP address") {
-		r.nonSpecialIP(a.IP, p.Child("ip"))
-	}
+	r.merge(rules.NonSpecialIP(a.IP, p.Child("ip")))
 	if a.Hostname != "" {
 		r.invalid(p.Child("hostname"), a.Hostname, validation.IsDNS1123Label(a.Hostname)...)
 	}
@@ -314,10 +313,4 @@ func ValidateReplicationControllerStatusUpdate(rc, old *corev1.ReplicationContro
 	r.invalidIf(s.AvailableReplicas > s.Replicas, p.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than status.replicas")
 	r.invalidIf(s.AvailableReplicas > s.ReadyReplicas, p.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas")
 	return r.errs
-}
-
-// ValidateLabels says what is wrong with labels, for selectors that are written
-// as such.
-func ValidateLabels(labels map[string]string, p *field.Path) field.ErrorList {
-	return metavalidation.ValidateLabels(labels, p)
 }

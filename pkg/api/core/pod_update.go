@@ -27,17 +27,9 @@ func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	var r report
 	r.podUpdate(pod, old)
 	r.pod(pod)
-	for _, kind := range []struct {
-		name     string
-		now, was []corev1.Container
-	}{{"containers", pod.Spec.Containers, old.Spec.Containers}, {"initContainers", pod.Spec.InitContainers, old.Spec.InitContainers}} {
-		at := specPath.Child(kind.name)
-		if !r.forbidIf(len(kind.now) != len(kind.was), at, "pod updates may not add or remove containers") {
-			return r.errs
-		}
-		for i := range kind.now {
-			r.image(kind.now[i].Image, at.Index(i).Child("image"))
-		}
+	const fewer = "pod updates may not add or remove containers"
+	if !r.eachPair(&pod.Spec, &old.Spec, fewer, func(now, _ *corev1.Container, p *field.Path) { r.image(now.Image, p.Child("image")) }) {
+		return r.errs
 	}
 	r.activeDeadline(&pod.Spec, &old.Spec, specPath.Child("activeDeadlineSeconds"))
 	r.tolerationsUpdate(pod.Spec.Tolerations, old.Spec.Tolerations, specPath.Child("tolerations"))
@@ -51,12 +43,7 @@ func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 
 	// What may differ is made the same; what differs then may not.
 	spec := pod.Spec.DeepCopy()
-	for i := range spec.Containers {
-		spec.Containers[i].Image = old.Spec.Containers[i].Image
-	}
-	for i := range spec.InitContainers {
-		spec.InitContainers[i].Image = old.Spec.InitContainers[i].Image
-	}
+	r.eachPair(spec, &old.Spec, fewer, func(now, was *corev1.Container, _ *field.Path) { now.Image = was.Image })
 	spec.ActiveDeadlineSeconds = old.Spec.ActiveDeadlineSeconds
 	spec.Tolerations = old.Spec.Tolerations
 	spec.SchedulingGates = old.Spec.SchedulingGates
@@ -70,6 +57,20 @@ func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	r.onlyThose(spec, &old.Spec, podFieldsThatChange)
 	r.appArmorConflicts(pod.Annotations, &pod.Spec, specPath)
 	return r.errs
+}
+
+// eachPair visits the containers of a pod beside what they were. It stops, and says why, where there are more or fewer.
+func (r *report) eachPair(spec, old *corev1.PodSpec, fewer string, visit func(now, was *corev1.Container, p *field.Path)) bool {
+	kind := func(now, was []corev1.Container, p *field.Path) bool {
+		if !r.forbidIf(len(now) != len(was), p, fewer) {
+			return false
+		}
+		for i := range now {
+			visit(&now[i], &was[i], p.Index(i))
+		}
+		return true
+	}
+	return kind(spec.Containers, old.Containers, specPath.Child("containers")) && kind(spec.InitContainers, old.InitContainers, specPath.Child("initContainers"))
 }
 
 // podUpdate validates the metadata of an updated pod.
@@ -171,29 +172,18 @@ func ValidatePodResize(pod, old *corev1.Pod) field.ErrorList {
 		return r.errs
 	}
 	r.invalidIf(PodQOS(pod) != qos.GetPodQOS(old), specPath, string(pod.Status.QOSClass), "Pod QOS Class may not change as a result of resizing")
-	for _, kind := range []struct {
-		name     string
-		now, was []corev1.Container
-	}{{"containers", pod.Spec.Containers, old.Spec.Containers}, {"initContainers", pod.Spec.InitContainers, old.Spec.InitContainers}} {
-		at := specPath.Child(kind.name)
-		if !r.forbidIf(len(kind.now) != len(kind.was), at, "containers may not be added or removed on resize") {
-			return r.errs
-		}
-		for i := range kind.now {
-			r.resize(&kind.now[i].Resources, &kind.was[i].Resources, at.Index(i).Child("resources"))
-		}
+	const fewer = "containers may not be added or removed on resize"
+	if !r.eachPair(&pod.Spec, &old.Spec, fewer, func(now, was *corev1.Container, p *field.Path) {
+		r.resize(&now.Resources, &was.Resources, p.Child("resources"))
+	}) {
+		return r.errs
 	}
 	if pod.Spec.Resources != nil && old.Spec.Resources != nil {
 		r.resize(pod.Spec.Resources, old.Spec.Resources, specPath.Child("resources"))
 	}
 
 	spec := pod.Spec.DeepCopy()
-	for i := range spec.Containers {
-		keepFixedResources(&spec.Containers[i].Resources, &old.Spec.Containers[i].Resources)
-	}
-	for i := range spec.InitContainers {
-		keepFixedResources(&spec.InitContainers[i].Resources, &old.Spec.InitContainers[i].Resources)
-	}
+	r.eachPair(spec, &old.Spec, fewer, func(now, was *corev1.Container, _ *field.Path) { keepFixedResources(&now.Resources, &was.Resources) })
 	if old.Spec.Resources != nil || spec.Resources != nil {
 		if spec.Resources == nil {
 			spec.Resources = &corev1.ResourceRequirements{}

@@ -136,7 +136,6 @@ func (w *warnings) scheduling(spec *corev1.PodSpec, p *field.Path) {
 	if a == nil {
 		return
 	}
-	const required, preferred = "requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution"
 	if n := a.NodeAffinity; n != nil {
 		at := p.Child("affinity", "nodeAffinity")
 		if r := n.RequiredDuringSchedulingIgnoredDuringExecution; r != nil {
@@ -148,24 +147,14 @@ func (w *warnings) scheduling(spec *corev1.PodSpec, p *field.Path) {
 			w.nodeSelectorTerm(&n.PreferredDuringSchedulingIgnoredDuringExecution[i].Preference, at.Child(preferred).Index(i).Child("preference"))
 		}
 	}
-	terms := func(r []corev1.PodAffinityTerm, preferredTerms []corev1.WeightedPodAffinityTerm, at *field.Path) {
-		for i := range r {
-			if r[i].LabelSelector == nil {
-				w.add(nullSelector, at.Child(required).Index(i).Child("labelSelector"))
-			}
+	EachPodAffinityTerm(a, p.Child("affinity"), func(term *corev1.PodAffinityTerm, weight *int32, p *field.Path) {
+		if weight != nil {
+			p = p.Child("podAffinityTerm")
 		}
-		for i := range preferredTerms {
-			if preferredTerms[i].PodAffinityTerm.LabelSelector == nil {
-				w.add(nullSelector, at.Child(preferred).Index(i).Child("podAffinityTerm", "labelSelector"))
-			}
+		if term.LabelSelector == nil {
+			w.add(nullSelector, p.Child("labelSelector"))
 		}
-	}
-	if t := a.PodAffinity; t != nil {
-		terms(t.RequiredDuringSchedulingIgnoredDuringExecution, t.PreferredDuringSchedulingIgnoredDuringExecution, p.Child("affinity", "podAffinity"))
-	}
-	if t := a.PodAntiAffinity; t != nil {
-		terms(t.RequiredDuringSchedulingIgnoredDuringExecution, t.PreferredDuringSchedulingIgnoredDuringExecution, p.Child("affinity", "podAntiAffinity"))
-	}
+	})
 }
 
 func (w *warnings) volume(v *corev1.Volume, p *field.Path) {

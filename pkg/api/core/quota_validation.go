@@ -43,10 +43,14 @@ func isQuotaResource(n corev1.ResourceName) bool {
 func ValidateResourceQuota(quota *corev1.ResourceQuota) field.ErrorList {
 	var r report
 	r.objectMeta(quota, true, apivalidation.NameIsDNSSubdomain, metaPath)
-	r.quotaAmounts(quota.Spec.Hard, specPath.Child("hard"))
-	r.scopes(quota.Spec.Scopes, quota.Spec.Scopes, quota.Spec.Hard, false, specPath.Child("scopes"))
-	r.scopeSelector(quota.Spec.ScopeSelector, quota.Spec.Hard, specPath.Child("scopeSelector", "matchExpressions"))
+	r.quotaSpec(&quota.Spec)
 	return r.errs
+}
+
+func (r *report) quotaSpec(spec *corev1.ResourceQuotaSpec) {
+	r.quotaAmounts(spec.Hard, specPath.Child("hard"))
+	r.scopes(spec.Scopes, spec.Scopes, spec.Hard, false, specPath.Child("scopes"))
+	r.scopeSelector(spec.ScopeSelector, spec.Hard, specPath.Child("scopeSelector", "matchExpressions"))
 }
 
 // ValidateResourceQuotaUpdate says what is wrong with an update of a ResourceQuota,
@@ -54,9 +58,7 @@ func ValidateResourceQuota(quota *corev1.ResourceQuota) field.ErrorList {
 func ValidateResourceQuotaUpdate(quota, old *corev1.ResourceQuota) field.ErrorList {
 	var r report
 	r.objectMetaUpdate(quota, old, metaPath)
-	r.quotaAmounts(quota.Spec.Hard, specPath.Child("hard"))
-	r.scopes(quota.Spec.Scopes, quota.Spec.Scopes, quota.Spec.Hard, false, specPath.Child("scopes"))
-	r.scopeSelector(quota.Spec.ScopeSelector, quota.Spec.Hard, specPath.Child("scopeSelector", "matchExpressions"))
+	r.quotaSpec(&quota.Spec)
 	r.invalidIf(!sets.New(quota.Spec.Scopes...).Equal(sets.New(old.Spec.Scopes...)), specPath.Child("scopes"), quota.Spec.Scopes, apivalidation.FieldImmutableErrorMsg)
 	return r.errs
 }

@@ -77,10 +77,8 @@ func (r *report) immutable(v, old any, p *field.Path) bool {
 
 // oneOf says that v must be one of the supported values.
 func oneOf[T ~string](r *report, v T, p *field.Path, supported ...T) bool {
-	for _, s := range supported {
-		if v == s {
-			return true
-		}
+	if slices.Contains(supported, v) {
+		return true
 	}
 	r.add(field.NotSupported(p, v, supported))
 	return false

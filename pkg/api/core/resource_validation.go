@@ -3,6 +3,8 @@ package core
 import (
 	"cmp"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -231,14 +233,9 @@ func (r *report) overhead(list corev1.ResourceList, p *field.Path) {
 
 // ordered walks through a map in the order of its keys, so that answers do not
 // vary.
-func ordered[M ~map[K]V, K cmp.Ordered, V any](m M) func(yield func(K, V) bool) {
+func ordered[M ~map[K]V, K cmp.Ordered, V any](m M) iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		keys := make([]K, 0, len(m))
-		for k := range m {
-			keys = append(keys, k)
-		}
-		slices.Sort(keys)
-		for _, k := range keys {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
 			if !yield(k, m[k]) {
 				return
 			}

@@ -12,6 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
+	"k8s.io/utils/ptr"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 const (
@@ -77,7 +80,7 @@ func (r *report) service(svc, old *corev1.Service) {
 	for i, ip := range spec.ExternalIPs {
 		at := specPath.Child("externalIPs").Index(i)
 		if r.legacyIP(ip, old.Spec.ExternalIPs, at) && !slices.Contains(old.Spec.ExternalIPs, ip) {
-			r.nonSpecialIP(ip, at)
+			r.merge(rules.NonSpecialIP(ip, at))
 		}
 	}
 }
@@ -160,7 +163,7 @@ func (r *report) loadBalancer(svc, old *corev1.Service) {
 	r.requireIf(spec.AllocateLoadBalancerNodePorts == nil && is, specPath.Child("allocateLoadBalancerNodePorts"), "")
 
 	at := specPath.Child("loadBalancerClass")
-	if old.Spec.Type == corev1.ServiceTypeLoadBalancer && is && !equalPointers(spec.LoadBalancerClass, old.Spec.LoadBalancerClass) {
+	if old.Spec.Type == corev1.ServiceTypeLoadBalancer && is && !ptr.Equal(spec.LoadBalancerClass, old.Spec.LoadBalancerClass) {
 		r.invalid(at, spec.LoadBalancerClass, "may not change once set")
 	}
 	if c := spec.LoadBalancerClass; c != nil && r.forbidIf(!is, at, loadBalancerOnly) {
@@ -170,10 +173,6 @@ func (r *report) loadBalancer(svc, old *corev1.Service) {
 		spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
 		r.forbidIf(spec.HealthCheckNodePort != old.Spec.HealthCheckNodePort, specPath.Child("healthCheckNodePort"), "field is immutable")
 	}
-}
-
-func equalPointers[T comparable](a, b *T) bool {
-	return a == b || a != nil && b != nil && *a == *b
 }
 
 // traffic validates where a Service's traffic may go.
@@ -274,19 +273,6 @@ func (r *report) serviceAddressesUpdate(spec, old *corev1.ServiceSpec) {
 			r.invalidIf(spec.IPFamilies[i] != old.IPFamilies[i], families.Index(i), spec.IPFamilies, "may not change once set")
 		}
 	}
-}
-
-// nonSpecialIP says that an address must be one that traffic can be sent to from
-// elsewhere.
-func (r *report) nonSpecialIP(s string, p *field.Path) {
-	ip := netutils.ParseIPSloppy(s)
-	if ip == nil {
-		return
-	}
-	r.invalidIf(ip.IsUnspecified(), p, s, fmt.Sprintf("may not be unspecified (%v)", s))
-	r.invalidIf(ip.IsLoopback(), p, s, "may not be in the loopback range (127.0.0.0/8, ::1/128)")
-	r.invalidIf(ip.IsLinkLocalUnicast(), p, s, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")
-	r.invalidIf(ip.IsLinkLocalMulticast(), p, s, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
 }
 
 // ValidateServiceStatusUpdate says what is wrong with an update of the status of

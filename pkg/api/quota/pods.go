@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/admission"
 	quota "k8s.io/apiserver/pkg/quota/v1"
 	"k8s.io/apiserver/pkg/quota/v1/generic"
@@ -180,21 +181,9 @@ func named(s corev1.ScopedResourceSelectorRequirement, name string) (bool, error
 
 // crossesNamespaces reports whether pods of other namespaces matter to where the pod goes.
 func crossesNamespaces(a *corev1.Affinity) bool {
-	if a == nil {
-		return false
-	}
-	var terms []corev1.PodAffinityTerm
-	var weighted []corev1.WeightedPodAffinityTerm
-	if p := a.PodAffinity; p != nil {
-		terms = append(terms, p.RequiredDuringSchedulingIgnoredDuringExecution...)
-		weighted = append(weighted, p.PreferredDuringSchedulingIgnoredDuringExecution...)
-	}
-	if p := a.PodAntiAffinity; p != nil {
-		terms = append(terms, p.RequiredDuringSchedulingIgnoredDuringExecution...)
-		weighted = append(weighted, p.PreferredDuringSchedulingIgnoredDuringExecution...)
-	}
-	for _, w := range weighted {
-		terms = append(terms, w.PodAffinityTerm)
-	}
-	return slices.ContainsFunc(terms, func(t corev1.PodAffinityTerm) bool { return len(t.Namespaces) > 0 || t.NamespaceSelector != nil })
+	crosses := false
+	core.EachPodAffinityTerm(a, nil, func(t *corev1.PodAffinityTerm, _ *int32, _ *field.Path) {
+		crosses = crosses || len(t.Namespaces) > 0 || t.NamespaceSelector != nil
+	})
+	return crosses
 }
