@@ -2,6 +2,7 @@ package autoscaling
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -9,7 +10,6 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
@@ -22,43 +22,18 @@ const GroupName = autoscalingv2.GroupName
 // HorizontalPodAutoscaler. What autoscaling/v1 has no fields for, it shows and takes
 // as annotations.
 func AddConversions(s *runtime.Scheme) error {
-	for _, add := range []func() error{
-		func() error { return convert(s, ToV2) },
-		func() error { return convert(s, FromV2) },
-		func() error {
-			return convert(s, func(in *autoscalingv1.HorizontalPodAutoscalerList, out *autoscalingv2.HorizontalPodAutoscalerList) error {
-				out.ListMeta = in.ListMeta
-				return convertItems(in.Items, &out.Items, ToV2)
-			})
-		},
-		func() error {
-			return convert(s, func(in *autoscalingv2.HorizontalPodAutoscalerList, out *autoscalingv1.HorizontalPodAutoscalerList) error {
-				out.ListMeta = in.ListMeta
-				return convertItems(in.Items, &out.Items, FromV2)
-			})
-		},
-	} {
-		if err := add(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func convert[In, Out any](s *runtime.Scheme, f func(*In, *Out) error) error {
-	return s.AddConversionFunc((*In)(nil), (*Out)(nil), func(in, out any, _ conversion.Scope) error {
-		return f(in.(*In), out.(*Out))
-	})
-}
-
-func convertItems[In, Out any](in []In, out *[]Out, f func(*In, *Out) error) error {
-	*out = make([]Out, len(in))
-	for i := range in {
-		if err := f(&in[i], &(*out)[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(
+		rules.Convert(s, ToV2),
+		rules.Convert(s, FromV2),
+		rules.Convert(s, func(in *autoscalingv1.HorizontalPodAutoscalerList, out *autoscalingv2.HorizontalPodAutoscalerList) error {
+			out.ListMeta = in.ListMeta
+			return rules.ConvertItems(in.Items, &out.Items, ToV2)
+		}),
+		rules.Convert(s, func(in *autoscalingv2.HorizontalPodAutoscalerList, out *autoscalingv1.HorizontalPodAutoscalerList) error {
+			out.ListMeta = in.ListMeta
+			return rules.ConvertItems(in.Items, &out.Items, FromV2)
+		}),
+	)
 }
 
 const annotationPrefix = "autoscaling.alpha.kubernetes.io/"
@@ -235,7 +210,7 @@ func annotatedBehavior(b *autoscalingv2.HorizontalPodAutoscalerBehavior) *behavi
 	if b == nil {
 		return nil
 	}
-	rules := func(r *autoscalingv2.HPAScalingRules) *scalingRules {
+	scaling := func(r *autoscalingv2.HPAScalingRules) *scalingRules {
 		if r == nil {
 			return nil
 		}
@@ -245,5 +220,5 @@ func annotatedBehavior(b *autoscalingv2.HorizontalPodAutoscalerBehavior) *behavi
 		}
 		return s
 	}
-	return &behavior{ScaleUp: rules(b.ScaleUp), ScaleDown: rules(b.ScaleDown)}
+	return &behavior{ScaleUp: scaling(b.ScaleUp), ScaleDown: scaling(b.ScaleDown)}
 }

@@ -1,10 +1,13 @@
 package events
 
 import (
+	"errors"
+
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
-	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 // GroupName is the API group.
@@ -13,40 +16,19 @@ const GroupName = eventsv1.GroupName
 // AddConversions registers the conversions between the group's Event and that of
 // core/v1, in which events are stored.
 func AddConversions(s *runtime.Scheme) error {
-	for _, add := range []func() error{
-		func() error { return convert(s, ToCore) },
-		func() error { return convert(s, FromCore) },
-		func() error {
-			return convert(s, func(in *eventsv1.EventList, out *corev1.EventList) {
-				out.ListMeta = in.ListMeta
-				out.Items = make([]corev1.Event, len(in.Items))
-				for i := range in.Items {
-					ToCore(&in.Items[i], &out.Items[i])
-				}
-			})
-		},
-		func() error {
-			return convert(s, func(in *corev1.EventList, out *eventsv1.EventList) {
-				out.ListMeta = in.ListMeta
-				out.Items = make([]eventsv1.Event, len(in.Items))
-				for i := range in.Items {
-					FromCore(&in.Items[i], &out.Items[i])
-				}
-			})
-		},
-	} {
-		if err := add(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func convert[In, Out any](s *runtime.Scheme, f func(*In, *Out)) error {
-	return s.AddConversionFunc((*In)(nil), (*Out)(nil), func(in, out any, _ conversion.Scope) error {
-		f(in.(*In), out.(*Out))
-		return nil
-	})
+	toCore, fromCore := rules.Always(ToCore), rules.Always(FromCore)
+	return errors.Join(
+		rules.Convert(s, toCore),
+		rules.Convert(s, fromCore),
+		rules.Convert(s, func(in *eventsv1.EventList, out *corev1.EventList) error {
+			out.ListMeta = in.ListMeta
+			return rules.ConvertItems(in.Items, &out.Items, toCore)
+		}),
+		rules.Convert(s, func(in *corev1.EventList, out *eventsv1.EventList) error {
+			out.ListMeta = in.ListMeta
+			return rules.ConvertItems(in.Items, &out.Items, fromCore)
+		}),
+	)
 }
 
 // ToCore converts an event to core/v1. The two share what they point to.

@@ -1,6 +1,37 @@
 package rules
 
-import "reflect"
+import (
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/conversion"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Convert makes f what converts from In to Out.
+func Convert[In, Out any](s *runtime.Scheme, f func(in *In, out *Out) error) error {
+	return s.AddConversionFunc((*In)(nil), (*Out)(nil), func(in, out any, _ conversion.Scope) error {
+		return f(in.(*In), out.(*Out))
+	})
+}
+
+// Always is a conversion that cannot fail.
+func Always[In, Out any](f func(in *In, out *Out)) func(in *In, out *Out) error {
+	return func(in *In, out *Out) error {
+		f(in, out)
+		return nil
+	}
+}
+
+// ConvertItems converts the items of a list.
+func ConvertItems[In, Out any](in []In, out *[]Out, f func(in *In, out *Out) error) error {
+	*out = make([]Out, len(in))
+	for i := range in {
+		if err := f(&in[i], &(*out)[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // CopyFields copies what two structs, which in and out point to, have under the same
 // names: two versions of a kind, or parts of them. What a field has the other type has as

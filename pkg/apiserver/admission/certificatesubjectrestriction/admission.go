@@ -4,9 +4,6 @@ package certificatesubjectrestriction
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -14,6 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/user"
+
+	"github.com/leme-k8s/leme/pkg/api/certificates"
 )
 
 // PluginName is the plugin's name in flags.
@@ -39,11 +38,7 @@ func (p *Plugin) Validate(_ context.Context, a admission.Attributes, _ admission
 	if csr.Spec.SignerName != certificatesv1.KubeAPIServerClientSignerName {
 		return nil
 	}
-	block, _ := pem.Decode(csr.Spec.Request)
-	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return admission.NewForbidden(a, errors.New("unable to parse csr: PEM block type must be CERTIFICATE REQUEST"))
-	}
-	request, err := x509.ParseCertificateRequest(block.Bytes)
+	request, err := certificates.ParseRequest(csr.Spec.Request)
 	if err != nil {
 		return admission.NewForbidden(a, fmt.Errorf("unable to parse csr: %w", err))
 	}

@@ -2,9 +2,6 @@ package noderestriction
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -13,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"github.com/leme-k8s/leme/pkg/api/certificates"
 )
 
 // admitCertificateSigningRequest lets a node ask for its own kubelet certificates
@@ -28,11 +27,7 @@ func admitCertificateSigningRequest(node string, a admission.Attributes) error {
 	if csr.Spec.SignerName != certificatesv1.KubeletServingSignerName && csr.Spec.SignerName != certificatesv1.KubeAPIServerClientKubeletSignerName {
 		return nil
 	}
-	block, _ := pem.Decode(csr.Spec.Request)
-	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return admission.NewForbidden(a, errors.New("unable to parse csr: PEM block type must be CERTIFICATE REQUEST"))
-	}
-	request, err := x509.ParseCertificateRequest(block.Bytes)
+	request, err := certificates.ParseRequest(csr.Spec.Request)
 	if err != nil {
 		return admission.NewForbidden(a, fmt.Errorf("unable to parse csr: %w", err))
 	}

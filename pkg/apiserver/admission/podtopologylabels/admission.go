@@ -4,14 +4,12 @@ package podtopologylabels
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/admission"
-	"k8s.io/apiserver/pkg/admission/initializer"
 	"k8s.io/client-go/informers"
 	corelisters "k8s.io/client-go/listers/core/v1"
 
@@ -23,31 +21,16 @@ const PluginName = "PodTopologyLabels"
 
 // Plugin adds the labels.
 type Plugin struct {
-	*admission.Handler
-	nodes corelisters.NodeLister
+	listing.Handler[corelisters.NodeLister]
 }
 
-var (
-	_ admission.MutationInterface                  = &Plugin{}
-	_ initializer.WantsExternalKubeInformerFactory = &Plugin{}
-)
+var _ admission.MutationInterface = &Plugin{}
 
 // New returns the plugin.
-func New() *Plugin { return &Plugin{Handler: admission.NewHandler(admission.Create)} }
-
-// SetExternalKubeInformerFactory implements initializer.WantsExternalKubeInformerFactory.
-func (p *Plugin) SetExternalKubeInformerFactory(f informers.SharedInformerFactory) {
-	nodes := f.Core().V1().Nodes()
-	p.nodes = nodes.Lister()
-	p.SetReadyFunc(nodes.Informer().HasSynced)
-}
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.nodes == nil {
-		return errors.New("missing node lister")
-	}
-	return nil
+func New() *Plugin {
+	return &Plugin{Handler: listing.NewHandler(func(f informers.SharedInformerFactory) listing.Informer[corelisters.NodeLister] {
+		return f.Core().V1().Nodes()
+	}, admission.Create)}
 }
 
 // Admit copies the labels of the node that a Binding names, and of a pod that is
@@ -77,10 +60,10 @@ func (p *Plugin) Admit(_ context.Context, a admission.Attributes, _ admission.Ob
 	if node == "" {
 		return nil
 	}
-	if err := listing.Ready(p.Handler, a); err != nil {
+	if err := p.Ready(a); err != nil {
 		return err
 	}
-	n, err := p.nodes.Get(node)
+	n, err := p.Lister.Get(node)
 	if err != nil {
 		return nil // the node may not be there yet: a static pod's, for one
 	}
