@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -97,6 +98,34 @@ func testCertificates(t *testing.T, shared *cluster) {
 	if certs[0].Subject.CommonName != "system:node:n1" {
 		t.Errorf("issued to %s", certs[0].Subject)
 	}
+}
+
+// A request that has been denied for long goes.
+func testOldRequests(t *testing.T, shared *cluster) {
+	c := shared.in(t)
+	requests := c.cs.CertificatesV1().CertificateSigningRequests()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c.must(err)
+	data, err := cert.MakeCSR(key, &pkix.Name{CommonName: "mike"}, nil, nil)
+	c.must(err)
+	for name, ago := range map[string]time.Duration{"denied": time.Minute, "denied-long-ago": 2 * time.Hour} {
+		r, err := requests.Create(t.Context(), &certificatesv1.CertificateSigningRequest{
+			ObjectMeta: metav1.ObjectMeta{Name: c.ns + "-" + name},
+			Spec:       certificatesv1.CertificateSigningRequestSpec{Request: data, SignerName: "example.com/s", Usages: []certificatesv1.KeyUsage{certificatesv1.UsageClientAuth}},
+		}, metav1.CreateOptions{})
+		c.must(err)
+		r.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{
+			Type: certificatesv1.CertificateDenied, Status: corev1.ConditionTrue, Reason: "No", LastUpdateTime: metav1.NewTime(time.Now().Add(-ago)),
+		}}
+		_, err = requests.UpdateApproval(t.Context(), r.Name, r, metav1.UpdateOptions{})
+		c.must(err)
+	}
+	c.eventually("the end of the old one", func(ctx context.Context) (bool, string) {
+		_, err := requests.Get(ctx, c.ns+"-denied-long-ago", metav1.GetOptions{})
+		return apierrors.IsNotFound(err), fmt.Sprint(err)
+	})
+	_, err = requests.Get(t.Context(), c.ns+"-denied", metav1.GetOptions{})
+	c.must(err)
 }
 
 func testAggregatedRoles(t *testing.T, shared *cluster) {

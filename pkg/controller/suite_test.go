@@ -94,6 +94,7 @@ func TestControllers(t *testing.T) {
 		"VanishingDefinition": testVanishingDefinition,
 		"NodeNotReady":        testNodeNotReady,
 		"Certificates":        testCertificates,
+		"OldRequests":         testOldRequests,
 		"AggregatedRoles":     testAggregatedRoles,
 		"PolicyStatus":        testPolicyStatus,
 		"ResourceQuota":       testResourceQuota,

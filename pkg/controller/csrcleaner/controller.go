@@ -45,7 +45,11 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := c.client.Get(ctx, req.NamespacedName, r); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	if left := expires(r).Sub(c.clock.Now()); left > 0 {
+	at := expires(r)
+	if at.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	if left := at.Sub(c.clock.Now()); left > 0 {
 		return reconcile.Result{RequeueAfter: left}, nil
 	}
 	klog.FromContext(ctx).V(2).Info("Deleting an old request")
@@ -55,21 +59,37 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	return reconcile.Result{}, nil
 }
 
-// expires returns the time from which a request is not needed any more.
-func expires(r *certificatesv1.CertificateSigningRequest) time.Time {
-	at := r.CreationTimestamp.Add(keepPending)
-	for _, c := range r.Status.Conditions {
-		keep := keepSettled
-		if c.Type == certificatesv1.CertificateApproved && len(r.Status.Certificate) == 0 {
-			keep = keepPending
-		}
-		if t := c.LastUpdateTime.Add(keep); !c.LastUpdateTime.IsZero() && t.Before(at) {
+// expires returns the time from which a request is not needed any more, which is zero if there is none. Nobody decides after a day; what has been decided
+// is kept for as long from then on, and a certificate for as long as it is valid.
+func expires(r *certificatesv1.CertificateSigningRequest) (at time.Time) {
+	earlier := func(t time.Time) {
+		if at.IsZero() || t.Before(at) {
 			at = t
 		}
 	}
-	if len(r.Status.Certificate) > 0 {
-		if certs, err := cert.ParseCertsPEM(r.Status.Certificate); err == nil && certs[0].NotAfter.Before(at) {
-			at = certs[0].NotAfter
+	issued, decided := len(r.Status.Certificate) > 0, false
+	for _, c := range r.Status.Conditions {
+		keep := keepSettled
+		switch c.Type {
+		case certificatesv1.CertificateApproved:
+			if !issued {
+				keep = keepPending
+			}
+		case certificatesv1.CertificateDenied, certificatesv1.CertificateFailed:
+		default:
+			continue
+		}
+		decided = true
+		if !c.LastUpdateTime.IsZero() {
+			earlier(c.LastUpdateTime.Add(keep))
+		}
+	}
+	if !decided {
+		earlier(r.CreationTimestamp.Add(keepPending))
+	}
+	if issued {
+		if certs, err := cert.ParseCertsPEM(r.Status.Certificate); err == nil {
+			earlier(certs[0].NotAfter)
 		}
 	}
 	return at
