@@ -36,6 +36,8 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
+	"github.com/leme-k8s/leme/pkg/controller/internal/ownwrites"
+	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 )
 
 const (
@@ -45,12 +47,19 @@ const (
 	keepTerminatedAnnotation = "volumes.kubernetes.io/keep-terminated-pod-volumes"
 )
 
+// nodesAtATime is how many nodes are looked at while others wait for the API server, which may wait for somebody's webhook.
+const nodesAtATime = 10
+
 // Controller reconciles nodes.
 type Controller struct {
 	client client.Client
 	events record.EventRecorder
 	clock  clock.PassiveClock
 	force  bool
+
+	// deciding is held by who decides where volumes go. What has been decided is done without it.
+	deciding sync.Mutex
+	promised promises
 
 	mu       sync.Mutex
 	unwanted map[string]map[string]time.Time // by node and volume, since when
@@ -60,14 +69,14 @@ type Controller struct {
 
 // New returns the controller. With force, a volume is taken from a node that is not well and has not unmounted it for long.
 func New(c client.Client, events record.EventRecorder, force bool, registry metrics.KubeRegistry) *Controller {
-	n := &Controller{client: c, events: events, clock: clock.RealClock{}, force: force, unwanted: map[string]map[string]time.Time{}, volumes: map[string]volumes{}}
+	n := &Controller{client: c, events: events, clock: clock.RealClock{}, force: force, promised: promises{}, unwanted: map[string]map[string]time.Time{}, volumes: map[string]volumes{}}
 	n.forced = n.register(registry)
 	return n
 }
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
-	o.MaxConcurrentReconciles = 1 // two nodes at a time would both get a volume that only one may have
+	o.MaxConcurrentReconciles = nodesAtATime
 	podMatters := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		a, b := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
 		return needsVolumes(a, false) != needsVolumes(b, false)
@@ -95,7 +104,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		Watches(&storagev1.VolumeAttachment{}, handler.EnqueueRequestsFromMapFunc(c.onAttachment)).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(c.onClaim)).
 		Watches(&storagev1.CSIDriver{}, handler.EnqueueRequestsFromMapFunc(c.everyNode)).
-		Complete(conflict.Ignored(c))
+		Complete(conflict.Ignored(ownwrites.Remembered(c)))
 }
 
 // onAttachment returns the node of an attachment and, when it goes, those that may wait for its volume.
@@ -160,21 +169,41 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		}
 		state = stateOf(node)
 	}
-	here, elsewhere, err := c.attachments(ctx, req.Name)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
 	wants, err := c.wants(ctx, req.Name, node.Annotations[keepTerminatedAnnotation] == "true")
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if state.gone && len(here) == 0 {
-		c.forget(req.Name)
-		return reconcile.Result{}, nil
+	p, err := c.plan(ctx, req.Name, state, wants)
+	if err != nil {
+		return reconcile.Result{}, err
 	}
-	c.count(req.Name, wants, here)
-	p := decide(state, wants, here, elsewhere, c.unwantedSince(req.Name, wants), c.force)
 	return reconcile.Result{RequeueAfter: p.again}, c.apply(ctx, node, state, p)
+}
+
+// plan decides about a node. What is read here is in the cache, which has seen what has been done for the node before.
+func (c *Controller) plan(ctx context.Context, node string, state nodeState, wants []*wanted) (plan, error) {
+	c.deciding.Lock()
+	defer c.deciding.Unlock()
+	here, elsewhere, err := c.attachments(ctx, node)
+	if err != nil {
+		return plan{}, err
+	}
+	if state.gone && len(here) == 0 {
+		c.promised.keep(node, nil)
+		c.forget(node)
+		return plan{}, nil
+	}
+	c.count(node, wants, here)
+	promised := c.promised.toOthers(node)
+	for volume := range promised {
+		elsewhere[volume] = true
+	}
+	p := decide(state, wants, here, elsewhere, c.unwantedSince(node, wants), c.force)
+	c.promised.keep(node, p.attach)
+	if slices.ContainsFunc(p.blocked, func(w *wanted) bool { return promised[w.name] }) {
+		p.again = promisedAgain // nobody says when a promise is not kept
+	}
+	return p, nil
 }
 
 // unwantedSince notes what is wanted on a node, and returns for how long other volumes have not been.
@@ -352,9 +381,7 @@ func (c *Controller) apply(ctx context.Context, node *corev1.Node, state nodeSta
 		c.tell(w, corev1.EventTypeWarning, "FailedAttachVolume", fmt.Sprintf("AttachVolume.Attach failed for volume %q : %s", w.pv.Name, message))
 	}
 	if !state.gone {
-		for _, w := range p.attach {
-			errs = append(errs, c.attach(ctx, w, node.Name))
-		}
+		errs = pods.InParallel(len(p.attach), func(i int) error { return c.attach(ctx, p.attach[i], node.Name) })
 		if err := c.report(ctx, node, p.report); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
@@ -362,14 +389,16 @@ func (c *Controller) apply(ctx context.Context, node *corev1.Node, state nodeSta
 	for _, w := range p.arrived {
 		c.tell(w, corev1.EventTypeNormal, "SuccessfulAttachVolume", fmt.Sprintf("AttachVolume.Attach succeeded for volume %q ", w.pv.Name))
 	}
-	for _, a := range p.detach {
+	return errors.Join(append(errs, pods.InParallel(len(p.detach), func(i int) error {
+		a := p.detach[i]
 		if err := c.client.Delete(ctx, a.VolumeAttachment, client.Preconditions{UID: &a.UID}); client.IgnoreNotFound(err) != nil {
-			errs = append(errs, fmt.Errorf("deleting VolumeAttachment %s: %w", a.Name, err))
-		} else if reason := p.forced[a.Name]; reason != "" {
+			return fmt.Errorf("deleting VolumeAttachment %s: %w", a.Name, err)
+		}
+		if reason := p.forced[a.Name]; reason != "" {
 			c.forced.WithLabelValues(reason).Inc()
 		}
-	}
-	return errors.Join(errs...)
+		return nil
+	})...)...)
 }
 
 func (c *Controller) tell(w *wanted, kind, reason, message string) {
