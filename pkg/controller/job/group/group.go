@@ -32,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/api/batch"
+	"github.com/leme-k8s/leme/pkg/controller/internal/borrow"
 	cacheindex "github.com/leme-k8s/leme/pkg/controller/internal/index"
 )
 
@@ -122,22 +123,21 @@ func (g *Groups) Of(ctx context.Context, job *batchv1.Job, pods int) (string, er
 	if template == nil || err != nil {
 		return "", err
 	}
-	var list schedulingv1beta1.PodGroupList
-	if err := cacheindex.Controlled(ctx, g.client, &list, job.Namespace, job.UID); err != nil {
+	found, err := cacheindex.Controlled[schedulingv1beta1.PodGroup](ctx, g.client, job.Namespace, job.UID)
+	if err != nil {
 		return "", fmt.Errorf("listing PodGroups: %w", err)
 	}
-	var found []*schedulingv1beta1.PodGroup
-	for i := range list.Items {
-		if ref := list.Items[i].Spec.WorkloadRef; ref != nil && ref.WorkloadName == w.Name && ref.TemplateName == template.Name {
-			found = append(found, &list.Items[i])
-		}
-	}
+	found = slices.DeleteFunc(found, func(g *schedulingv1beta1.PodGroup) bool {
+		ref := g.Spec.WorkloadRef
+		return ref == nil || ref.WorkloadName != w.Name || ref.TemplateName != template.Name
+	})
 	switch {
 	case len(found) > 1:
 		klog.FromContext(ctx).Info("The Job has more than one PodGroup; its pods are scheduled one by one", "job", klog.KObj(job))
 		return "", nil
 	case len(found) == 1:
-		return found[0].Name, g.resize(ctx, found[0], &found[0].Spec.SchedulingPolicy, template.SchedulingPolicy.Gang)
+		group := found[0].DeepCopy()
+		return group.Name, g.resize(ctx, group, &group.Spec.SchedulingPolicy, template.SchedulingPolicy.Gang)
 	case !mayMake:
 		return "", nil
 	}
@@ -146,22 +146,19 @@ func (g *Groups) Of(ctx context.Context, job *batchv1.Job, pods int) (string, er
 
 // workload returns the Workload of a Job's group, or nil if there is none, or no single one.
 func (g *Groups) workload(ctx context.Context, job *batchv1.Job, s *source, mayMake bool) (*schedulingv1beta1.Workload, error) {
-	var list schedulingv1beta1.WorkloadList
+	var found []*schedulingv1beta1.Workload
 	var err error
 	if s.own {
-		err = cacheindex.Controlled(ctx, g.client, &list, job.Namespace, job.UID)
+		found, err = cacheindex.Controlled[schedulingv1beta1.Workload](ctx, g.client, job.Namespace, job.UID)
 	} else {
-		err = g.client.List(ctx, &list, client.InNamespace(job.Namespace))
+		found, err = borrow.List[schedulingv1beta1.Workload](ctx, g.client, client.InNamespace(job.Namespace))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing Workloads: %w", err)
 	}
-	var found []*schedulingv1beta1.Workload
-	for i := range list.Items {
-		if ref := list.Items[i].Spec.ControllerRef; ref != nil && *ref == s.of {
-			found = append(found, &list.Items[i])
-		}
-	}
+	found = slices.DeleteFunc(found, func(w *schedulingv1beta1.Workload) bool {
+		return w.Spec.ControllerRef == nil || *w.Spec.ControllerRef != s.of
+	})
 	switch {
 	case len(found) > 1:
 		klog.FromContext(ctx).Info("There is more than one Workload for the Job; its pods are scheduled one by one", "job", klog.KObj(job))
@@ -169,7 +166,7 @@ func (g *Groups) workload(ctx context.Context, job *batchv1.Job, s *source, mayM
 	case len(found) == 0 && (!s.own || !mayMake):
 		return nil, nil
 	}
-	if len(found) == 1 && !s.own {
+	if !s.own {
 		return found[0], nil
 	}
 	wanted, err := newWorkload(job)
@@ -179,10 +176,11 @@ func (g *Groups) workload(ctx context.Context, job *batchv1.Job, s *source, mayM
 	if len(found) == 0 {
 		return wanted, g.make(ctx, job, wanted, "Workload")
 	}
-	if w := found[0]; len(w.Spec.PodGroupTemplates) == 1 {
+	w := found[0].DeepCopy()
+	if len(w.Spec.PodGroupTemplates) == 1 {
 		return w, g.resize(ctx, w, &w.Spec.PodGroupTemplates[0].SchedulingPolicy, wanted.Spec.PodGroupTemplates[0].SchedulingPolicy.Gang)
 	}
-	return found[0], nil
+	return w, nil
 }
 
 // newWorkload returns the Workload that says what the Job does about the scheduling of its pods.
