@@ -8,11 +8,7 @@ import (
 )
 
 func main() {
-	component.Command{
-		Name: "kube-controller-manager", Options: controller.NewOptions(),
-		Growth: 50, // most of its heap is a cache that stays
-		Doc: `The Kubernetes controller manager watches the state of the cluster through the
+	component.Command{Name: "kube-controller-manager", Options: controller.NewOptions(), Doc: `The Kubernetes controller manager watches the state of the cluster through the
 API server and moves it towards the desired state: it keeps the replicas of
-workloads, the endpoints of Services, the life cycle of nodes and namespaces.`,
-	}.Main()
+workloads, the endpoints of Services, the life cycle of nodes and namespaces.`}.Main()
 }

@@ -12,7 +12,6 @@
 package component
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,10 +59,8 @@ type Options interface {
 type Command struct {
 	Name, Doc string
 	Options   Options
-	// Growth is by how many percent its heap may grow between two collections of garbage, 100 if it is not set, and Room what
-	// it may allocate however small its heap is, see TendMemory.
-	Growth int
-	Room   uint64
+	// Room is what it may allocate between two collections of garbage however small its heap is, see TendMemory.
+	Room uint64
 }
 
 // New parses args into o and assembles the component, for a caller that runs it
@@ -102,7 +99,7 @@ func (c Command) cobra() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			go TendMemory(ctx, cmp.Or(c.Growth, 100), c.Room)
+			go TendMemory(ctx, 100, c.Room)
 			return r.Run(ctx)
 		},
 	}
