@@ -58,7 +58,6 @@ type Config struct {
 // Proxy is an assembled kube-proxy.
 type Proxy struct {
 	Config
-	client  kubernetes.Interface
 	health  *health
 	checks  *nodePortHealth
 	sources *sources
@@ -86,7 +85,7 @@ func New(c Config) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{Config: c, client: client, health: newHealth(time.Now)}
+	p := &Proxy{Config: c, health: newHealth(time.Now)}
 	p.checks = newNodePortHealth(p.health)
 	p.sources = newSources(client, c.NodeName, p.health.changed)
 	for _, f := range []nft.Family{nft.IPv4, nft.IPv6} {

@@ -21,7 +21,6 @@ const (
 	ReasonContainer       = "CreateContainerError"
 	ReasonRun             = "RunContainerError"
 	ReasonPostStart       = "PostStartHookError"
-	ReasonPreCreate       = "PreCreateHookError"
 )
 
 func (e *Error) Error() string { return e.err.Error() }

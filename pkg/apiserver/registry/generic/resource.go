@@ -93,8 +93,6 @@ type Resource[T Object] struct {
 	// GarbageCollection is what deletion does to dependents unless the client says
 	// otherwise. Empty: they are deleted in the background.
 	GarbageCollection rest.GarbageCollectionPolicy
-	// GarbageCollectionFor decides by the request, in place of GarbageCollection.
-	GarbageCollectionFor func(ctx context.Context) rest.GarbageCollectionPolicy
 	// DeleteGracefully reports whether obj is marked as being deleted and removed
 	// later. When it is, options.GracePeriodSeconds must be set.
 	DeleteGracefully func(ctx context.Context, obj T, options *metav1.DeleteOptions) bool

@@ -19,7 +19,6 @@ type Update[T Object] struct {
 	// Prepare puts back what the subresource cannot change.
 	Prepare  func(ctx context.Context, obj, old T)
 	Validate func(ctx context.Context, obj, old T) field.ErrorList
-	Warnings func(ctx context.Context, obj, old T) []string
 	// ResetFields are the paths that Prepare puts back.
 	ResetFields []string
 	// KeepsMetadata puts back labels, annotations and whatever else of the metadata clients write.
@@ -101,11 +100,8 @@ func (s partStrategy[T]) ValidateUpdate(ctx context.Context, obj, old runtime.Ob
 	return append(errs, s.validatePrivileges(o)...)
 }
 
-func (s partStrategy[T]) WarningsOnUpdate(ctx context.Context, obj, old runtime.Object) []string {
-	if s.u.Warnings == nil {
-		return nil
-	}
-	return s.u.Warnings(ctx, obj.(T), old.(T))
+func (s partStrategy[T]) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
+	return nil
 }
 
 // New implements rest.Storage.

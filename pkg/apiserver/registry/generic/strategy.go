@@ -1,6 +1,7 @@
 package generic
 
 import (
+	"cmp"
 	"context"
 	"reflect"
 
@@ -149,14 +150,8 @@ func (s strategy[T]) WarningsOnUpdate(ctx context.Context, obj, old runtime.Obje
 	return s.r.Warnings(ctx, obj.(T), old.(T))
 }
 
-func (s strategy[T]) DefaultGarbageCollectionPolicy(ctx context.Context) rest.GarbageCollectionPolicy {
-	switch {
-	case s.r.GarbageCollectionFor != nil:
-		return s.r.GarbageCollectionFor(ctx)
-	case s.r.GarbageCollection != "":
-		return s.r.GarbageCollection
-	}
-	return rest.DeleteDependents
+func (s strategy[T]) DefaultGarbageCollectionPolicy(context.Context) rest.GarbageCollectionPolicy {
+	return cmp.Or(s.r.GarbageCollection, rest.DeleteDependents)
 }
 
 // gracefulStrategy is apart from strategy because having the method at all says
