@@ -113,10 +113,15 @@ func (r *router) SelectRoute(services []*restful.WebService, request *http.Reque
 	return r.CurlyRouter.SelectRoute(services, request)
 }
 
-// takes reports whether it is plain that the route answers in the format that the request wants, whatever
-// the request's own is.
+// reads reports whether it is plain that the route reads a format. Those of patches are few.
+func (r servedRoute) reads(format string) bool {
+	format, _, _ = strings.Cut(format, ";")
+	return len(r.Consumes) == 0 || slices.Contains(r.Consumes, "*/*") || slices.Contains(r.Consumes, strings.TrimSpace(format))
+}
+
+// takes reports whether it is plain that the route reads the format of the request, and answers in the one that it wants.
 func (r servedRoute) takes(request *http.Request) bool {
-	if r.Route == nil || len(r.If) > 0 || len(r.Consumes) > 0 && !slices.Contains(r.Consumes, "*/*") {
+	if r.Route == nil || len(r.If) > 0 || !r.reads(request.Header.Get("Content-Type")) {
 		return false
 	}
 	accept := request.Header.Get("Accept")

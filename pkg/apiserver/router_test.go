@@ -38,7 +38,7 @@ func TestRouter(t *testing.T) {
 			"/api/v1/namespaces/default/pods/web/log", "/api/v1/namespaces/pods/pods/pods", "/version", "/versions", "/patches/x",
 		} {
 			for _, accept := range []string{"", "application/json", "application/yaml;q=0.5, application/vnd.kubernetes.protobuf", "text/html, */*;q=0.1", "text/html"} {
-				for _, contentType := range []string{"", "application/json", "application/json-patch+json", "text/plain"} {
+				for _, contentType := range []string{"", "application/json", "application/json-patch+json", "application/json-patch+json; charset=utf-8", "text/plain, application/json-patch+json", "text/plain"} {
 					request := httptest.NewRequest(method, path, nil)
 					request.Header.Set("Accept", accept)
 					request.Header.Set("Content-Type", contentType)
