@@ -73,7 +73,7 @@ func SetDefaultsPodSpec(spec *corev1.PodSpec) {
 }
 
 func setDefaultsContainer(c *corev1.Container) {
-	setZero(&c.ImagePullPolicy, pullPolicy(c.Image))
+	setPullPolicy(&c.ImagePullPolicy, c.Image)
 	setZero(&c.TerminationMessagePath, corev1.TerminationMessagePathDefault)
 	setZero(&c.TerminationMessagePolicy, corev1.TerminationMessageReadFile)
 	setDefaultsResources(&c.Resources)
@@ -126,17 +126,20 @@ func setDefaultsFieldRef(f *corev1.ObjectFieldSelector) {
 	}
 }
 
-// pullPolicy is what an image is pulled by if nothing is said: a tag that moves
+// setPullPolicy says what an image is pulled by if nothing is said: a tag that moves
 // is looked up each time.
-func pullPolicy(image string) corev1.PullPolicy {
+func setPullPolicy(policy *corev1.PullPolicy, image string) {
+	if *policy != "" {
+		return
+	}
+	*policy = corev1.PullIfNotPresent
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
-		return corev1.PullIfNotPresent
+		return
 	}
 	if tagged, ok := reference.TagNameOnly(named).(reference.Tagged); ok && tagged.Tag() == "latest" {
-		return corev1.PullAlways
+		*policy = corev1.PullAlways
 	}
-	return corev1.PullIfNotPresent
 }
 
 // publishPorts makes ports on the host's network what they are.

@@ -26,7 +26,7 @@ func setDefaultsVolume(v *corev1.Volume) {
 		setDefaultsProjected(s.Projected)
 	}
 	if s.Image != nil {
-		setZero(&s.Image.PullPolicy, pullPolicy(s.Image.Reference))
+		setPullPolicy(&s.Image.PullPolicy, s.Image.Reference)
 	}
 	if s.Ephemeral != nil && s.Ephemeral.VolumeClaimTemplate != nil {
 		setDefaultsClaimSpec(&s.Ephemeral.VolumeClaimTemplate.Spec)
