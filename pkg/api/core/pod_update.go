@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubectl/pkg/util/qos"
+
+	"github.com/leme-k8s/leme/pkg/api/equal"
 )
 
 // PodQOS is the class of service that a pod's resources give it.
@@ -106,7 +108,7 @@ func (r *report) podUpdate(pod, old *corev1.Pod) {
 
 // onlyThose says that nothing but what the reason names may have changed.
 func (r *report) onlyThose(spec, old *corev1.PodSpec, reason string) {
-	if !apiequality.Semantic.DeepEqual(spec, old) {
+	if !equal.Semantic(spec, old) {
 		r.add(field.Forbidden(specPath, reason+"\n"+diff.Diff(goNames{old}, goNames{spec})))
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -16,6 +15,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/leme-k8s/leme/pkg/api/core"
+	"github.com/leme-k8s/leme/pkg/api/equal"
 )
 
 // strategy answers the generic registry's questions from a Resource.
@@ -164,7 +164,7 @@ func (s gracefulStrategy[T]) CheckGracefulDelete(ctx context.Context, obj runtim
 
 // SpecChanged is the Generation of most kinds: the spec differs.
 func SpecChanged[T Object](obj, old T) bool {
-	return !equality.Semantic.DeepEqual(structField(obj, "Spec").Interface(), structField(old, "Spec").Interface())
+	return !equal.Semantic(structField(obj, "Spec").Addr().Interface(), structField(old, "Spec").Addr().Interface())
 }
 
 // structField returns a field of the struct that obj points to.
