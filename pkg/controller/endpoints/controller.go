@@ -22,7 +22,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
 	"github.com/leme-k8s/leme/pkg/controller/internal/servicepods"
 )
@@ -47,21 +46,30 @@ func New(c client.Client, events record.EventRecorder, delay time.Duration) *Con
 
 // Register adds the controller to mgr.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
+	return builder.ControllerManagedBy(mgr).Named("endpoints-controller").WithOptions(o).
+		For(&corev1.Service{}).
+		Watches(&corev1.Pod{}, servicepods.OnPod(c.client, c.delay)).
+		Watches(&corev1.Endpoints{}, onEndpoints()).
+		Complete(c) // after a conflict too it has to look again: nobody tells it of a change of Endpoints
+}
+
+// onEndpoints looks at Services whose Endpoints have been deleted, and at the start at all that are known: they may be those of a Service that is no more. What
+// somebody writes into Endpoints stays until the Service or its pods change, as Kubernetes has it.
+func onEndpoints() handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	same := func(o client.Object, q queue) {
 		if o.GetLabels()[managedByLabel] == managedBy {
 			q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(o)})
 		}
 	}
-	return builder.ControllerManagedBy(mgr).Named("endpoints-controller").WithOptions(o).
-		For(&corev1.Service{}).
-		Watches(&corev1.Pod{}, servicepods.OnPod(c.client, c.delay)).
-		Watches(&corev1.Endpoints{}, handler.Funcs{
-			CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { same(e.Object, q) },
-			UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) { same(e.ObjectNew, q) },
-			DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { same(e.Object, q) },
-		}).
-		Complete(conflict.Ignored(c))
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
+			if e.IsInInitialList {
+				same(e.Object, q)
+			}
+		},
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { same(e.Object, q) },
+	}
 }
 
 // Reconcile brings the Endpoints of one Service up to date.
