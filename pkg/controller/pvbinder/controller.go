@@ -8,6 +8,7 @@ package pvbinder
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -308,9 +309,27 @@ func (c *Controller) reconcileVolume(ctx context.Context, req reconcile.Request)
 		c.counts.fail(pluginName(v), remove)
 	}
 	if p.phase != "" {
-		return reconcile.Result{}, c.setVolumePhase(ctx, v, p.phase, "")
+		if err := c.setVolumePhase(ctx, v, p.phase, p.message); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	if p.remove != "" && v.DeletionTimestamp == nil {
+		return reconcile.Result{}, c.remove(ctx, v, p.remove)
 	}
 	return reconcile.Result{}, nil
+}
+
+// remove removes a directory of this machine, and the volume that it was.
+func (c *Controller) remove(ctx context.Context, v *corev1.PersistentVolume, path string) error {
+	if err := os.RemoveAll(path); err != nil {
+		c.events.Event(v, corev1.EventTypeWarning, "VolumeFailedDelete", err.Error())
+		c.counts.fail(pluginName(v), remove)
+		return c.setVolumePhase(ctx, v, corev1.VolumeFailed, err.Error())
+	}
+	if err := c.client.Delete(ctx, v, client.Preconditions{UID: &v.UID}); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting the volume: %w", err)
+	}
+	return nil
 }
 
 // claimOf returns the claim that a volume names, or nil if it is gone: the API server is asked, because what

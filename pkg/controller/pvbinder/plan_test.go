@@ -1,16 +1,22 @@
 package pvbinder
 
 import (
+	"os"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/record"
 	storagehelpers "k8s.io/component-helpers/storage/volume"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
 
 func quantity(s string) corev1.ResourceList {
@@ -127,6 +133,9 @@ func TestPlanVolume(t *testing.T) {
 		v.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRecycle
 	}
 	failed := func(v *corev1.PersistentVolume) { v.Status.Phase = corev1.VolumeFailed }
+	at := func(path string) func(*corev1.PersistentVolume) {
+		return func(v *corev1.PersistentVolume) { v.Spec.HostPath = &corev1.HostPathVolumeSource{Path: path} }
+	}
 	block := func(v *corev1.PersistentVolume) { v.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeBlock) }
 	for name, tc := range map[string]struct {
 		volume *corev1.PersistentVolume
@@ -134,6 +143,7 @@ func TestPlanVolume(t *testing.T) {
 		phase  corev1.PersistentVolumePhase
 		reason string
 		unbind bool
+		remove string
 	}{
 		"free":                          {volume: pv("v", "5G", "", ""), phase: corev1.VolumeAvailable},
 		"meant for one":                 {volume: pv("v", "5G", "", "c/"), phase: corev1.VolumeAvailable},
@@ -144,6 +154,11 @@ func TestPlanVolume(t *testing.T) {
 		"its claim is another now":      {volume: pv("v", "5G", "", "c/old"), claim: pvc(nil, "v"), phase: corev1.VolumeReleased},
 		"to be deleted by its maker":    {volume: pv("v", "5G", "", "c/u", deleted, dynamic), phase: corev1.VolumeReleased},
 		"to be deleted by no one":       {volume: pv("v", "5G", "", "c/u", deleted), phase: corev1.VolumeFailed, reason: "VolumeFailedDelete"},
+		"a directory":                   {volume: pv("v", "5G", "", "c/u", deleted, at("/tmp/v")), phase: corev1.VolumeReleased, remove: "/tmp/v"},
+		"a directory to be kept":        {volume: pv("v", "5G", "", "c/u", at("/tmp/v")), phase: corev1.VolumeReleased},
+		"not below /tmp":                {volume: pv("v", "5G", "", "c/u", deleted, at("/var/tmp/v")), phase: corev1.VolumeFailed, reason: "VolumeFailedDelete"},
+		"/tmp itself":                   {volume: pv("v", "5G", "", "c/u", deleted, at("/tmp")), phase: corev1.VolumeFailed, reason: "VolumeFailedDelete"},
+		"one that has failed":           {volume: pv("v", "5G", "", "c/u", deleted, failed, at("/tmp/v"))},
 		"that has been said":            {volume: pv("v", "5G", "", "c/u", deleted, failed)},
 		"to be recycled":                {volume: pv("v", "5G", "", "c/u", recycled), phase: corev1.VolumeFailed, reason: "VolumeFailedRecycle"},
 		"its claim took another":        {volume: pv("v", "5G", "", "c/u"), claim: pvc(nil, "w"), phase: corev1.VolumeAvailable, unbind: true},
@@ -155,7 +170,7 @@ func TestPlanVolume(t *testing.T) {
 		if p.event != nil {
 			reason = p.event.reason
 		}
-		if p.phase != tc.phase || reason != tc.reason || p.unbind != tc.unbind {
+		if p.phase != tc.phase || reason != tc.reason || p.unbind != tc.unbind || p.remove != tc.remove {
 			t.Errorf("%s: %+v, event %q", name, p, reason)
 		}
 	}
@@ -180,5 +195,28 @@ func TestStatusOf(t *testing.T) {
 	}
 	if s := statusOf(bound, corev1.ClaimLost, nil); s.Capacity != nil || s.AccessModes != nil {
 		t.Errorf("lost: %+v", s)
+	}
+}
+
+// With a directory below /tmp goes its volume.
+func TestDirectoryIsRemoved(t *testing.T) {
+	path, err := os.MkdirTemp("/tmp", "volume-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(path) })
+	v := pv("v", "5G", "", "c/u")
+	v.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete
+	v.Spec.HostPath = &corev1.HostPathVolumeSource{Path: path}
+	api := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(v).WithStatusSubresource(v).Build()
+	c := &Controller{client: api, live: api, events: record.NewFakeRecorder(1)}
+	if err := c.remove(t.Context(), v, path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the directory: %v", err)
+	}
+	if err := api.Get(t.Context(), client.ObjectKeyFromObject(v), v); !apierrors.IsNotFound(err) {
+		t.Errorf("the volume: %v", err)
 	}
 }

@@ -13,9 +13,16 @@ type volumePlan struct {
 	// phase, if it is not empty, is what the volume is.
 	phase corev1.PersistentVolumePhase
 	event *occasion
+	// message says in the status why.
+	message string
 	// unbind takes the volume's claim from it.
 	unbind bool
+	// remove is a directory of this machine that is removed, and the volume with it.
+	remove string
 }
+
+// removable is where directories are that are removed with their volumes: those of clusters on one machine, for tests.
+const removable = "/tmp/"
 
 // planVolume decides about a volume. The claim is the one that it names, if that is there.
 func planVolume(v *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) volumePlan {
@@ -60,6 +67,17 @@ func released(v *corev1.PersistentVolume) volumePlan {
 	case corev1.PersistentVolumeReclaimDelete:
 		by := v.Annotations[storagehelpers.AnnDynamicallyProvisioned]
 		if v.Spec.CSI != nil || by != "" && !strings.HasPrefix(by, "kubernetes.io/") {
+			return p
+		}
+		if h := v.Spec.HostPath; h != nil {
+			if v.Status.Phase != corev1.VolumeFailed && strings.HasPrefix(h.Path, removable) && h.Path != removable {
+				p.remove = h.Path
+				return p
+			}
+			p = failed("VolumeFailedDelete", "host_path deleter only supports %s.+ but received provided %s", removable, h.Path)
+			if p.event != nil {
+				p.message = p.event.message
+			}
 			return p
 		}
 		return failed("VolumeFailedDelete", "error getting deleter volume plugin for volume %q: no deletable volume plugin matched", v.Name)
