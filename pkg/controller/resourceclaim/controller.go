@@ -182,7 +182,9 @@ func (c *Controller) reconcilePod(ctx context.Context, req reconcile.Request) (r
 	}
 	p, err := planPod(pod, there, c.gates, func(pod *corev1.Pod) (*schedulingv1beta1.PodGroup, error) { return c.groupOf(ctx, pod) })
 	if err != nil {
-		c.events.Event(pod, corev1.EventTypeWarning, "FailedResourceClaimCreation", err.Error())
+		if !errors.As(err, new(groupError)) {
+			c.events.Event(pod, corev1.EventTypeWarning, "FailedResourceClaimCreation", err.Error())
+		}
 		return reconcile.Result{}, err
 	}
 	if err := c.create(ctx, pod, "PodResourceClaim", p.made); err != nil {

@@ -64,6 +64,9 @@ type Gates struct {
 	Groups, GroupClaims bool
 }
 
+// groupError says why a pod's group is not known. It may be on its way, so that nobody is told.
+type groupError struct{ error }
+
 // groupOf returns the group that a pod belongs to, or nil for a pod that belongs to none.
 type groupOf func(*corev1.Pod) (*schedulingv1beta1.PodGroup, error)
 
@@ -120,7 +123,7 @@ func (p *podPlan) addReservation(pod *corev1.Pod, wanted *corev1.PodResourceClai
 	}
 	group, err := of(pod)
 	if err != nil {
-		return err
+		return groupError{err}
 	}
 	by, err := resourceclaim.BindTo(pod, group, wanted)
 	if err != nil || isGroup(by) && !gates.GroupClaims {
@@ -134,7 +137,7 @@ func (p *podPlan) addReservation(pod *corev1.Pod, wanted *corev1.PodResourceClai
 func (p *podPlan) addPodClaim(pod *corev1.Pod, wanted *corev1.PodResourceClaim, s *stock, gates Gates, of groupOf) error {
 	group, err := of(pod)
 	if err != nil {
-		return err
+		return groupError{err}
 	}
 	by, err := resourceclaim.BindTo(pod, group, wanted)
 	switch {
@@ -206,12 +209,12 @@ func fromTemplate(owner client.Object, kind schema.GroupVersionKind, called stri
 }
 
 // prefix returns the beginning of a claim's name, which with five more characters is a DNS label. Of long names
-// it takes the same share each.
+// it takes the same share each, and nothing parts them from those characters.
 func prefix(owner, called string) string {
 	const longest = 57
 	whole := len(owner) + len(called) + 2
 	if whole > longest {
-		owner, called = owner[:len(owner)*longest/whole], called[:len(called)*longest/whole]
+		return owner[:len(owner)*longest/whole] + "-" + called[:len(called)*longest/whole]
 	}
 	return owner + "-" + called + "-"
 }
