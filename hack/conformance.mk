@@ -53,13 +53,14 @@ differential: $(BIN)/kube-apiserver $(RUNTIME)/.etcd $(if $(ORIGINAL),,$(ORIGINA
 		-fixtures $$(go list -m -f '{{.Dir}}' k8s.io/api)/testdata/HEAD -known test/conformance/differential/known.yaml \
 		-out bin/differential $(if $(ONLY),-only '$(ONLY)') $(if $(SEED),-seed $(SEED))
 
-# make differential-controllers ONLY='^deployment/' ENDS=/tmp/ends: ONLY is a regexp of scenarios, ENDS a directory for what is compared.
+# make differential-controllers ONLY='^gang/' FEATURES=WorkloadWithJob=true ENDS=/tmp/ends: ONLY is a regexp of scenarios, FEATURES are more feature
+# gates, ENDS is a directory for what is compared.
 .PHONY: differential-controllers
-differential-controllers: $(BIN)/kube-apiserver $(BIN)/kube-controller-manager $(RUNTIME)/.etcd $(ORIGINALS)/kube-controller-manager ## Compare where the original kube-controller-manager and Leme's end the same scenarios (ONLY, ENDS)
+differential-controllers: $(BIN)/kube-apiserver $(BIN)/kube-controller-manager $(RUNTIME)/.etcd $(ORIGINALS)/kube-controller-manager ## Compare where the original kube-controller-manager and Leme's end the same scenarios (ONLY, FEATURES, ENDS)
 	go -C test/conformance build -mod=readonly -o $(CURDIR)/bin/differential/controllers ./differential/controllers
 	bin/differential/controllers -original $(ORIGINALS)/kube-controller-manager -leme $(BIN)/kube-controller-manager -server $(BIN)/kube-apiserver \
 		-etcd bin/runtime/etcd -scenarios test/conformance/differential/controllers/scenarios -known test/conformance/differential/controllers/known.yaml \
-		-out bin/differential $(if $(ONLY),-only '$(ONLY)') $(if $(ENDS),-ends $(ENDS))
+		-out bin/differential $(if $(ONLY),-only '$(ONLY)') $(if $(FEATURES),-features '$(FEATURES)') $(if $(ENDS),-ends $(ENDS))
 
 # make differential-scheduler CASES=600 SEED=1: a case is a cluster and the pods that come to it.
 .PHONY: differential-scheduler

@@ -40,7 +40,7 @@ import (
 type options struct {
 	original, leme, server, etcd string
 	scenarios, known, out        string
-	only, ends                   string
+	only, ends, features         string
 	parallel                     int
 	quiet, patience, timeout     time.Duration
 }
@@ -55,6 +55,7 @@ func main() {
 	flag.StringVar(&o.known, "known", "known.yaml", "`file` of the known differences")
 	flag.StringVar(&o.out, "out", "bin/differential", "`directory` for logs and controllers.txt")
 	flag.StringVar(&o.only, "only", "", "`regexp` of scenarios: run these alone, and miss nothing that is known")
+	flag.StringVar(&o.features, "features", "", "feature `gates` that are on besides the usual ones, as Name=true; what needs one of them is left out without it")
 	flag.StringVar(&o.ends, "ends", "", "`directory` for what is compared: a file for each scenario and side")
 	flag.IntVar(&o.parallel, "parallel", 32, "`number` of scenarios at a time")
 	flag.DurationVar(&o.quiet, "quiet", 2*time.Second, "`time` without a change after which a scenario goes on")
@@ -88,7 +89,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	scenarios = slices.DeleteFunc(scenarios, func(s *scenario) bool { return !only.MatchString(s.name) })
+	scenarios = slices.DeleteFunc(scenarios, func(s *scenario) bool { return !only.MatchString(s.name) || !strings.Contains(o.features, s.feature) })
 	// Those that wait for a clock start first; the others are mixed, so that no controller has all to do at once.
 	slices.SortStableFunc(scenarios, func(a, b *scenario) int { return cmp.Or(rank(a)-rank(b), strings.Compare(a.mixed(), b.mixed())) })
 	p, err := peers.New(o.out)

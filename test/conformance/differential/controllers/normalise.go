@@ -23,8 +23,14 @@ var (
 	serviceIP = regexp.MustCompile(`\b(10\.96\.\d+|192\.168\.7[789])\.\d+\b`) // the others are those of cluster.yaml
 	shared    = regexp.MustCompile(`\bnode-[12]\b`)
 	volume    = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}\b`)
+	jobGroup  = regexp.MustCompile(`\b([a-z0-9-]+?)-` + hash + `-([a-z0-9-]+-pgt-0)-` + hash + `\b`)
+	workload  = regexp.MustCompile(`\b(Workload(?:\.scheduling\.k8s\.io)? "?[a-z0-9-]+)-` + hash + `\b`)
+	hashed    = regexp.MustCompile(`-` + hash + `$`)
 	minute    = regexp.MustCompile(`-[23]\d{7}\b`) // in the name of a CronJob's Job
 )
+
+// hash is what the names of the Workloads and PodGroups of Jobs end with, which comes from UIDs.
+const hash = `[bcdfghjklmnpqrstvwxz2456789]{6,10}`
 
 // combined begins the message of an event that stands for many.
 const combined = "(combined from similar events): "
@@ -56,6 +62,7 @@ func (n *normaliser) text(s string) string {
 	s = strings.TrimPrefix(s, combined)
 	if n.generated != nil {
 		s = n.generated.ReplaceAllString(s, "$1…")
+		s = n.generated.ReplaceAllString(s, "$1…") // what the rest of the name was generated from
 	}
 	s = strings.ReplaceAll(s, n.ns, "$NS")
 	s = uuid.ReplaceAllString(s, "a UID")
@@ -65,7 +72,17 @@ func (n *normaliser) text(s string) string {
 	s = nodeCIDR.ReplaceAllString(s, "a node's CIDR")
 	s = shared.ReplaceAllString(s, "a shared node")
 	s = volume.ReplaceAllString(s, "kube-api-access-…")
+	s = jobGroup.ReplaceAllString(s, "$1-…-$2-…")
+	s = workload.ReplaceAllString(s, "$1-…")
 	return minute.ReplaceAllString(s, "-minute")
+}
+
+// name is that of an object, or of a reference to one.
+func (n *normaliser) name(kind, name string) string {
+	if kind == "Workload" {
+		name = hashed.ReplaceAllString(name, "-…")
+	}
+	return n.text(name)
 }
 
 // objects returns objects by kind and name, several of one name numbered, and events by
@@ -78,7 +95,7 @@ func (n *normaliser) objects(list []*unstructured.Unstructured) map[string]any {
 			n.event(events, u)
 			continue
 		}
-		k := u.GetKind() + "/" + n.text(u.GetName())
+		k := u.GetKind() + "/" + n.name(u.GetKind(), u.GetName())
 		same[k] = append(same[k], n.object(u))
 	}
 	all := map[string]any{}
@@ -142,6 +159,7 @@ func (n *normaliser) object(u *unstructured.Unstructured) any {
 		for _, field := range []string{"uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "selfLink"} {
 			delete(m, field)
 		}
+		m["name"] = n.name(u.GetKind(), u.GetName())
 	}
 	if kind := u.GetKind(); kind == "Endpoints" || kind == "EndpointSlice" {
 		// It is left out by either side when a change was seen together with another.
@@ -165,6 +183,12 @@ func (n *normaliser) value(field string, v any, generation int64) any {
 		all := make(map[string]any, len(v))
 		for k, e := range v {
 			all[n.text(k)] = n.value(k, e, generation)
+		}
+		if name, ok := v["name"].(string); ok && v["kind"] == "Workload" {
+			all["name"] = n.name("Workload", name)
+		}
+		if name, ok := v["workloadName"].(string); ok {
+			all["workloadName"] = n.name("Workload", name)
 		}
 		return all
 	case []any:

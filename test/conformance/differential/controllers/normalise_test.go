@@ -1,9 +1,12 @@
 package main
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -53,6 +56,23 @@ func TestNormaliseGeneration(t *testing.T) {
 	got := text(n.object(o))
 	if want := `{"kind":"Deployment","metadata":{"name":"web"},"status":{"observedGeneration":"current"}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// What is named after UIDs is called alike in both planes.
+func TestNormaliseNamesOfWorkloads(t *testing.T) {
+	n := newNormaliser("t00001", nil)
+	group := object("PodGroup", "pi-6cfff96f5c-pi-pgt-0-774bb85847", map[string]any{"spec": map[string]any{"workloadRef": map[string]any{"workloadName": "pi-6cfff96f5c", "templateName": "pi-pgt-0"}}})
+	group.SetOwnerReferences([]metav1.OwnerReference{{Kind: "Workload", Name: "pi-6cfff96f5c"}})
+	all := n.objects([]*unstructured.Unstructured{group, object("Workload", "pi-6cfff96f5c", nil), object("Workload", "parent-workload", nil), object("ReplicaSet", "web-6cfff96f5c", nil)})
+	if got, want := slices.Sorted(maps.Keys(all)), []string{"PodGroup/pi-…-pi-pgt-0-…", "ReplicaSet/web-6cfff96f5c", "Workload/parent-workload", "Workload/pi-…"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := text(all["PodGroup/pi-…-pi-pgt-0-…"]); strings.Contains(got, "6cfff96f5c") {
+		t.Errorf("got %s", got)
+	}
+	if got, want := n.text("Created Workload pi-6cfff96f5c for Job pi"), "Created Workload pi-… for Job pi"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

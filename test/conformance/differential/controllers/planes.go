@@ -30,16 +30,24 @@ type plane struct {
 	nodes  *nodes
 }
 
-// features are on in all components: they bring controllers.
-const features = "--feature-gates=GenericWorkload=true,DRAResourcePoolStatus=true"
+// features are on in all components: they bring controllers, or more for those to do.
+const features = "GenericWorkload=true,DRAResourcePoolStatus=true,DRAWorkloadResourceClaims=true"
+
+// gates is the flag that switches the features on.
+func (o options) gates() string {
+	if o.features == "" {
+		return "--feature-gates=" + features
+	}
+	return "--feature-gates=" + features + "," + o.features
+}
 
 // managerFlags are those of both managers. Intervals are short where a scenario would
 // wait for them.
-func managerFlags(p *peers.Processes, kubeconfig string) []string {
+func managerFlags(p *peers.Processes, kubeconfig, gates string) []string {
 	return []string{
 		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		"--secure-port=0", "--leader-elect=false", "--use-service-account-credentials",
-		"--controllers=*,bootstrap-signer-controller,selinux-warning-controller,token-cleaner-controller", features,
+		"--controllers=*,bootstrap-signer-controller,selinux-warning-controller,token-cleaner-controller", gates,
 		"--root-ca-file=" + p.Path("ca.crt"), "--service-account-private-key-file=" + p.Path("sa.key"),
 		"--cluster-signing-cert-file=" + p.Path("ca.crt"), "--cluster-signing-key-file=" + p.Path("ca.key"),
 		"--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--service-cluster-ip-range=10.96.0.0/16",
@@ -56,7 +64,7 @@ func startPlane(ctx context.Context, p *peers.Processes, name, manager string, o
 		return nil, err
 	}
 	server, err := p.StartServer(ctx, name+"-kube-apiserver", o.server, etcd,
-		features, "--runtime-config=resource.k8s.io/v1alpha3=true,scheduling.k8s.io/v1beta1=true")
+		o.gates(), "--runtime-config=resource.k8s.io/v1alpha3=true,scheduling.k8s.io/v1beta1=true")
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +96,7 @@ func startPlane(ctx context.Context, p *peers.Processes, name, manager string, o
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.Start(name+"-kube-controller-manager", manager, managerFlags(p, kubeconfig)...); err != nil {
+	if _, err := p.Start(name+"-kube-controller-manager", manager, managerFlags(p, kubeconfig, o.gates())...); err != nil {
 		return nil, err
 	}
 	if err := pl.world.start(ctx, d); err != nil {

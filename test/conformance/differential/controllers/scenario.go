@@ -29,6 +29,8 @@ type suite struct {
 	Only map[string][]string `json:"only,omitempty"`
 	// Slow scenarios start first.
 	Slow bool `json:"slow,omitempty"`
+	// Feature is a feature gate that they need, and that is not on in every run.
+	Feature string `json:"feature,omitempty"`
 }
 
 // A step is one thing that happens; then the scenario goes on when all is quiet. One
@@ -79,11 +81,12 @@ type nodeStep struct {
 
 // A scenario is what is done in one namespace, whose name stands for $NS in it.
 type scenario struct {
-	name  string
-	ns    string
-	of    string
-	slow  bool
-	steps []step
+	name    string
+	ns      string
+	of      string
+	slow    bool
+	feature string
+	steps   []step
 }
 
 // group is the file that a scenario comes from.
@@ -164,7 +167,7 @@ func parseSuite(name string, data []byte) ([]*scenario, error) {
 				continue
 			}
 			used[course] = true
-			s := &scenario{name: strings.ReplaceAll(name+"/"+variant+"/"+course, "//", "/"), of: q.Of, slow: q.Slow}
+			s := &scenario{name: strings.ReplaceAll(name+"/"+variant+"/"+course, "//", "/"), of: q.Of, slow: q.Slow, feature: q.Feature}
 			if len(given) > 0 {
 				s.steps = []step{{Create: given}}
 			}
