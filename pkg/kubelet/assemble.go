@@ -214,7 +214,7 @@ func (k *Kubelet) serve(ctx context.Context, c *connections, manager *pods.Manag
 	s, err := server.New(server.Config{
 		NodeName: k.nodeName, RootDir: k.options.RootDir, Kubelet: k.config, Certificate: certificate.Get, Auth: auth,
 		Pods: manager, Stats: measure, Runtime: c.runtime,
-		Metrics: count.own, Probes: count.probes,
+		Metrics: count.own, Probes: count.probes, Checks: []server.Check{{Name: "syncloop", Do: manager.Check}},
 	})
 	if err != nil {
 		return nil, err

@@ -2,13 +2,16 @@ package pods
 
 import (
 	"context"
+	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
@@ -115,6 +118,27 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.running.Go(func() { m.retryResizes(ctx) })
 	<-ctx.Done()
 	m.running.Wait()
+	return nil
+}
+
+// checkTimeout is for how long a health check waits.
+const checkTimeout = 5 * time.Second
+
+// Check is the health check that the original calls syncloop: pods can be told of. It waits for as long as the request does, or a
+// few seconds.
+func (m *Manager) Check(r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+	defer cancel()
+	err := wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(context.Context) (bool, error) {
+		if !m.mu.TryLock() {
+			return false, nil
+		}
+		m.mu.Unlock()
+		return true, nil
+	})
+	if err != nil {
+		return errors.New("the manager of pods does not answer")
+	}
 	return nil
 }
 

@@ -2,6 +2,8 @@ package pods
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -138,6 +140,21 @@ func start(t *testing.T, m *Manager) (ctx context.Context, stop func()) {
 
 // TestStaticPod takes a pod from its file to its last trace, on a fake runtime, and finds a container that
 // nobody wants on the way.
+func TestCheck(t *testing.T) {
+	m := NewManager(Config{})
+	req := httptest.NewRequest(http.MethodGet, "/healthz/syncloop", nil)
+	if err := m.Check(req); err != nil {
+		t.Error(err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := m.Check(req.WithContext(ctx)); err == nil {
+		t.Error("it is well though nobody can be told of pods")
+	}
+}
+
 func TestStaticPod(t *testing.T) {
 	dir := t.TempDir()
 	manifests := filepath.Join(dir, "manifests")

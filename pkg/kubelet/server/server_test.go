@@ -168,7 +168,7 @@ func TestNativeHistograms(t *testing.T) {
 	h.Observe(0.5)
 	for _, gates := range []map[string]bool{nil, {"NativeHistograms": false}} {
 		n := &node{}
-		s := &Server{cfg: Config{Kubelet: &kubeletconfig.KubeletConfiguration{FeatureGates: gates}, Auth: Auth{Authenticator: n, Authorizer: n}, Stats: n}}
+		s := &Server{metrics: newMetrics(), cfg: Config{Kubelet: &kubeletconfig.KubeletConfiguration{FeatureGates: gates}, Auth: Auth{Authenticator: n, Authorizer: n}, Stats: n}}
 		srv := httptest.NewServer(s.Handler())
 		families, err := testutil.ScrapeMetricsProto(srv.URL+"/metrics", &http.Client{Transport: transport.NewBearerAuthRoundTripper("admin", http.DefaultTransport)})
 		srv.Close()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,6 +38,31 @@ func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, 
 		from.migrated = true
 	}
 	from.plugin, from.pv = pluginOfPV(pv), pv.Name
+	mounted, refresh, err := m.persistent(ctx, pod, v, pv, readOnly)
+	mounted.SupplementalGroup = groupOf(ctx, pv)
+	return mounted, refresh, err
+}
+
+// groupAnnotation names the group that a PersistentVolume belongs to, which the processes of pods that use it get.
+// https://kubernetes.io/docs/reference/labels-annotations-taints/#pv-beta-kubernetes-io-gid
+const groupAnnotation = "pv.beta.kubernetes.io/gid"
+
+// groupOf returns the group of a volume; nil if it names none, or one that is no number, which the original passes over too.
+func groupOf(ctx context.Context, pv *corev1.PersistentVolume) *int64 {
+	named, ok := pv.Annotations[groupAnnotation]
+	if !ok {
+		return nil
+	}
+	gid, err := strconv.ParseInt(named, 10, 64)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "The group of a PersistentVolume is no number", "volume", klog.KObj(pv), "annotation", groupAnnotation)
+		return nil
+	}
+	return &gid
+}
+
+// persistent mounts a persistent volume.
+func (m *Manager) persistent(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, pv *corev1.PersistentVolume, readOnly bool) (kuberuntime.Volume, time.Time, error) {
 	switch {
 	case pv.Spec.CSI != nil:
 		return m.csi(ctx, pod, csi.Volume{PV: pv, Name: v.Name, ReadOnly: readOnly || pv.Spec.CSI.ReadOnly})

@@ -396,7 +396,7 @@ func TestLocalVolume(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(source, "data"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	local := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}}
+	local := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv", Annotations: map[string]string{groupAnnotation: "1234"}}}
 	local.Spec.Local = &corev1.LocalVolumeSource{Path: source}
 	local.Spec.ClaimRef = &corev1.ObjectReference{UID: "claim"}
 	bound := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{UID: "claim"}}
@@ -412,6 +412,13 @@ func TestLocalVolume(t *testing.T) {
 	v, _ := mountOne(t, m, claim("bound"))
 	if _, err := os.Stat(filepath.Join(v.HostPath, "data")); err != nil {
 		t.Error(err)
+	}
+	if v.SupplementalGroup == nil || *v.SupplementalGroup != 1234 {
+		t.Errorf("its group is %v", v.SupplementalGroup)
+	}
+	local.Annotations[groupAnnotation] = "staff"
+	if v, _ := mountOne(t, m, claim("bound")); v.SupplementalGroup != nil {
+		t.Errorf("the group that is no number is %d", *v.SupplementalGroup)
 	}
 	if _, err := m.Mount(t.Context(), claim("waiting")); err == nil || !strings.Contains(err.Error(), "not bound") {
 		t.Errorf("waiting: %v", err)
