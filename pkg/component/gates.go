@@ -1,6 +1,7 @@
 package component
 
 import (
+	"context"
 	_ "embed"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"k8s.io/component-base/metrics/features"
+	"k8s.io/component-base/metrics/prometheus/feature"
 )
 
 // gates are Kubernetes' feature gates, a name=default each line, then the stage of those that are not generally available, and "locked" after
@@ -38,6 +40,20 @@ func FeatureGates() (map[string]FeatureGate, error) {
 		all[name] = FeatureGate{on, locked, stage}
 	}
 	return all, nil
+}
+
+// ShowFeatureGates has the metrics of the process tell of all gates: as a component was given them, else as they are by default.
+// Where several components have one process, they are told of once, as who came last has them.
+func ShowFeatureGates(ctx context.Context, given map[string]bool) error {
+	all, err := FeatureGates()
+	if err != nil {
+		return err
+	}
+	for name, gate := range all {
+		on, ok := given[name]
+		feature.RecordFeatureInfo(ctx, name, gate.Stage, on || !ok && gate.Default)
+	}
+	return nil
 }
 
 // WithoutPrefix returns gates by their bare names: those of the control plane may be given as kube:Name.

@@ -3,6 +3,8 @@ package component
 import (
 	"strings"
 	"testing"
+
+	"k8s.io/component-base/metrics/legacyregistry"
 )
 
 func TestCheckFeatureGates(t *testing.T) {
@@ -35,6 +37,30 @@ func TestFeatureGates(t *testing.T) {
 	} {
 		if all[name] != want {
 			t.Errorf("%s: %+v, want %+v", name, all[name], want)
+		}
+	}
+}
+
+func TestShowFeatureGates(t *testing.T) {
+	if err := ShowFeatureGates(t.Context(), map[string]bool{"NativeHistograms": false}); err != nil {
+		t.Fatal(err)
+	}
+	families, err := legacyregistry.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "kubernetes_feature_enabled" {
+			continue
+		}
+		for _, m := range f.Metric { // by name and stage
+			got[m.Label[0].GetValue()+" "+m.Label[1].GetValue()] = m.GetGauge().GetValue()
+		}
+	}
+	for key, want := range map[string]float64{"NativeHistograms BETA": 0, "AllAlpha ALPHA": 0, "UserNamespacesSupport ": 1, "APIServerIdentity BETA": 1} {
+		if value, ok := got[key]; !ok || value != want {
+			t.Errorf("%s is %v (there: %t)", key, value, ok)
 		}
 	}
 }

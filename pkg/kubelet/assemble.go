@@ -76,10 +76,6 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 		return nil, err
 	}
 	count := newRegistries()
-	known, err := component.FeatureGates()
-	if err != nil {
-		return nil, err
-	}
 	recorder := k.recorder(ctx, c)
 	services := newServices(c.main)
 	claims := claims{c.main}
@@ -173,7 +169,7 @@ func (k *Kubelet) assemble(ctx context.Context, c *connections) ([]room, error) 
 	if err != nil {
 		return nil, err
 	}
-	register(count.own, gates(known), c.calls, manager, measure, pulls, collector, pressure, mounted, drivers, claimed, plugged, nodes, writer, cgroups)
+	register(count.own, c.calls, manager, measure, pulls, collector, pressure, mounted, drivers, claimed, plugged, nodes, writer, cgroups)
 	register(count.probes, prober)
 	rooms := append(serving, manager.Run, nodes.Run, quiet(services.run), quiet(pressure.Run), quiet(collector.Run), quiet(rotator.Run))
 	if c.main != nil {

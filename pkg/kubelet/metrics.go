@@ -3,7 +3,6 @@ package kubelet
 import (
 	"k8s.io/component-base/metrics"
 
-	"github.com/leme-k8s/leme/pkg/component"
 	"github.com/leme-k8s/leme/pkg/kubelet/metric"
 )
 
@@ -24,23 +23,4 @@ func register(r metrics.KubeRegistry, rooms ...metric.Room) {
 	for _, room := range rooms {
 		room.RegisterMetrics(r)
 	}
-}
-
-// gates tells of the feature gates, all of which have their defaults.
-type gates map[string]component.FeatureGate
-
-// RegisterMetrics implements metric.Room.
-func (g gates) RegisterMetrics(r metrics.KubeRegistry) {
-	r.CustomMustRegister(metric.OnDemand(func(emit metric.Emit) {
-		for name, gate := range g {
-			on := 0.0
-			if gate.Default {
-				on = 1
-			}
-			emit("kubernetes_feature_enabled", on, name, gate.Stage)
-		}
-	}, metric.Family{
-		Name: "kubernetes_feature_enabled", Labels: []string{"name", "stage"}, Stability: metrics.BETA,
-		Help: "This metric records the data about the stage and enablement of a k8s feature.",
-	}))
 }

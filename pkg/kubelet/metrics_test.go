@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/vishvananda/netlink"
@@ -205,7 +206,7 @@ spec: {hostNetwork: true, nodeSelector: {no: such}, containers: [{name: c, image
 		return testutil.TextToMetricFamilies(bytes.NewReader(body))
 	}
 	for path, want := range wanted {
-		componenttest.EventuallyTold(t, "the metrics of "+path, func() (bool, string) {
+		componenttest.EventuallyWithin(t, 2*time.Minute, "the metrics of "+path, func() (bool, string) {
 			got, err := read(path)
 			if err != nil {
 				return false, err.Error()

@@ -102,6 +102,9 @@ func (o *Options) New(ctx context.Context) (component.Runner, error) {
 		return nil, fmt.Errorf("--cloud-provider: %q is neither empty nor external", o.CloudProvider)
 	}
 	component.CountNatively(component.NativeHistograms(c.FeatureGates))
+	if err := component.ShowFeatureGates(ctx, c.FeatureGates); err != nil {
+		return nil, err
+	}
 	k := &Kubelet{options: *o, config: c}
 	if o.CredentialConfig != "" {
 		if k.providers, err = images.LoadProviders(o.CredentialConfig, o.CredentialBinDir); err != nil {
