@@ -1,7 +1,11 @@
 package pods
 
 import (
+	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +13,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	critest "k8s.io/cri-api/pkg/apis/testing"
 	"k8s.io/utils/ptr"
 
@@ -215,4 +220,29 @@ func TestLabels(t *testing.T) {
 	if got := priorityBucket(&v1.Pod{}); got != "normal" {
 		t.Errorf("none: %s", got)
 	}
+}
+
+// TestHookMetrics: a hook over HTTPS that is answered in the clear is made so, and a sleep may be cut short.
+func TestHookMetrics(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	address, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cri, images := critest.NewFakeRuntimeService(), critest.NewFakeImageService()
+	m, _ := fakeManager(t, t.TempDir(), cri, images, nil)
+	registry := metrictest.New(m)
+	pod := sizedPod("a", 0)
+	w := newWorker(m, pod)
+	get := &v1.LifecycleHandler{HTTPGet: &v1.HTTPGetAction{Scheme: v1.URISchemeHTTPS, Host: address.Hostname(), Port: intstr.Parse(address.Port()), Path: "/"}}
+	if err := w.hook(t.Context(), pod, &pod.Spec.Containers[0], "id", get); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.hook(ended, pod, &pod.Spec.Containers[0], "id", &v1.LifecycleHandler{Sleep: &v1.SleepAction{Seconds: 3600}}); err == nil {
+		t.Error("slept")
+	}
+	registry.Expect(t, map[string]float64{"kubelet_lifecycle_handler_http_fallbacks_total": 1, "kubelet_sleep_action_terminated_early_total": 1})
 }

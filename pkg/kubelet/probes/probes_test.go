@@ -110,8 +110,8 @@ func TestManager(t *testing.T) {
 		pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "n", UID: "uid"}, Spec: v1.PodSpec{Containers: []v1.Container{{
 			Name: "c", StartupProbe: probe("startup", 1, 60), ReadinessProbe: probe("readiness", 10, 1), LivenessProbe: probe("liveness", 5, 3),
 		}}}}
-		changes := 0
-		m := NewManager(exec, record.NewFakeRecorder(1000), func(types.UID) { changes++ })
+		var changes atomic.Int32
+		m := NewManager(exec, record.NewFakeRecorder(1000), func(types.UID) { changes.Add(1) })
 		registry := metrictest.New(m)
 		state := &runtime.State{Containers: []runtime.Container{{ID: "c1", Name: "c", State: runtime.Running, StartedAt: time.Now()}}}
 		m.Sync(t.Context(), pod, state, []string{"10.0.0.1"}, false)
@@ -131,8 +131,8 @@ func TestManager(t *testing.T) {
 		alive.Store(false)
 		expect(9*time.Second, Results{Started: true, Ready: true})
 		expect(8*time.Second, Results{Started: true, Ready: true, Dead: true})
-		if changes != 3 {
-			t.Errorf("told of %d changes, want 3", changes)
+		if n := changes.Load(); n != 3 {
+			t.Errorf("told of %d changes, want 3", n)
 		}
 		told := registry.Read(t)
 		for key, want := range map[string]float64{
