@@ -27,18 +27,6 @@ func validateNodeName(name string, p *field.Path) field.ErrorList {
 	return rules.Messages(p, name, validation.IsDNS1123Subdomain(name))
 }
 
-// validateDriverName checks the name of a driver, in whatever case.
-func validateDriverName(name string, p *field.Path) field.ErrorList {
-	if name == "" {
-		return field.ErrorList{field.Required(p, "")}
-	}
-	var errs field.ErrorList
-	if len(name) > resourcev1.DriverNameMaxLength {
-		errs = append(errs, field.TooLong(p, "" /*unused*/, resourcev1.DriverNameMaxLength))
-	}
-	return append(errs, rules.Messages(p, name, validation.IsDNS1123Subdomain(strings.ToLower(name)))...)
-}
-
 // validatePoolName checks the name of a pool: subdomains with slashes between them.
 func validatePoolName(name string, p *field.Path) field.ErrorList {
 	if name == "" {
@@ -68,7 +56,7 @@ func validateQualifiedName(name resourcev1.QualifiedName, p *field.Path) field.E
 	if domain == "" {
 		errs = append(errs, field.Invalid(p, "", "the domain must not be empty"))
 	} else {
-		errs = validateDriverName(domain, p)
+		errs = rules.DriverName(domain, p)
 	}
 	if id == "" {
 		return append(errs, field.Invalid(p, "", "the name must not be empty"))

@@ -44,7 +44,7 @@ func WarningsResourceSlice(s, _ *resourcev1.ResourceSlice) []string {
 }
 
 func validateSliceSpec(spec, old *resourcev1.ResourceSliceSpec) field.ErrorList {
-	errs := validateDriverName(spec.Driver, specPath.Child("driver"))
+	errs := rules.DriverName(spec.Driver, specPath.Child("driver"))
 	errs = append(errs, validatePool(&spec.Pool, specPath.Child("pool"))...)
 	errs = append(errs, validateSliceNodes(spec)...)
 	if spec.SharedCounters != nil && spec.Devices != nil {

@@ -71,7 +71,7 @@ func validateReservations(c, old *resourcev1.ResourceClaim, p *field.Path) field
 }
 
 func validateDeviceStatus(d *resourcev1.AllocatedDeviceStatus, allocated map[schedulerapi.SharedDeviceID]bool, p *field.Path) field.ErrorList {
-	errs := validateDriverName(d.Driver, p.Child("driver"))
+	errs := rules.DriverName(d.Driver, p.Child("driver"))
 	errs = append(errs, validatePoolName(d.Pool, p.Child("pool"))...)
 	errs = append(errs, validateLabel(d.Device, p.Child("device"))...)
 	if id := ReportedDevice(d); !allocated[id] {

@@ -35,7 +35,7 @@ func validateTaintRuleSpec(spec, old *resourcev1.DeviceTaintRuleSpec) field.Erro
 	if s := spec.DeviceSelector; s != nil {
 		p := specPath.Child("deviceSelector")
 		if s.Driver != nil {
-			errs = append(errs, validateDriverName(*s.Driver, p.Child("driver"))...)
+			errs = append(errs, rules.DriverName(*s.Driver, p.Child("driver"))...)
 		}
 		if s.Pool != nil {
 			errs = append(errs, validatePoolName(*s.Pool, p.Child("pool"))...)

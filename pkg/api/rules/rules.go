@@ -287,3 +287,18 @@ func LabelSelectorUpdate(s, old *metav1.LabelSelector, p *field.Path) field.Erro
 		AllowInvalidLabelValueInSelector: metavalidation.LabelSelectorHasInvalidLabelValue(old),
 	}, p)
 }
+
+// MaxDriverName bounds the names of drivers, of volumes and of devices.
+const MaxDriverName = 63
+
+// DriverName checks the name of a driver, in whatever case.
+func DriverName(name string, p *field.Path) field.ErrorList {
+	if name == "" {
+		return field.ErrorList{field.Required(p, "")}
+	}
+	var errs field.ErrorList
+	if len(name) > MaxDriverName {
+		errs = append(errs, field.TooLong(p, "" /*unused*/, MaxDriverName))
+	}
+	return append(errs, Messages(p, name, validation.IsDNS1123Subdomain(strings.ToLower(name)))...)
+}

@@ -2,20 +2,17 @@ package storage
 
 import (
 	"slices"
-	"strings"
 
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/leme-k8s/leme/pkg/api/rules"
 )
 
 const (
-	maxDriverName          = 63
 	maxNodeID              = 256
 	minTokenSeconds        = 10 * 60
 	maxTokenSeconds        = 1 << 32
@@ -134,7 +131,7 @@ func validateCSINodeSpec(spec *storagev1.CSINodeSpec) field.ErrorList {
 			errs = append(errs, field.Duplicate(p.Child("name"), driver.Name))
 		}
 		seen[driver.Name] = true
-		errs = append(errs, validateDriverName(driver.Name, p.Child("name"))...)
+		errs = append(errs, rules.DriverName(driver.Name, p.Child("name"))...)
 		switch {
 		case driver.NodeID == "":
 			errs = append(errs, field.Required(p.Child("nodeID"), ""))
@@ -155,18 +152,6 @@ func validateCSINodeSpec(spec *storagev1.CSINodeSpec) field.ErrorList {
 		}
 	}
 	return errs
-}
-
-// validateDriverName checks the name of a CSI driver, in whatever case.
-func validateDriverName(name string, p *field.Path) field.ErrorList {
-	if name == "" {
-		return field.ErrorList{field.Required(p, "")}
-	}
-	var errs field.ErrorList
-	if len(name) > maxDriverName {
-		errs = append(errs, field.TooLong(p, "" /*unused*/, maxDriverName))
-	}
-	return append(errs, rules.Messages(p, name, validation.IsDNS1123Subdomain(strings.ToLower(name)))...)
 }
 
 // ValidateCSIStorageCapacity says what is wrong with a new CSIStorageCapacity.

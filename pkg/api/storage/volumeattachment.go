@@ -38,8 +38,8 @@ func validateAttachment(a *storagev1.VolumeAttachment, name func(*field.Path) fi
 	if a.Spec.Attacher == "" {
 		errs = append(errs, field.Required(p, ""))
 	} else {
-		if len(a.Spec.Attacher) > maxDriverName {
-			errs = append(errs, field.TooLongCharacters(p, a.Spec.Attacher, maxDriverName))
+		if len(a.Spec.Attacher) > rules.MaxDriverName {
+			errs = append(errs, field.TooLongCharacters(p, a.Spec.Attacher, rules.MaxDriverName))
 		}
 		errs = append(errs, name(p)...)
 	}
@@ -115,7 +115,7 @@ func validateInlineVolume(spec *corev1.PersistentVolumeSpec, p *field.Path) fiel
 }
 
 func validateCSIVolume(csi *corev1.CSIPersistentVolumeSource, p *field.Path) field.ErrorList {
-	errs := validateDriverName(csi.Driver, p.Child("driver"))
+	errs := rules.DriverName(csi.Driver, p.Child("driver"))
 	if csi.VolumeHandle == "" {
 		errs = append(errs, field.Required(p.Child("volumeHandle"), ""))
 	}
