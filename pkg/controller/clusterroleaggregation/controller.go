@@ -12,15 +12,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
-	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
+	"github.com/leme-k8s/leme/pkg/controller/internal/wake"
 )
 
 // fieldOwner is who the rules belong to.
@@ -36,24 +35,10 @@ func New(c client.Client) *Controller { return &Controller{client: c} }
 
 // Register adds the controller to mgr. Any role may be a part of any sum.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
+	sums := wake.Those(c.client, func(r *rbacv1.ClusterRole, _ client.Object) bool { return r.AggregationRule != nil })
 	return builder.ControllerManagedBy(mgr).Named("clusterrole-aggregation-controller").WithOptions(o).
-		Watches(&rbacv1.ClusterRole{}, handler.EnqueueRequestsFromMapFunc(c.sums)).
+		Watches(&rbacv1.ClusterRole{}, sums).
 		Complete(conflict.Ignored(c))
-}
-
-func (c *Controller) sums(ctx context.Context, _ client.Object) []reconcile.Request {
-	var list rbacv1.ClusterRoleList
-	if err := c.client.List(ctx, &list, client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
-		klog.FromContext(ctx).Error(err, "Listing ClusterRoles")
-		return nil
-	}
-	var reqs []reconcile.Request
-	for i := range list.Items {
-		if list.Items[i].AggregationRule != nil {
-			reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
-	}
-	return reqs
 }
 
 // Reconcile brings the rules of one sum up to date.

@@ -33,6 +33,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/index"
 	"github.com/leme-k8s/leme/pkg/controller/internal/pods"
+	"github.com/leme-k8s/leme/pkg/controller/internal/wake"
 )
 
 // Controller reconciles pods and, in queues of their own, claims and PodGroups.
@@ -71,7 +72,7 @@ func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
 		groups := builder.ControllerManagedBy(mgr).Named("resourceclaim-controller-groups").WithOptions(o).
 			For(&schedulingv1beta1.PodGroup{}, builder.WithPredicates(predicate.NewPredicateFuncs(hasClaims))).
 			Owns(&resourcev1.ResourceClaim{}).
-			Watches(&resourcev1.ResourceClaimTemplate{}, handler.EnqueueRequestsFromMapFunc(c.groupsFrom))
+			Watches(&resourcev1.ResourceClaimTemplate{}, wake.Those(c.client, wantsFrom))
 		if err := groups.Complete(conflict.Ignored(reconcile.Func(c.reconcileGroup))); err != nil {
 			return err
 		}
@@ -107,22 +108,11 @@ func claimsOf(g *schedulingv1beta1.PodGroup) []string {
 	return names
 }
 
-// groupsFrom returns the groups that want a claim made from a template.
-func (c *Controller) groupsFrom(ctx context.Context, template client.Object) []reconcile.Request {
-	var list schedulingv1beta1.PodGroupList
-	if err := c.client.List(ctx, &list, client.InNamespace(template.GetNamespace()), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
-		klog.FromContext(ctx).Error(err, "Listing PodGroups")
-		return nil
-	}
-	var names []string
-	for i := range list.Items {
-		if slices.ContainsFunc(list.Items[i].Spec.ResourceClaims, func(r schedulingv1beta1.PodGroupResourceClaim) bool {
-			return r.ResourceClaimTemplateName != nil && *r.ResourceClaimTemplateName == template.GetName()
-		}) {
-			names = append(names, list.Items[i].Name)
-		}
-	}
-	return named(template.GetNamespace(), names)
+// wantsFrom reports whether a group wants a claim made from a template.
+func wantsFrom(g *schedulingv1beta1.PodGroup, template client.Object) bool {
+	return slices.ContainsFunc(g.Spec.ResourceClaims, func(r schedulingv1beta1.PodGroupResourceClaim) bool {
+		return r.ResourceClaimTemplateName != nil && *r.ResourceClaimTemplateName == template.GetName()
+	})
 }
 
 // podsIn returns the pods of a group that ask for claims.

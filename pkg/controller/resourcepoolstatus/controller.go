@@ -16,11 +16,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
+	"github.com/leme-k8s/leme/pkg/controller/internal/wake"
 )
 
 // How long a request stays: with its answer, and without one.
@@ -41,28 +41,15 @@ func New(c client.Client, registry metrics.KubeRegistry) *Controller {
 	return &Controller{client: c, clock: clock.RealClock{}, counts: newMeasures(registry)}
 }
 
-// Register adds the controller to mgr.
+// Register adds the controller to mgr. A request may wait until the driver of a slice has published all.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
+	pending := wake.Those(c.client, func(r *resourcev1alpha3.ResourcePoolStatusRequest, slice client.Object) bool {
+		return r.Status == nil && r.Spec.Driver == slice.(*resourcev1.ResourceSlice).Spec.Driver
+	})
 	return builder.ControllerManagedBy(mgr).Named("resourcepoolstatusrequest-controller").WithOptions(o).
 		For(&resourcev1alpha3.ResourcePoolStatusRequest{}).
-		Watches(&resourcev1.ResourceSlice{}, handler.EnqueueRequestsFromMapFunc(c.pending)).
+		Watches(&resourcev1.ResourceSlice{}, pending).
 		Complete(conflict.Ignored(c))
-}
-
-// pending returns the requests that wait until the driver of a slice has published all.
-func (c *Controller) pending(ctx context.Context, slice client.Object) []reconcile.Request {
-	var list resourcev1alpha3.ResourcePoolStatusRequestList
-	if err := c.client.List(ctx, &list, client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
-		klog.FromContext(ctx).Error(err, "Listing ResourcePoolStatusRequests")
-		return nil
-	}
-	var reqs []reconcile.Request
-	for i := range list.Items {
-		if r := &list.Items[i]; r.Status == nil && r.Spec.Driver == slice.(*resourcev1.ResourceSlice).Spec.Driver {
-			reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(r)})
-		}
-	}
-	return reqs
 }
 
 // Reconcile answers one request, or deletes it if its time is over.

@@ -13,17 +13,16 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
 	"github.com/leme-k8s/leme/pkg/controller/internal/protection"
+	"github.com/leme-k8s/leme/pkg/controller/internal/wake"
 )
 
 const (
@@ -46,31 +45,14 @@ func New(c client.Client, events record.EventRecorder) *Controller {
 	return &Controller{client: c, events: events, clock: clock.RealClock{}}
 }
 
-// Register adds the controller to mgr.
+// Register adds the controller to mgr. What is being deleted may wait for any other range or address.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
-	going := handler.EnqueueRequestsFromMapFunc(c.going)
+	going := wake.Those(c.client, func(r *networkingv1.ServiceCIDR, _ client.Object) bool { return r.DeletionTimestamp != nil })
 	return builder.ControllerManagedBy(mgr).Named("service-cidr-controller").WithOptions(o).
 		For(&networkingv1.ServiceCIDR{}).
 		Watches(&networkingv1.ServiceCIDR{}, going).
 		Watches(&networkingv1.IPAddress{}, going).
 		Complete(conflict.Ignored(c))
-}
-
-// going enqueues all that are being deleted: any change of another range or of an
-// address may be what they wait for.
-func (c *Controller) going(ctx context.Context, _ client.Object) []reconcile.Request {
-	var list networkingv1.ServiceCIDRList
-	if err := c.client.List(ctx, &list, client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
-		klog.FromContext(ctx).Error(err, "Listing ServiceCIDRs")
-		return nil
-	}
-	var reqs []reconcile.Request
-	for i := range list.Items {
-		if list.Items[i].DeletionTimestamp != nil {
-			reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
-	}
-	return reqs
 }
 
 // Reconcile looks at one ServiceCIDR.

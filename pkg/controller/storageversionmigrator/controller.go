@@ -24,16 +24,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/util/retry"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/leme-k8s/leme/pkg/controller/internal/conflict"
+	"github.com/leme-k8s/leme/pkg/controller/internal/wake"
 )
 
 const (
@@ -57,27 +56,14 @@ func New(c client.Client, mapper meta.RESTMapper, md metadata.Interface, definit
 	return &Controller{client: c, mapper: mapper, metadata: md, definitions: definitions, clock: clock.RealClock{}}
 }
 
-// Register adds the controller to mgr.
+// Register adds the controller to mgr. Migrations of a resource take turns.
 func (c *Controller) Register(mgr manager.Manager, o controller.Options) error {
+	sameResource := wake.Those(c.client, func(m *storagemigrationv1.StorageVersionMigration, changed client.Object) bool {
+		return m.Spec.Resource == changed.(*storagemigrationv1.StorageVersionMigration).Spec.Resource
+	})
 	return builder.ControllerManagedBy(mgr).Named("storage-version-migrator-controller").WithOptions(o).
-		Watches(&storagemigrationv1.StorageVersionMigration{}, handler.EnqueueRequestsFromMapFunc(c.sameResource)).
+		Watches(&storagemigrationv1.StorageVersionMigration{}, sameResource).
 		Complete(conflict.Ignored(c))
-}
-
-// sameResource returns all migrations of a resource: they take turns.
-func (c *Controller) sameResource(ctx context.Context, o client.Object) []reconcile.Request {
-	var list storagemigrationv1.StorageVersionMigrationList
-	if err := c.client.List(ctx, &list, client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
-		klog.FromContext(ctx).Error(err, "Listing StorageVersionMigrations")
-		return nil
-	}
-	var reqs []reconcile.Request
-	for i := range list.Items {
-		if list.Items[i].Spec.Resource == o.(*storagemigrationv1.StorageVersionMigration).Spec.Resource {
-			reqs = append(reqs, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
-	}
-	return reqs
 }
 
 // step is what there is to do next for a migration.
