@@ -30,6 +30,7 @@ type Stats struct {
 	Gated       int
 	Preempted   int
 	Failed      int            // neither could decide
+	Unlike      int            // decided otherwise, as is known
 	Plugins     map[string]int // pods to which a plugin said no, for some node
 }
 
@@ -44,8 +45,8 @@ func (s *Stats) count(plugins ...string) {
 
 func (s *Stats) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d decisions: %d pods placed, %d refused by all nodes (%d of them evict others), %d kept out of the queue, %d that neither can decide\n",
-		s.Decisions, s.Placed, s.Refused, s.Preempted, s.Gated, s.Failed)
+	fmt.Fprintf(&b, "%d decisions: %d pods placed, %d refused by all nodes (%d of them evict others), %d kept out of the queue, %d that neither can decide, %d decided otherwise as is known\n",
+		s.Decisions, s.Placed, s.Refused, s.Preempted, s.Gated, s.Failed, s.Unlike)
 	fmt.Fprintf(&b, "%d pods had a choice of nodes; %d of them one best node, which Leme took for %d\n", s.Choices, s.Single, s.SingleTaken)
 	for _, name := range slices.Sorted(maps.Keys(s.Plugins)) {
 		fmt.Fprintf(&b, "  %-22s says no to %d\n", name, s.Plugins[name])
@@ -161,6 +162,10 @@ func (r *run) decide(ctx context.Context, pod *v1.Pod) (again *v1.Pod, what stri
 	}
 	ch := r.candidate.decide(ctx, r.c, pod)
 	if what := differ(pod, v, ch, len(r.c.Nodes)); what != "" {
+		if spreadsOverNobody(pod) {
+			r.stats.Unlike++
+			what = "" // known, and the pod goes no further
+		}
 		return nil, what, nil
 	}
 	switch {
@@ -173,6 +178,15 @@ func (r *run) decide(ctx context.Context, pod *v1.Pod) (again *v1.Pod, what stri
 	}
 	r.count(v, ch)
 	return nil, "", r.place(ctx, pod, ch.Node)
+}
+
+// spreadsOverNobody reports whether a pod must be spread by a selector that is empty. Known: the original counts no
+// pod on a node for such a constraint, and does count those that are promised a node, and takes victims off.
+func spreadsOverNobody(pod *v1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.TopologySpreadConstraints, func(c v1.TopologySpreadConstraint) bool {
+		s := c.LabelSelector
+		return c.WhenUnsatisfiable == v1.DoNotSchedule && s != nil && len(s.MatchLabels)+len(s.MatchExpressions) == 0
+	})
 }
 
 // differ says what is different, nothing if all is well.
