@@ -45,7 +45,7 @@ func (s *Scheduler) scheduleOne(ctx context.Context) bool {
 		return true
 	}
 	a := &attempt{Scheduler: s, fw: fw, queued: queued, pod: pod, started: s.now(), state: framework.NewCycleState(false)}
-	if key, ok := podgroup.KeyOf(pod); ok && s.groups != nil {
+	if key, ok := podgroup.EntityOf(pod); ok && s.groups != nil {
 		s.scheduleGroup(ctx, a, key)
 		return true
 	}

@@ -55,7 +55,10 @@ func newMind(ctx context.Context, c *configv1.KubeSchedulerConfiguration, plugin
 		memo:      framework.NewMemo(),
 	}
 	if deps.Gates.GenericWorkload {
-		m.groups = podgroup.New(deps.Informers.Scheduling().V1beta1().PodGroups().Lister())
+		var err error
+		if m.groups, err = podgroup.New(deps.Informers, deps.Gates.CompositePodGroup); err != nil {
+			return nil, err
+		}
 		deps.Groups = m.groups
 		m.snapshot.SetGroups(m.groups)
 	}

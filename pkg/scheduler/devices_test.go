@@ -285,7 +285,7 @@ func TestExtendedResourcesAreWeighed(t *testing.T) {
 	pod := makePod("p", "1", "1Gi", asking(dongle, "1"))
 	client := fake.NewClientset(dongleClass(), deviceSlice("a", "g0", "g1", "g2"), deviceSlice("b", "g0", "g1"), deviceClaim("c", given("a", "g0", "q")))
 	f := informers.NewSharedInformerFactory(client, 0)
-	d, err := NewDecider(t.Context(), c, client, f, &events.FakeRecorder{})
+	d, err := NewDecider(t.Context(), c, framework.Gates{}, client, f, &events.FakeRecorder{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,10 +97,10 @@ func (s *Scheduler) dryRun(ctx context.Context, r *plan.Request) (*plan.Plan, er
 		}
 		t.groups.Set(pod)
 	}
-	d := &dryRun{closedMind: t, tried: sets.New[string]()}
+	d := &dryRun{closedMind: t, tried: sets.New[fwk.EntityKey]()}
 	for i := range r.Pods {
 		pod := &r.Pods[i]
-		if key, ok := podgroup.KeyOf(pod); ok && t.groups != nil && pod.Spec.NodeName == "" {
+		if key, ok := podgroup.EntityOf(pod); ok && t.groups != nil && pod.Spec.NodeName == "" {
 			err = d.tryGroup(ctx, key, r.Pods, out.Pods)
 		} else {
 			out.Pods[i], err = d.try(ctx, pod)
@@ -152,8 +152,8 @@ func (m *closedMind) imagine(r *plan.Request) error {
 // dryRun is a dry run that goes on.
 type dryRun struct {
 	*closedMind
-	start int              // where the next search begins
-	tried sets.Set[string] // the groups that have been
+	start int                     // where the next search begins
+	tried sets.Set[fwk.EntityKey] // the groups that have been
 }
 
 // try finds a pod its node, and takes it to be there.
@@ -212,33 +212,41 @@ func (r *dryRun) stay(ctx context.Context, fw *framework.Framework, state fwk.Cy
 	return nil
 }
 
-// tryGroup is try, for all pods of a group at the first of them.
-func (r *dryRun) tryGroup(ctx context.Context, key types.NamespacedName, pods []v1.Pod, out []plan.Pod) error {
-	q := groupQuestion{trial: true, group: &podgroup.Info{}, start: r.start}
-	var at []int // in pods
-	for i := range pods {
-		if of, ok := podgroup.KeyOf(&pods[i]); !ok || of != key || pods[i].Spec.NodeName != "" {
-			continue
-		}
-		at = append(at, i)
-		q.group.Pods, q.attempts = append(q.group.Pods, pods[i].DeepCopy()), append(q.attempts, 1)
+// tryGroup is try, for all pods of a group, and of the tree that it is part of, at the first of them.
+func (r *dryRun) tryGroup(ctx context.Context, key fwk.EntityKey, pods []v1.Pod, out []plan.Pod) error {
+	root, known, err := r.groups.GetRootKeyForGroup(key)
+	if !known || err != nil {
+		root = key
 	}
-	if r.tried.Has(key.String()) {
+	if r.tried.Has(root) {
 		return nil
 	}
-	r.tried.Insert(key.String())
-	q.seed = seedOf(q.group.Pods[0], 1)
+	r.tried.Insert(root)
+	q := groupQuestion{trial: true, start: r.start}
+	at := map[types.UID]int{} // in pods
+	var mates []*v1.Pod
+	for i := range pods {
+		of, ok := podgroup.EntityOf(&pods[i])
+		if !ok || pods[i].Spec.NodeName != "" {
+			continue
+		}
+		if theirs, _, err := r.groups.GetRootKeyForGroup(of); of == key || err == nil && theirs == root {
+			at[pods[i].UID] = i
+			mates, q.attempts = append(mates, pods[i].DeepCopy()), append(q.attempts, 1)
+		}
+	}
+	q.seed = seedOf(mates[0], 1)
 	refuse := func(message string) {
 		for _, i := range at {
 			out[i].Message = message
 		}
 	}
 	var ok bool
-	if q.fw, ok = r.profiles[q.group.Pods[0].Spec.SchedulerName]; !ok {
-		refuse(fmt.Sprintf("this scheduler has no profile %q, by which the pod asks for it", q.group.Pods[0].Spec.SchedulerName))
+	if q.fw, ok = r.profiles[mates[0].Spec.SchedulerName]; !ok {
+		refuse(fmt.Sprintf("this scheduler has no profile %q, by which the pod asks for it", mates[0].Spec.SchedulerName))
 		return nil
 	}
-	for _, pod := range q.group.Pods {
+	for _, pod := range mates {
 		if s := q.fw.RunPreEnqueue(ctx, pod); !s.IsSuccess() {
 			refuse(fmt.Sprintf("held back by %s: %s", s.Plugin(), s.Message()))
 			return nil
@@ -247,8 +255,7 @@ func (r *dryRun) tryGroup(ctx context.Context, key types.NamespacedName, pods []
 			return err
 		}
 	}
-	var err error
-	if q.group.Group, err = r.groups.Group(key); err != nil {
+	if q.group, err = r.groups.Tree(root, mates); err != nil {
 		refuse(err.Error())
 		return nil
 	}
@@ -268,8 +275,8 @@ func (r *dryRun) tryGroup(ctx context.Context, key types.NamespacedName, pods []
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for n, i := range at {
-		m := &d.members[n]
+	for n, pod := range q.group.Pods {
+		i, m := at[pod.UID], &d.members[n]
 		m.told.Group = &d.told
 		out[i] = plan.Pod{Preempted: preempted, Attempt: &m.told, Message: m.told.Message}
 		preempted = nil // they go once
@@ -277,7 +284,7 @@ func (r *dryRun) tryGroup(ctx context.Context, key types.NamespacedName, pods []
 			r.start = d.next
 			out[i].Node = m.node
 			m.state.LeaveGroup()
-			if err := r.stay(ctx, q.fw, m.state, q.group.Pods[n], &out[i]); err != nil {
+			if err := r.stay(ctx, q.fw, m.state, pod, &out[i]); err != nil {
 				return err
 			}
 		}

@@ -25,7 +25,11 @@ func TestGates(t *testing.T) {
 		{given: map[string]bool{"GenericWorkload": true, "DRAWorkloadResourceClaims": true}, want: framework.Gates{GenericWorkload: true, DRAWorkloadResourceClaims: true}},
 		{given: map[string]bool{"DRAWorkloadResourceClaims": true}, err: "DRAWorkloadResourceClaims is enabled, but depends on features that are disabled: [GenericWorkload]"},
 		{given: map[string]bool{"TopologyAwareWorkloadScheduling": true}, err: "TopologyAwareWorkloadScheduling is enabled, but depends on features that are disabled: [GenericWorkload]"},
-		{given: map[string]bool{"GenericWorkload": true, "CompositePodGroup": true}, err: "cannot set feature gate CompositePodGroup to true: this component supports only its default, false"},
+		{given: map[string]bool{"GenericWorkload": true, "TopologyAwareWorkloadScheduling": true, "CompositePodGroup": true},
+			want: framework.Gates{GenericWorkload: true, TopologyAwareWorkloadScheduling: true, CompositePodGroup: true}},
+		{given: map[string]bool{"CompositePodGroup": true}, err: "CompositePodGroup is enabled, but depends on features that are disabled: [GenericWorkload TopologyAwareWorkloadScheduling]"},
+		{given: map[string]bool{"TopologyAwareWorkloadScheduling": true, "CompositePodGroup": true},
+			err: "[TopologyAwareWorkloadScheduling is enabled, but depends on features that are disabled: [GenericWorkload], CompositePodGroup is enabled, but depends on features that are disabled: [GenericWorkload]]"},
 		{given: map[string]bool{"GangScheduling": true}, err: "unrecognized feature gate: GangScheduling"},
 	} {
 		got, err := gatesOf(tc.given)

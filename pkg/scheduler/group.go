@@ -8,6 +8,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/klog/v2"
@@ -16,6 +17,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	"github.com/leme-k8s/leme/pkg/scheduler/explain"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
+	"github.com/leme-k8s/leme/pkg/scheduler/plugins/gangscheduling"
 	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 	"github.com/leme-k8s/leme/pkg/scheduler/record"
 )
@@ -23,10 +25,10 @@ import (
 // A groupQuestion is what a decision about a pod group depends on beside the mind.
 type groupQuestion struct {
 	fw       *framework.Framework
-	trial    bool // nothing is to come of it
-	group    *podgroup.Info
-	attempts []int // how often each of the pods has been tried, this time included
-	start    int   // the number of the node at which the first search begins
+	trial    bool           // nothing is to come of it
+	group    *podgroup.Info // a root, with all that is below it
+	attempts []int          // how often each of the pods has been tried, this time included
+	start    int            // the number of the node at which the first search begins
 	seed     uint64
 	now      time.Time // when the attempt began
 }
@@ -37,9 +39,11 @@ type groupDecision struct {
 	status *fwk.Status
 	// members is what comes of each pod, in the order of the question.
 	members []memberDecision
-	next    int // where the next search begins
-	tried   []triedPlacement
-	told    explain.Group
+	// groups is what comes of each PodGroup of the tree.
+	groups []groupOutcome
+	next   int // where the next search begins
+	tried  []triedPlacement
+	told   explain.Group
 }
 
 // A triedPlacement is a placement that a group was tried on.
@@ -48,8 +52,15 @@ type triedPlacement struct {
 	took     time.Duration
 }
 
+// A groupOutcome says whether a PodGroup gets what it needs, or why not.
+type groupOutcome struct {
+	group  *schedulingv1beta1.PodGroup
+	status *fwk.Status
+	tried  int // pods
+}
+
 // A memberDecision is a decision about a pod of a group: the node that was found is where
-// the pod goes only if the group's status is a success.
+// the pod goes if there is no error.
 type memberDecision struct {
 	decision
 	state *framework.CycleState
@@ -58,22 +69,30 @@ type memberDecision struct {
 
 var errNotTried = errors.New("the pod was not tried: its pod group cannot be scheduled")
 
-// decideGroup tries a group on the cluster as it is now.
+// noGroup is the first that is said of a group that gets nothing.
+const noGroup = "pod group is unschedulable"
+
+// decideGroup tries a group, or a group of groups, on the cluster as it is now.
 func (m *mind) decideGroup(ctx context.Context, q groupQuestion) groupDecision {
 	m.cache.UpdateSnapshot(m.snapshot)
-	s := &groupSearch{mind: m, groupQuestion: q, state: framework.NewGroupState(q.trial, q.now)}
-	key := types.NamespacedName{Namespace: q.group.Group.Namespace, Name: q.group.Group.Name}
-	scheduled := m.groups.State(key).ScheduledPods()
+	s := &groupSearch{mind: m, groupQuestion: q, state: framework.NewGroupState(q.trial, q.now), index: map[types.UID]int{}}
+	for i, p := range q.group.Pods {
+		s.index[p.UID] = i
+	}
+	scheduled, err := podgroup.ScheduledPods(m.groups, q.group.Key())
+	if err == nil {
+		err = q.group.Validate(scheduled, q.fw.Gates.PodGroupPreemptionPolicy)
+	}
 	s.scheduled = len(scheduled)
-	if err := q.group.Validate(scheduled, q.fw.Gates.PodGroupPreemptionPolicy); err != nil {
-		return s.conclude(nil, fwk.AsStatus(err))
+	if err != nil {
+		return s.conclude(s.untried(q.group, fwk.AsStatus(err)), nil, nil)
 	}
-	best, status := s.run(ctx)
-	d := s.conclude(best, status)
-	if status.IsRejected() && q.fw.HasPodGroupPostFilter() && ctx.Err() == nil {
-		s.makeRoom(ctx, &d)
+	t := s.run(ctx)
+	if !t.status.IsRejected() || !q.fw.HasPodGroupPostFilter() || ctx.Err() != nil {
+		return s.conclude(t, nil, nil)
 	}
-	return d
+	result, room := s.makeRoom(ctx)
+	return s.conclude(t, result, room)
 }
 
 // groupSearch is the search for nodes for a pod group. It changes nothing: what is tried
@@ -82,79 +101,134 @@ type groupSearch struct {
 	*mind
 	groupQuestion
 	state     *framework.GroupState
-	scheduled int // pods of the group that have a node already
+	index     map[types.UID]int // where each pod is in the question
+	scheduled int               // pods of the tree that have a node already
+	whole     *fwk.Placement
 	told      []explain.Placement
 	tried     []triedPlacement
 	rejectors []sets.Set[string] // of each pod, on all placements
 }
 
-// groupTrial is what was found out about one placement.
+// groupTrial is what was found out about a group on one placement.
 type groupTrial struct {
 	*fwk.Placement
-	state   *framework.PlacementState
-	status  *fwk.Status
-	members []memberDecision
-	placed  int
-	next    int
+	group    *podgroup.Info
+	state    *framework.PlacementState
+	status   *fwk.Status
+	members  []memberDecision // of a PodGroup: its pods
+	children []*groupTrial    // of a group of groups: those of its groups that were tried
+	mark     int              // of the snapshot, before the trial
+	next     int
+	idle     bool // the group has what it needs, and no more of its pods get nodes
 }
 
 // maxTold is how many placements people are told of.
 const maxTold = 16
 
-// run tries the group on each placement and returns the best: one on which enough pods
-// have a node, or, with the reason, the first on which too few have; nil if there is none.
-func (s *groupSearch) run(ctx context.Context) (*groupTrial, *fwk.Status) {
+// run tries the group on the whole cluster.
+func (s *groupSearch) run(ctx context.Context) *groupTrial {
 	ctx = framework.WithoutNotes(ctx)
 	nodes, err := s.snapshot.List()
 	if err != nil {
-		return nil, fwk.AsStatus(err)
+		return s.untried(s.group, fwk.AsStatus(err))
 	}
-	whole := &fwk.Placement{Name: "all nodes", Nodes: nodes}
-	placements, status := s.fw.RunPlacementGenerate(ctx, s.state, s.group, whole)
-	if !status.IsSuccess() {
-		return nil, status
-	}
+	s.whole = &fwk.Placement{Name: "all nodes", Nodes: nodes}
 	s.told, s.tried, s.rejectors = nil, nil, make([]sets.Set[string], len(s.group.Pods))
 	for i := range s.rejectors {
-		if s.rejectors[i] = sets.New[string](); placements[0] != whole { // it could be divided otherwise
-			s.rejectors[i].Insert(s.fw.PlacementGenerators()...)
+		s.rejectors[i] = sets.New[string]()
+	}
+	t := s.search(ctx, s.group, s.state, s.whole, s.start)
+	if t.status.IsSuccess() {
+		s.takeBack(ctx, t)
+		if len(t.held()) == 0 { // all that have a node had it before
+			t.idle = true
+			t.status = s.nowhere(1, fwk.NewStatus(fwk.Unschedulable, noGroup).WithPlugin(gangscheduling.Name))
+		}
+	}
+	return t
+}
+
+// search tries a group on each part that the plugins divide a placement into. It returns the best: one on which
+// it gets what it needs, and where its pods stay until they are taken back; or, with the reason, the first
+// on which it does not.
+func (s *groupSearch) search(ctx context.Context, g *podgroup.Info, state *framework.GroupState, within *fwk.Placement, start int) *groupTrial {
+	placements, status := s.fw.RunPlacementGenerate(ctx, state, g, within)
+	if !status.IsSuccess() {
+		return s.untried(g, status)
+	}
+	if placements[0] != within { // it could be divided otherwise
+		for _, pod := range g.Pods {
+			s.rejectors[s.index[pod.UID]].Insert(s.fw.PlacementGenerators()...)
 		}
 	}
 	var first *groupTrial
 	var feasible []*groupTrial
 	for _, p := range placements {
-		var within []int
-		if p != whole {
-			within = s.positions(p)
-		}
 		began := time.Now()
-		t := s.try(ctx, p, within)
-		s.tried = append(s.tried, triedPlacement{t.status.IsSuccess(), time.Since(began)})
-		if err := ctx.Err(); err != nil {
-			return nil, fwk.AsStatus(err)
+		t := s.try(ctx, g, state, p, start)
+		if t.status.IsSuccess() && len(placements) > 1 {
+			s.takeBack(ctx, t)
 		}
-		s.note(t)
+		if g == s.group {
+			s.tried = append(s.tried, triedPlacement{t.status.IsSuccess(), time.Since(began)})
+			s.note(t)
+		}
 		switch {
 		case t.status.IsSuccess():
 			feasible = append(feasible, t)
 		case !t.status.IsRejected():
-			return t, t.status
+			return t
 		case first == nil:
 			first = t
 		}
 	}
 	switch {
-	case len(feasible) > 0:
-		return s.best(ctx, feasible)
-	case placements[0] == whole:
-		return first, first.status
+	case len(feasible) == 0:
+		first.status = s.nowhere(len(placements), first.status)
+		return first
+	case len(placements) == 1:
+		return feasible[0]
 	}
-	return first, fwk.NewStatus(fwk.Unschedulable, fmt.Sprintf("0/%d placements are available, first placement status: %s",
-		len(placements), first.status.Message())).WithPlugin(first.status.Plugin())
+	best, status := s.best(ctx, g, feasible)
+	if status.IsSuccess() {
+		status = s.hold(ctx, best)
+	}
+	if !status.IsSuccess() {
+		return s.untried(g, status)
+	}
+	return best
 }
 
-// positions returns where in the list of nodes those of a placement are, in order.
+// untried is what is known of a group of which no pod was tried.
+func (s *groupSearch) untried(g *podgroup.Info, status *fwk.Status) *groupTrial {
+	t := &groupTrial{Placement: &fwk.Placement{}, group: g, status: status, next: s.start}
+	if g.Composite == nil {
+		t.members = make([]memberDecision, len(g.Pods))
+		for i := range t.members {
+			t.members[i].decision = s.notTried(g.Pods[i])
+		}
+	}
+	return t
+}
+
+func (s *groupSearch) notTried(pod *v1.Pod) decision {
+	return decision{err: errNotTried, told: explain.Attempt{Number: s.attempts[s.index[pod.UID]], Nodes: s.snapshot.Len()}}
+}
+
+// nowhere says that a group gets what it needs on none of its placements.
+func (s *groupSearch) nowhere(placements int, first *fwk.Status) *fwk.Status {
+	if !s.fw.Gates.TopologyAwareWorkloadScheduling {
+		return first
+	}
+	return fwk.NewStatus(fwk.Unschedulable, noGroup, fmt.Sprintf("0/%d placements are available, first placement status: %s",
+		placements, first.Message())).WithPlugin(first.Plugin())
+}
+
+// positions returns where in the list of nodes those of a placement are, in order; nil for all.
 func (s *groupSearch) positions(p *fwk.Placement) []int {
+	if p == s.whole {
+		return nil
+	}
 	at := make([]int, 0, len(p.Nodes))
 	for _, n := range p.Nodes {
 		if i := s.snapshot.Position(n.Node().Name); i >= 0 {
@@ -165,25 +239,61 @@ func (s *groupSearch) positions(p *fwk.Placement) []int {
 	return at
 }
 
-// try looks for a node on the placement for one pod after the other. Each is tried as if
-// those before it were on their nodes.
-func (s *groupSearch) try(ctx context.Context, p *fwk.Placement, within []int) *groupTrial {
-	t := &groupTrial{Placement: p, state: framework.NewPlacementState(s.state), members: make([]memberDecision, len(s.group.Pods)), next: s.start}
-	for i := range t.members {
-		t.members[i].decision = decision{err: errNotTried}
+// try tries a group on a placement. Where it gets what it needs, its pods stay on their nodes.
+func (s *groupSearch) try(ctx context.Context, g *podgroup.Info, state *framework.GroupState, p *fwk.Placement, start int) *groupTrial {
+	t := s.untried(g, nil)
+	t.Placement, t.state, t.mark, t.next = p, framework.NewPlacementState(state), s.snapshot.Mark(), start
+	if g.Composite != nil {
+		s.tryGroups(ctx, t)
+	} else {
+		s.tryPods(ctx, t)
 	}
-	mark := s.snapshot.Mark()
-	defer func() {
-		for i := len(t.members) - 1; i >= 0; i-- {
-			if m := &t.members[i]; m.info != nil {
-				s.fw.RunReservePluginsUnreserve(ctx, m.state, m.info.Pod, m.node)
-			}
-		}
-		s.snapshot.Revert(mark)
-	}()
+	if err := ctx.Err(); err != nil {
+		t.status = fwk.AsStatus(err)
+	}
+	if !t.status.IsSuccess() {
+		s.takeBack(ctx, t)
+	}
+	return t
+}
 
-	verdict := s.enough(ctx, t, len(s.group.Pods))
-	for i, pod := range s.group.Pods {
+// tryGroups tries one after the other of the groups below one, each as if those before it were on their nodes.
+func (s *groupSearch) tryGroups(ctx context.Context, t *groupTrial) {
+	progress := framework.Progress{Remaining: len(t.group.Children)}
+	verdict := s.fw.RunPlacementFeasible(ctx, t.state, t.group, progress)
+	for _, child := range t.group.Children {
+		if !verdict.IsSuccess() && !verdict.IsWait() {
+			break
+		}
+		c := s.search(ctx, child, framework.NewChildState(t.state), t.Placement, t.next)
+		t.children = append(t.children, c)
+		progress.Remaining--
+		switch {
+		case c.status.IsSuccess():
+			progress.Scheduled++
+			t.next = c.next
+		case !c.status.IsRejected():
+			t.status = fwk.AsStatus(fmt.Errorf("composite pod group evaluation failed due to child error: %w", c.status.AsError()))
+			return
+		}
+		verdict = s.fw.RunPlacementFeasible(ctx, t.state, t.group, progress)
+	}
+	t.status = final(verdict)
+}
+
+// tryPods looks for a node for one pod of a PodGroup after the other, each as if those before it were on
+// their nodes.
+func (s *groupSearch) tryPods(ctx context.Context, t *groupTrial) {
+	g := t.group
+	state := s.groups.State(types.NamespacedName{Namespace: g.Group.Namespace, Name: g.Group.Name})
+	progress := framework.Progress{Scheduled: state.ScheduledPodsCount(), Remaining: len(g.Pods)}
+	verdict := s.fw.RunPlacementFeasible(ctx, t.state, g, progress)
+	if verdict.IsRejected() || len(g.Pods) == 0 && verdict.IsWait() {
+		t.status = fwk.NewStatus(fwk.Unschedulable, noGroup).WithPlugin(verdict.Plugin()) // too few pods are there
+		return
+	}
+	within := s.positions(t.Placement)
+	for i, pod := range g.Pods {
 		if !verdict.IsSuccess() && !verdict.IsWait() {
 			break
 		}
@@ -192,35 +302,83 @@ func (s *groupSearch) try(ctx context.Context, p *fwk.Placement, within []int) *
 		m := &t.members[i]
 		if m.err != nil && m.fit == nil {
 			t.status = fwk.AsStatus(fmt.Errorf("failed to schedule other pod from a pod group: %w", m.err))
-			return t
+			return
 		}
-		if m.fit != nil {
-			s.rejectors[i] = s.rejectors[i].Union(m.fit.Diagnosis.UnschedulablePlugins)
+		if at := s.index[pod.UID]; m.fit != nil {
+			s.rejectors[at] = s.rejectors[at].Union(m.fit.Diagnosis.UnschedulablePlugins)
 		}
-		verdict = s.enough(ctx, t, len(s.group.Pods)-i-1)
+		progress.Remaining--
+		if m.info != nil {
+			progress.Scheduled++
+		}
+		verdict = s.fw.RunPlacementFeasible(ctx, t.state, g, progress)
 	}
-	switch {
-	case verdict.IsWait():
-		t.status = fwk.NewStatus(fwk.Unschedulable, verdict.Reasons()...).WithPlugin(verdict.Plugin())
-	case verdict.IsSuccess() && t.placed == 0:
-		t.status = fwk.NewStatus(fwk.Unschedulable, t.members[0].told.Message)
-	default:
-		t.status = verdict
-	}
-	return t
+	t.status = final(verdict)
 }
 
-func (s *groupSearch) enough(ctx context.Context, t *groupTrial, remaining int) *fwk.Status {
-	return s.fw.RunPlacementFeasible(ctx, t.state, s.group, framework.Progress{Scheduled: s.scheduled + t.placed, Remaining: remaining})
+// final is a verdict after which there is nothing to wait for.
+func final(verdict *fwk.Status) *fwk.Status {
+	if verdict.IsWait() {
+		return fwk.NewStatus(fwk.Unschedulable, verdict.Reasons()...).WithPlugin(verdict.Plugin())
+	}
+	return verdict
+}
+
+// held are the pods that have nodes in a trial, without those of groups that do not get what they need.
+func (t *groupTrial) held() []*memberDecision {
+	var held []*memberDecision
+	for i := range t.members {
+		if t.members[i].info != nil {
+			held = append(held, &t.members[i])
+		}
+	}
+	for _, c := range t.children {
+		if c.status.IsSuccess() {
+			held = append(held, c.held()...)
+		}
+	}
+	return held
+}
+
+// takeBack takes the pods of a trial from their nodes.
+func (s *groupSearch) takeBack(ctx context.Context, t *groupTrial) {
+	for _, m := range slices.Backward(t.held()) {
+		s.fw.RunReservePluginsUnreserve(ctx, m.state, m.info.Pod, m.node)
+		s.state.Displace(m.info.Pod.UID)
+	}
+	s.snapshot.Revert(t.mark)
+}
+
+// hold has the pods of a trial that was taken back on their nodes again.
+func (s *groupSearch) hold(ctx context.Context, t *groupTrial) *fwk.Status {
+	t.mark = s.snapshot.Mark()
+	held := t.held()
+	for i, m := range held {
+		status := fwk.AsStatus(s.snapshot.AddPod(m.info, m.node))
+		if status.IsSuccess() {
+			status = s.fw.RunReservePluginsReserve(ctx, m.state, m.info.Pod, m.node)
+		}
+		if !status.IsSuccess() {
+			for _, m := range slices.Backward(held[:i+1]) {
+				s.fw.RunReservePluginsUnreserve(ctx, m.state, m.info.Pod, m.node)
+				s.state.Displace(m.info.Pod.UID)
+			}
+			s.snapshot.Revert(t.mark)
+			return status
+		}
+		s.state.Place(m.info.Pod.UID)
+	}
+	return nil
 }
 
 // tryMember looks for a node for one pod, and takes the pod to be there.
 func (s *groupSearch) tryMember(ctx context.Context, c *cycle, t *groupTrial, i int) {
-	pod, m := s.group.Pods[i], &t.members[i]
+	pod, m := t.group.Pods[i], &t.members[i]
+	at := s.index[pod.UID]
 	m.state = t.state.NewPodState()
-	p, err := c.run(ctx, m.state, pod, s.seed+uint64(i))
+	p, err := c.run(ctx, m.state, pod, s.seed+uint64(at))
 	m.decision = decision{placement: p, err: err}
-	m.told = explain.Attempt{Number: s.attempts[i], Nodes: c.size(), Evaluated: p.evaluated, Feasible: p.feasible}
+	m.told = explain.Attempt{Number: s.attempts[at], Nodes: c.size(), Evaluated: p.evaluated, Feasible: p.feasible}
 	switch {
 	case errors.As(err, &m.fit):
 		m.told.Refusals, m.told.Message = m.fit.Refusals(), m.fit.Error()
@@ -255,8 +413,7 @@ func (s *groupSearch) tryMember(ctx context.Context, c *cycle, t *groupTrial, i 
 		m.told.Node, m.told.Message = "", m.err.Error()
 		return
 	}
-	t.state.Place(pod.UID)
-	t.placed++
+	s.state.Place(pod.UID)
 }
 
 // unreservable says that a pod cannot be where it fits, since a plugin refuses to reserve
@@ -270,38 +427,38 @@ func unreservable(pod *v1.Pod, node string, s *fwk.Status) *framework.FitError {
 // note keeps what people can know of a placement.
 func (s *groupSearch) note(t *groupTrial) {
 	if len(s.told) < maxTold {
-		s.told = append(s.told, explain.Placement{Name: t.Name, Nodes: len(t.Nodes), Placed: t.placed, Message: t.status.Message()})
+		s.told = append(s.told, explain.Placement{Name: t.Name, Nodes: len(t.Nodes), Placed: len(t.held()), Message: t.status.Message()})
 	}
 }
 
 // best returns the placement with the highest score. Among equals the seed chooses.
-func (s *groupSearch) best(ctx context.Context, feasible []*groupTrial) (*groupTrial, *fwk.Status) {
+func (s *groupSearch) best(ctx context.Context, g *podgroup.Info, feasible []*groupTrial) (*groupTrial, *fwk.Status) {
 	chosen := 0
 	if len(feasible) > 1 {
 		assignments, states := make([]*fwk.PodGroupAssignments, len(feasible)), make([]*framework.PlacementState, len(feasible))
 		for i, t := range feasible {
 			assignments[i], states[i] = t.assignments(), t.state
 		}
-		scores, status := s.fw.RunPlacementScore(ctx, s.group, assignments, states)
+		scores, status := s.fw.RunPlacementScore(ctx, g, assignments, states)
 		if !status.IsSuccess() {
 			return nil, status
 		}
 		chosen = bestOf(scores, s.seed)
 		for i, t := range feasible {
-			if at := s.toldOf(t.Name); at != nil {
+			if at := s.toldOf(t); at != nil {
 				at.Score = scores[i]
 			}
 		}
 	}
-	if at := s.toldOf(feasible[chosen].Name); at != nil {
+	if at := s.toldOf(feasible[chosen]); at != nil {
 		at.Chosen = true
 	}
 	return feasible[chosen], nil
 }
 
-func (s *groupSearch) toldOf(placement string) *explain.Placement {
-	i := slices.IndexFunc(s.told, func(p explain.Placement) bool { return p.Name == placement })
-	if i < 0 {
+func (s *groupSearch) toldOf(t *groupTrial) *explain.Placement {
+	i := slices.IndexFunc(s.told, func(p explain.Placement) bool { return p.Name == t.Name })
+	if i < 0 || t.group != s.group {
 		return nil
 	}
 	return &s.told[i]
@@ -319,83 +476,118 @@ func bestOf(scores []int64, seed uint64) int {
 	return equals[seed%uint64(len(equals))]
 }
 
-// conclude says what comes of it for each pod.
-func (s *groupSearch) conclude(t *groupTrial, status *fwk.Status) groupDecision {
-	g := s.group.Group
+// conclude says what comes of it for each group and each pod. room is what was found out about making room, nil if
+// nobody has looked, and result what is promised because of that.
+func (s *groupSearch) conclude(t *groupTrial, result *fwk.PodGroupPostFilterResult, room *fwk.Status) groupDecision {
 	d := groupDecision{
-		status: status, next: s.start, tried: s.tried, members: make([]memberDecision, len(s.group.Pods)),
-		told: explain.Group{Name: g.Namespace + "/" + g.Name, Tried: len(s.group.Pods), Scheduled: s.scheduled, Message: status.Message()},
+		status: with(t.status, room), next: t.next, tried: s.tried,
+		told: explain.Group{Name: s.group.GetNamespace() + "/" + s.group.GetName(), Tried: len(s.group.Pods), Scheduled: s.scheduled, Placed: len(t.held())},
 	}
-	if len(s.told) > 1 || len(s.told) == 1 && podgroup.TopologyKey(g) != "" {
+	d.told.Message = d.status.Message()
+	if len(s.told) > 1 || len(s.told) == 1 && podgroup.TopologyKey(s.group) != "" {
 		d.told.Placements = s.told
 	}
-	for i := range d.members {
-		d.members[i].decision = decision{err: errNotTried, told: explain.Attempt{Number: s.attempts[i], Nodes: s.snapshot.Len()}}
+	if considered, err := s.state.Read(explain.PreemptionKey); err == nil {
+		d.told.Preemption, _ = considered.(*explain.Preemption)
 	}
-	if t != nil {
-		d.members, d.next, d.told.Placed = t.members, t.next, t.placed
-	}
-	if status.IsSuccess() {
-		return d
-	}
-	for i := range d.members {
-		m := &d.members[i]
-		if m.err == nil || m.fit == nil && status.IsRejected() || errors.Is(m.err, errNotTried) {
-			m.err, m.node, m.told.Node = status.AsError(), "", ""
-			m.told.Message = status.Message()
-			if status.IsRejected() {
-				m.fit = s.refused(i, status)
-				m.err = m.fit
-			}
-		}
-		if m.fit != nil && s.rejectors != nil {
-			m.fit.Diagnosis.UnschedulablePlugins = m.fit.Diagnosis.UnschedulablePlugins.Union(s.rejectors[i])
+	s.settle(&d, s.group, t, nil, room, t.idle)
+	for i, pod := range s.group.Pods {
+		if result != nil {
+			d.members[i].nominated = result.NominatingInfos[types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}]
 		}
 	}
 	return d
 }
 
-// refused says that a pod gets no node, although it might, because of its group.
-func (s *groupSearch) refused(i int, status *fwk.Status) *framework.FitError {
-	d := framework.NewDiagnosis()
-	d.Reject(status)
-	return &framework.FitError{Pod: s.group.Pods[i], NumAllNodes: s.snapshot.Len(), Diagnosis: d}
+// with adds what was found out about making room to why there is none.
+func with(status, room *fwk.Status) *fwk.Status {
+	if room.Message() == "" || !status.IsRejected() {
+		return status
+	}
+	return fwk.NewStatus(status.Code(), append(slices.Clone(status.Reasons()), room.Message())...).WithPlugin(status.Plugin())
+}
+
+// settle says what comes of a group and of those below it. above is why the nearest group above it that gets
+// nothing does not, nil if there is none. A group that was not tried has no trial. idle is that of the root.
+func (s *groupSearch) settle(d *groupDecision, g *podgroup.Info, t *groupTrial, above, room *fwk.Status, idle bool) {
+	if t == nil {
+		t = s.untried(g, above)
+	}
+	status := above
+	if !t.status.IsSuccess() {
+		status = t.status
+	}
+	if g.Composite != nil {
+		for i, child := range g.Children {
+			var c *groupTrial
+			if i < len(t.children) {
+				c = t.children[i]
+			}
+			s.settle(d, child, c, status, room, idle)
+		}
+		return
+	}
+	if !idle || !t.status.IsSuccess() && !t.idle { // it is no news of a group that it has what it needs
+		d.groups = append(d.groups, groupOutcome{g.Group, with(status, room), len(g.Pods)})
+	}
+	for i := range t.members {
+		m := &t.members[i]
+		switch {
+		case status.IsSuccess(): // it goes to its node, or is tried again
+		case t.status.IsSuccess() || !status.IsRejected(): // whatever came of the pod itself
+			s.refuse(m, g.Pods[i], status)
+		case m.err == nil: // for its mates
+			told := with(status, room)
+			if room == nil || !room.IsSuccess() { // no room is being made
+				told = fwk.NewStatus(status.Code(), append([]string{noGroup}, told.Reasons()...)...).WithPlugin(status.Plugin())
+			}
+			s.refuse(m, g.Pods[i], told)
+		case m.fit == nil:
+			s.refuse(m, g.Pods[i], status)
+		}
+		if !status.IsSuccess() && m.fit != nil && s.rejectors != nil {
+			m.fit.Diagnosis.UnschedulablePlugins = m.fit.Diagnosis.UnschedulablePlugins.Union(s.rejectors[s.index[g.Pods[i].UID]])
+		}
+		d.members = append(d.members, *m)
+	}
+}
+
+// refuse says that a pod gets no node, although it might, because of a group.
+func (s *groupSearch) refuse(m *memberDecision, pod *v1.Pod, status *fwk.Status) {
+	m.err, m.node, m.told.Node, m.told.Message = status.AsError(), "", "", status.Message()
+	if m.fit != nil && !status.IsRejected() {
+		m.fit = nil
+	}
+	if status.IsRejected() {
+		d := framework.NewDiagnosis()
+		d.Reject(status)
+		m.fit = &framework.FitError{Pod: pod, NumAllNodes: s.snapshot.Len(), Diagnosis: d}
+		m.err = m.fit
+	}
 }
 
 // makeRoom asks what can be done for a group that fits nowhere.
-func (s *groupSearch) makeRoom(ctx context.Context, d *groupDecision) {
+func (s *groupSearch) makeRoom(ctx context.Context) (*fwk.PodGroupPostFilterResult, *fwk.Status) {
+	told, tried, rejectors := s.told, s.tried, s.rejectors
+	defer func() { s.told, s.tried, s.rejectors = told, tried, rejectors }()
 	result, status := s.fw.RunPodGroupPostFilter(ctx, s.state, s.group, func(ctx context.Context) (*fwk.PodGroupAssignments, *fwk.Status) {
-		t, status := s.run(ctx)
-		if !status.IsSuccess() {
-			return nil, status
+		t := s.run(ctx)
+		if !t.status.IsSuccess() {
+			return nil, t.status
 		}
 		return t.assignments(), nil
 	})
 	if status.Code() == fwk.Error {
-		klog.FromContext(ctx).Error(status.AsError(), "Looking for pods to preempt", "podGroup", d.told.Name)
+		klog.FromContext(ctx).Error(status.AsError(), "Looking for pods to preempt", "podGroup", s.group.GetKey())
 	}
-	if msg := status.Message(); msg != "" {
-		d.status = fwk.NewStatus(d.status.Code(), append(slices.Clone(d.status.Reasons()), msg)...).WithPlugin(d.status.Plugin())
-		d.told.Message = d.status.Message()
-	}
-	if considered, err := s.state.Read(explain.PreemptionKey); err == nil {
-		d.told.Preemption, _ = considered.(*explain.Preemption)
-	}
-	if result == nil {
-		return
-	}
-	for i, pod := range s.group.Pods {
-		d.members[i].nominated = result.NominatingInfos[types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}]
-	}
+	return result, status
 }
 
 // assignments are the nodes that pods would get.
 func (t *groupTrial) assignments() *fwk.PodGroupAssignments {
 	a := &fwk.PodGroupAssignments{Placement: t.Placement}
-	for i := range t.members {
-		if m := &t.members[i]; m.info != nil {
-			a.ProposedAssignments = append(a.ProposedAssignments, assignment{m})
-		}
+	for _, m := range t.held() {
+		a.ProposedAssignments = append(a.ProposedAssignments, assignment{m})
 	}
 	return a
 }

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -10,10 +11,12 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/events"
+	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
@@ -22,7 +25,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/queue"
 )
 
-var allGates = framework.Gates{GenericWorkload: true, TopologyAwareWorkloadScheduling: true, PodGroupPreemptionPolicy: true}
+var allGates = framework.Gates{GenericWorkload: true, TopologyAwareWorkloadScheduling: true, PodGroupPreemptionPolicy: true, CompositePodGroup: true}
 
 func makeGroup(name string, minCount int32, change ...func(*schedulingv1beta1.PodGroup)) *schedulingv1beta1.PodGroup {
 	g := &schedulingv1beta1.PodGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name)}}
@@ -56,7 +59,7 @@ func of(group string) func(*v1.Pod) {
 func inRack(rack string) func(*v1.Node) { return func(n *v1.Node) { n.Labels["rack"] = rack } }
 
 // gangWorld is what decisions about groups are made from.
-func gangWorld(t *testing.T, gates framework.Gates, nodes []*v1.Node, pods []*v1.Pod, groups []*schedulingv1beta1.PodGroup, budgets ...*policyv1.PodDisruptionBudget) *mind {
+func gangWorld(t *testing.T, gates framework.Gates, nodes []*v1.Node, pods []*v1.Pod, groups []*schedulingv1beta1.PodGroup, others ...runtime.Object) *mind {
 	t.Helper()
 	client := fake.NewClientset()
 	known := informers.NewSharedInformerFactory(client, 0)
@@ -71,8 +74,8 @@ func gangWorld(t *testing.T, gates framework.Gates, nodes []*v1.Node, pods []*v1
 			t.Fatal(err)
 		}
 	}
-	for _, b := range budgets {
-		if err := known.Policy().V1().PodDisruptionBudgets().Informer().GetStore().Add(b); err != nil {
+	for _, o := range others {
+		if err := known.InformerFor(o, nil).GetStore().Add(o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,20 +104,27 @@ func (m *mind) state() string {
 	return strings.Join(out, " ")
 }
 
-// decideOn decides about the pods of a group that have no node, and makes sure that
-// nothing changes by that.
+// decideOn decides about the pods of a group, or below a group of groups, that have no node,
+// and makes sure that nothing changes by that.
 func decideOn(t *testing.T, m *mind, name string) groupDecision {
 	t.Helper()
-	key := types.NamespacedName{Namespace: "default", Name: name}
-	g, err := m.groups.Group(key)
+	root := fwk.PodGroupKey("default", name)
+	if _, err := m.groups.CompositePodGroups().Get("default", name); err == nil {
+		root = fwk.CompositePodGroupKey("default", name)
+	}
+	states, err := podgroup.States(m.groups, root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	info := &podgroup.Info{Group: g}
-	for _, p := range m.groups.State(key).UnscheduledPods() {
-		info.Pods = append(info.Pods, p)
+	var pods []*v1.Pod
+	for _, s := range states {
+		pods = slices.AppendSeq(pods, maps.Values(s.UnscheduledPods()))
 	}
-	slices.SortFunc(info.Pods, func(a, b *v1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(pods, func(a, b *v1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	info, err := m.groups.Tree(root, pods)
+	if err != nil {
+		t.Fatal(err)
+	}
 	q := groupQuestion{fw: m.profiles[config.DefaultSchedulerName], trial: true, group: info, attempts: make([]int, len(info.Pods)), seed: 1}
 	m.cache.UpdateSnapshot(m.snapshot)
 	before := m.state()
@@ -141,6 +151,7 @@ func TestDecideGroup(t *testing.T) {
 		}}}}
 	}
 	other := func(p *v1.Pod) { p.Spec.SchedulerName = "other" }
+	const nowhere = "pod group is unschedulable, 0/1 placements are available, first placement status: "
 	for _, tc := range []struct {
 		name    string
 		nodes   []*v1.Node
@@ -150,25 +161,25 @@ func TestDecideGroup(t *testing.T) {
 		message string
 	}{
 		{"all fit", []*v1.Node{a, b}, []*v1.Pod{makePod("p", "1", "", of("g")), makePod("q", "2", "", of("g"))}, makeGroup("g", 2), "a b", ""},
-		{"too few fit", []*v1.Node{a}, []*v1.Pod{makePod("p", "1", "", of("g")), makePod("q", "2", "", of("g"))}, makeGroup("g", 2), "", "minCount (2) cannot be satisfied"},
+		{"too few fit", []*v1.Node{a}, []*v1.Pod{makePod("p", "1", "", of("g")), makePod("q", "2", "", of("g"))}, makeGroup("g", 2), "", nowhere + "minCount (2) cannot be satisfied: 1 scheduled, 0 remaining"},
 		{"enough fit", []*v1.Node{a}, []*v1.Pod{makePod("p", "1", "", of("g")), makePod("q", "2", "", of("g"))}, makeGroup("g", 1), "a", ""},
 		{"enough with those that run", []*v1.Node{a}, []*v1.Pod{makePod("p", "1", "", of("g")), makePod("q", "2", "", of("g")), makePod("r", "1", "", of("g"), on("a"))}, makeGroup("g", 2), "a", ""},
 		{"enough run, and no other fits", []*v1.Node{a}, []*v1.Pod{makePod("p", "2", "", of("g")), makePod("r", "1", "", of("g"), on("a"))}, makeGroup("g", 1), "",
-			"0/1 nodes are available: 1 Insufficient cpu."},
+			nowhere + "pod group is unschedulable"},
 		{"a basic group takes what there is", []*v1.Node{a}, []*v1.Pod{makePod("p", "2", "", of("g")), makePod("q", "2", "", of("g"))}, makeGroup("g", 0), "a", ""},
 		{"pods see each other", []*v1.Node{a, b}, []*v1.Pod{makePod("p", "", "", of("g"), scattered), makePod("q", "", "", of("g"), scattered)}, makeGroup("g", 2), "a b", ""},
 		{"and can be in each other's way", []*v1.Node{a}, []*v1.Pod{makePod("p", "", "", of("g"), scattered), makePod("q", "", "", of("g"), scattered)}, makeGroup("g", 2), "",
-			"minCount (2) cannot be satisfied"},
+			nowhere + "minCount (2) cannot be satisfied: 1 scheduled, 0 remaining"},
 		{"different schedulers", []*v1.Node{a}, []*v1.Pod{makePod("p", "", "", of("g")), makePod("q", "", "", of("g"), other)}, makeGroup("g", 2), "",
 			`all pods in a single pod group should have the same .spec.schedulerName set, got: "other" and "default-scheduler"`},
 		{"another priority than the group's", []*v1.Node{a}, []*v1.Pod{makePod("p", "", "", of("g"))}, makeGroup("g", 1, groupPriority(3)), "",
-			"pods should have the .spec.priority of their pod group, got: 0 and 3"},
+			"all pods in a single pod group should have the same priority as the pod group's priority, got 0 and 3"},
 		{"a rack with room for all", racks, []*v1.Pod{makePod("p", "1500m", "", of("g")), makePod("q", "1500m", "", of("g"))}, makeGroup("g", 2, inOne("rack")), "b1 b2", ""},
 		{"the rack that is left fullest", racks, []*v1.Pod{makePod("p", "1", "1Gi", of("g")), makePod("q", "1", "1Gi", of("g"))}, makeGroup("g", 2, inOne("rack")), "a1", ""},
 		{"the rack that takes most", racks, []*v1.Pod{makePod("p", "1500m", "", of("g")), makePod("q", "1500m", "", of("g"))}, makeGroup("g", 1, inOne("rack")), "b1 b2", ""},
 		{"the rack of those that run", racks, []*v1.Pod{makePod("p", "1", "", of("g")), makePod("r", "1", "", of("g"), on("b2"))}, makeGroup("g", 1, inOne("rack")), "b1", ""},
 		{"no rack with room for all", racks, []*v1.Pod{makePod("p", "2", "", of("g")), makePod("q", "2", "", of("g")), makePod("r", "2", "", of("g"))}, makeGroup("g", 3, inOne("rack")), "",
-			"0/2 placements are available, first placement status: minCount (3) cannot be satisfied"},
+			"pod group is unschedulable, 0/2 placements are available, first placement status: minCount (3) cannot be satisfied: 1 scheduled, 1 remaining"},
 		{"no rack", []*v1.Node{a}, []*v1.Pod{makePod("p", "", "", of("g"))}, makeGroup("g", 1, inOne("rack")), "", "no feasible placements found"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -225,9 +236,9 @@ func TestPreemptionForGroups(t *testing.T) {
 		{"the least important go, wherever they are", slices.Concat(full(), gang(2)), []*schedulingv1beta1.PodGroup{makeGroup("g", 2, groupPriority(100))}, "y1 y2", "found a placement for podgroup, preempting 2 victims"},
 		{"no more go than must", slices.Concat(full(), gang(1)), []*schedulingv1beta1.PodGroup{makeGroup("g", 1, groupPriority(100))}, "y2", "preempting 1 victims"},
 		{"as many pods as can be are made room for", slices.Concat(full(), gang(4)), []*schedulingv1beta1.PodGroup{makeGroup("g", 1, groupPriority(100))}, "x1 x2 y1 y2", "preempting 4 victims"},
-		{"none go for a gang that does not fit", slices.Concat(full(), gang(5)), []*schedulingv1beta1.PodGroup{makeGroup("g", 5, groupPriority(100))}, "", "preemption is not helpful for scheduling"},
+		{"none go for a gang that does not fit", slices.Concat(full(), gang(5)), []*schedulingv1beta1.PodGroup{makeGroup("g", 5, groupPriority(100))}, "", "pod group preemption: pod group is unschedulable, 0/1 placements are available, first placement status: minCount (5) cannot be satisfied: 4 scheduled, 0 remaining"},
 		{"equals do not go", slices.Concat([]*v1.Pod{low("x1", "a", 100), low("x2", "a", 100), low("y1", "b", 100), low("y2", "b", 100)}, gang(1)),
-			[]*schedulingv1beta1.PodGroup{makeGroup("g", 1, groupPriority(100))}, "", "No preemption victims found for incoming pod group"},
+			[]*schedulingv1beta1.PodGroup{makeGroup("g", 1, groupPriority(100))}, "", "No preemption victims found for incoming preemptor"},
 		{"pods of a budget are spared, though less important", slices.Concat([]*v1.Pod{low("x1", "a", 10), low("x2", "a", 10), low("y1", "b", 5, labelled("app", "keep")), low("y2", "b", 5, labelled("app", "keep"))}, gang(1)),
 			[]*schedulingv1beta1.PodGroup{makeGroup("g", 1, groupPriority(100))}, "x2", "preempting 1 victims"},
 		{"a group goes as a whole", slices.Concat([]*v1.Pod{low("x1", "a", 10), low("x2", "a", 5, of("v")), low("y1", "b", 10), low("y2", "b", 5, of("v"))}, gang(1)),

@@ -22,12 +22,12 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/record"
 )
 
-// groupAttempt is one try at the pods of a group that wait, from the queue to their nodes
-// or back.
+// groupAttempt is one try at the pods that wait of a group, or of a tree of groups, from the queue
+// to their nodes or back.
 type groupAttempt struct {
 	*Scheduler
 	fw    *framework.Framework
-	group *schedulingv1beta1.PodGroup
+	group *podgroup.Info // the root
 	pods  []*attempt
 }
 
@@ -39,17 +39,26 @@ type placedPod struct {
 	status *fwk.Status
 }
 
-// scheduleGroup tries the group of a pod that was taken from the queue. Binding its pods
-// goes on by itself.
-func (s *Scheduler) scheduleGroup(ctx context.Context, first *attempt, key types.NamespacedName) {
+// scheduleGroup tries the group of a pod that was taken from the queue, with the tree that it is
+// part of. Binding its pods goes on by itself.
+func (s *Scheduler) scheduleGroup(ctx context.Context, first *attempt, key fwk.EntityKey) {
 	g := &groupAttempt{Scheduler: s, fw: first.fw}
-	if !g.gather(ctx, first, key) {
+	root, known, err := s.groups.GetRootKeyForGroup(key)
+	lacking := root
+	if !known || err != nil {
+		known, root = false, key
+	}
+	if !g.gather(ctx, first, root) {
 		return
 	}
-	ctx = klog.NewContext(ctx, klog.LoggerWithValues(klog.FromContext(ctx), "podGroup", key))
+	ctx = klog.NewContext(ctx, klog.LoggerWithValues(klog.FromContext(ctx), "podGroup", root.String()))
 	var placed []placedPod
-	var status *fwk.Status
-	s.arrivals.left(key)
+	var groups []groupOutcome
+	for _, a := range g.pods {
+		if group, ok := podgroup.KeyOf(a.pod); ok {
+			s.arrivals.left(group)
+		}
+	}
 	s.recorder.Decide(ctx, func(ctx context.Context) (recorded *record.Decided) {
 		g.pods = slices.DeleteFunc(g.pods, func(a *attempt) bool {
 			settled := s.settled(a.pod)
@@ -58,13 +67,10 @@ func (s *Scheduler) scheduleGroup(ctx context.Context, first *attempt, key types
 			}
 			return settled
 		})
-		var err error
-		switch g.group, err = s.groups.Group(key); {
-		case len(g.pods) == 0:
-		case err != nil:
-			g.missing(ctx, key)
-		default:
-			placed, status, recorded = g.decide(ctx)
+		if !known || !g.plant(root) {
+			g.missing(ctx, lacking)
+		} else if len(g.pods) > 0 {
+			placed, groups, recorded = g.decide(ctx)
 		}
 		return recorded
 	})
@@ -75,15 +81,17 @@ func (s *Scheduler) scheduleGroup(ctx context.Context, first *attempt, key types
 			p.undo(ctx, p.pod, p.status)
 		}
 	}
-	if len(g.pods) > 0 && g.group != nil && ctx.Err() == nil {
-		g.tell(ctx, podgroup.Condition(status))
+	for _, o := range groups {
+		if ctx.Err() == nil {
+			g.tell(ctx, o.group, podgroup.Condition(o.status))
+		}
 	}
 }
 
 // gather takes the mates of a pod out of the queue. It returns false if a mate, and so the
-// group, is held back.
-func (g *groupAttempt) gather(ctx context.Context, first *attempt, key types.NamespacedName) bool {
-	mates, ok := g.queue.Take(ctx, first.queued, g.groups.State(key).Waiting())
+// tree, is held back.
+func (g *groupAttempt) gather(ctx context.Context, first *attempt, root fwk.EntityKey) bool {
+	mates, ok := g.queue.Take(ctx, first.queued, g.groups.Waiting(root))
 	if !ok {
 		return false
 	}
@@ -99,9 +107,27 @@ func (g *groupAttempt) gather(ctx context.Context, first *attempt, key types.Nam
 	return true
 }
 
-// missing sends the pods back to wait for their group.
-func (g *groupAttempt) missing(ctx context.Context, key types.NamespacedName) {
-	status := gangscheduling.Missing(key.Name)
+// plant brings the pods into the order of their tree. It returns false if a group is not there.
+func (g *groupAttempt) plant(root fwk.EntityKey) bool {
+	pods := make([]*v1.Pod, len(g.pods))
+	at := make(map[types.UID]*attempt, len(g.pods))
+	for i, a := range g.pods {
+		pods[i], at[a.pod.UID] = a.pod, a
+	}
+	tree, err := g.groups.Tree(root, pods)
+	if err != nil || len(tree.Pods) != len(pods) {
+		return false
+	}
+	g.group = tree
+	for i, p := range tree.Pods {
+		g.pods[i] = at[p.UID]
+	}
+	return true
+}
+
+// missing sends the pods back to wait for their group, or for one above it.
+func (g *groupAttempt) missing(ctx context.Context, lacking fwk.EntityKey) {
+	status := gangscheduling.Missing(lacking.Name)
 	for _, a := range g.pods {
 		d := framework.NewDiagnosis()
 		d.Reject(status)
@@ -113,10 +139,9 @@ func (g *groupAttempt) missing(ctx context.Context, key types.NamespacedName) {
 }
 
 // decide finds the pods their nodes and reserves what they need there, or sends them back.
-func (g *groupAttempt) decide(ctx context.Context) (placed []placedPod, status *fwk.Status, recorded *record.Decided) {
-	q := groupQuestion{fw: g.fw, group: &podgroup.Info{Group: g.group}, start: g.nextStart, seed: groupSeed(g.pods), now: g.pods[0].started}
+func (g *groupAttempt) decide(ctx context.Context) (placed []placedPod, groups []groupOutcome, recorded *record.Decided) {
+	q := groupQuestion{fw: g.fw, group: g.group, start: g.nextStart, seed: groupSeed(g.pods), now: g.pods[0].started}
 	for _, a := range g.pods {
-		q.group.Pods = append(q.group.Pods, a.pod)
 		q.attempts = append(q.attempts, a.queued.Attempts)
 	}
 	recorded = g.toRecord(q)
@@ -146,11 +171,14 @@ func (g *groupAttempt) decide(ctx context.Context) (placed []placedPod, status *
 			}
 		}
 	}
+	groups = d.groups
 	if d.status.IsSuccess() {
 		g.nextStart = d.next
+		// The pods of those that get nothing are tried again at once: it is said then what comes of that.
+		groups = slices.DeleteFunc(groups, func(o groupOutcome) bool { return !o.status.IsSuccess() && o.tried > 0 })
 	}
 	g.metrics.triedGroup(&d, g.fw.ProfileName(), g.now().Sub(g.pods[0].started), search)
-	return placed, d.status, recorded
+	return placed, groups, recorded
 }
 
 // again puts a pod back that fits nowhere, while its mates do, to be tried with those that
@@ -186,7 +214,7 @@ func (g *groupAttempt) toRecord(q groupQuestion) *record.Decided {
 	for i, a := range g.pods {
 		one := a.toRecord(question{pod: a.pod, attempt: q.attempts[i], start: q.start, seed: q.seed, now: q.now})
 		if i == 0 {
-			d, one.Group = one, q.group.Group.Name
+			d, one.Group, one.Composite = one, q.group.GetName(), q.group.Composite != nil
 			continue
 		}
 		d.Mates = append(d.Mates, record.Tried{Pod: one.Pod, Attempt: one.Attempt, Object: one.Object})
@@ -194,11 +222,12 @@ func (g *groupAttempt) toRecord(q groupQuestion) *record.Decided {
 	return d
 }
 
-// tell writes what came of it to the status of the group.
-func (g *groupAttempt) tell(ctx context.Context, c metav1.Condition) {
+// tell writes what came of it to the status of a group. As in the original, nothing is written to that
+// of a group of groups.
+func (g *groupAttempt) tell(ctx context.Context, group *schedulingv1beta1.PodGroup, c metav1.Condition) {
 	g.binding.Go(func() {
-		if err := podgroup.Tell(ctx, g.client, g.group, c); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Writing what came of a pod group to its status")
+		if err := podgroup.Tell(ctx, g.client, group, c); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Writing what came of a pod group to its status", "podGroup", klog.KObj(group))
 		}
 	})
 }

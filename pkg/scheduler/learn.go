@@ -53,8 +53,8 @@ func (m *mind) podGone(ctx context.Context, pod *v1.Pod) {
 	m.groups.Delete(pod)
 	if pod.Spec.NodeName == "" {
 		m.queue.Delete(pod)
-		if key, ok := podgroup.KeyOf(pod); ok && m.groups != nil {
-			m.queue.Release(ctx, m.groups.State(key).Waiting())
+		if key, ok := podgroup.EntityOf(pod); ok && m.groups != nil {
+			m.queue.Release(ctx, m.groups.Mates(key))
 		}
 		for _, fw := range m.profiles {
 			fw.RejectWaitingPod(pod.UID)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	resourceapi "k8s.io/api/resource/v1"
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,6 +52,14 @@ func addOptional(f informers.SharedInformerFactory, gates framework.Gates) {
 		api := c.SchedulingV1beta1().PodGroups(metav1.NamespaceAll)
 		list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return api.List(ctx, o) }
 		return optional(c, &schedulingv1beta1.PodGroup{}, &schedulingv1beta1.PodGroupList{}, list, api.Watch, resync)
+	})
+	if !gates.CompositePodGroup {
+		return
+	}
+	f.InformerFor(&schedulingv1alpha3.CompositePodGroup{}, func(c kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
+		api := c.SchedulingV1alpha3().CompositePodGroups(metav1.NamespaceAll)
+		list := func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return api.List(ctx, o) }
+		return optional(c, &schedulingv1alpha3.CompositePodGroup{}, &schedulingv1alpha3.CompositePodGroupList{}, list, api.Watch, resync)
 	})
 }
 

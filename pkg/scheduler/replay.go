@@ -11,7 +11,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
@@ -20,7 +19,6 @@ import (
 
 	"github.com/leme-k8s/leme/pkg/scheduler/config"
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
-	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 	"github.com/leme-k8s/leme/pkg/scheduler/record"
 )
 
@@ -179,25 +177,30 @@ func (r *replay) decideAgain(ctx context.Context, d *record.Decided, each func(r
 
 // decideGroupAgain is decideAgain for a pod group.
 func (r *replay) decideGroupAgain(ctx context.Context, d *record.Decided, each func(record.Replayed) error) error {
-	q := groupQuestion{trial: true, group: &podgroup.Info{}, start: d.Start, seed: d.Seed, now: d.Time}
+	q := groupQuestion{trial: true, start: d.Start, seed: d.Seed, now: d.Time}
+	var pods []*v1.Pod
 	for _, t := range d.Pods() {
 		pod, err := r.tried(t)
 		if err != nil {
 			return err
 		}
-		q.group.Pods, q.attempts = append(q.group.Pods, pod), append(q.attempts, t.Attempt)
+		pods, q.attempts = append(pods, pod), append(q.attempts, t.Attempt)
 	}
-	profile := q.group.Pods[0].Spec.SchedulerName
+	profile := pods[0].Spec.SchedulerName
 	var (
 		err    error
 		ok     bool
 		now    = record.Outcome{Message: fmt.Sprintf("no profile has the name %q", profile)}
-		states = make([]fwk.CycleState, len(q.group.Pods))
+		states = make([]fwk.CycleState, len(pods))
 	)
 	if r.groups == nil {
 		return fmt.Errorf("a decision about pod group %s, and the GenericWorkload feature gate is off", d.Group)
 	}
-	if q.group.Group, err = r.groups.Group(types.NamespacedName{Namespace: d.Namespace, Name: d.Group}); err != nil {
+	root := fwk.PodGroupKey(d.Namespace, d.Group)
+	if d.Composite {
+		root = fwk.CompositePodGroupKey(d.Namespace, d.Group)
+	}
+	if q.group, err = r.groups.Tree(root, pods); err != nil {
 		return fmt.Errorf("a decision about a pod group: %w", err)
 	}
 	if q.fw, ok = r.profiles[profile]; ok {
@@ -216,7 +219,7 @@ func (r *replay) decideGroupAgain(ctx context.Context, d *record.Decided, each f
 	if err := compare(d, now, each); err != nil {
 		return err
 	}
-	for i, pod := range q.group.Pods {
+	for i, pod := range pods {
 		if i < len(d.Members) {
 			r.goOn(ctx, q.fw, states[i], pod, d.Members[i])
 		}

@@ -120,6 +120,7 @@ func (s *Scheduler) watchOthers(ctx context.Context) error {
 		fwk.DeviceClass:           devices.DeviceClasses().Informer,
 		fwk.VolumeAttachment:      storage.VolumeAttachments().Informer,
 		fwk.PodGroup:              s.informers.Scheduling().V1beta1().PodGroups().Informer,
+		fwk.CompositePodGroup:     s.informers.Scheduling().V1alpha3().CompositePodGroups().Informer,
 	} {
 		if !wanted[resource] {
 			continue

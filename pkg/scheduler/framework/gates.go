@@ -12,6 +12,8 @@ type Gates struct {
 	PodGroupPreemptionPolicy bool `json:"podGroupPreemptionPolicy,omitempty"`
 	// DRAWorkloadResourceClaims has claims that a PodGroup names reserved for it, not for each of its pods.
 	DRAWorkloadResourceClaims bool `json:"draWorkloadResourceClaims,omitempty"`
+	// CompositePodGroup has groups of groups decided together.
+	CompositePodGroup bool `json:"compositePodGroup,omitempty"`
 }
 
 // GatesOf returns the feature gates of the scheduler that lends h to a plugin.

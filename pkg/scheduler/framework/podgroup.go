@@ -11,9 +11,9 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 )
 
-// A PlacementFeasible is a Permit plugin that is asked before the first pod of a group is
-// tried on a placement, and after each: Success where enough have a node, Wait while
-// enough still can, Unschedulable when they cannot.
+// A PlacementFeasible is a Permit plugin that is asked before the first pod of a group, or the
+// first group of a group of groups, is tried on a placement, and after each: Success where
+// enough have nodes, Wait while enough still can, Unschedulable when they cannot.
 type PlacementFeasible interface {
 	fwk.PermitPlugin
 	PlacementFeasible(ctx context.Context, state fwk.PlacementCycleState, group fwk.PodGroupInfo, progress Progress) *fwk.Status
@@ -21,8 +21,8 @@ type PlacementFeasible interface {
 
 // Progress is how far the trial of a placement has got.
 type Progress struct {
-	// Scheduled are the pods of the group with a node, those included that got it before;
-	// Remaining are those that are still to be tried.
+	// Scheduled are the pods of the group with a node, those included that got it before, or the
+	// groups of a group of groups that have what they need; Remaining are still to be tried.
 	Scheduled, Remaining int
 }
 
@@ -56,8 +56,13 @@ func pickGroupPoints(c *chooser) groupPoints {
 	return g
 }
 
-// GroupState is the scratch pad of plugins during one attempt at one pod group.
-type GroupState struct{ *CycleState }
+// GroupState is the scratch pad of plugins during one attempt at one pod group, on one placement
+// of the group of groups above it.
+type GroupState struct {
+	*CycleState
+	parent *PlacementState     // nil for a root
+	placed sets.Set[types.UID] // in the whole tree
+}
 
 var _ fwk.PodGroupCycleState = &GroupState{}
 
@@ -65,32 +70,47 @@ var _ fwk.PodGroupCycleState = &GroupState{}
 func NewGroupState(trial bool, now time.Time) *GroupState {
 	s := NewCycleState(false)
 	s.trial, s.now = trial, now
-	return &GroupState{s}
+	return &GroupState{CycleState: s, placed: sets.New[types.UID]()}
 }
 
-// GetParentPlacementCycleState returns nil: no group is above another.
-func (*GroupState) GetParentPlacementCycleState() fwk.PlacementCycleState { return nil }
+// NewChildState returns an empty state for a group that is tried on a placement of the one above it.
+func NewChildState(parent *PlacementState) *GroupState {
+	s := NewGroupState(parent.group.trial, parent.group.now)
+	s.parent, s.placed = parent, parent.group.placed
+	return s
+}
+
+// GetParentPlacementCycleState returns the state of the placement that is divided for the group;
+// nil for a root.
+func (s *GroupState) GetParentPlacementCycleState() fwk.PlacementCycleState {
+	if s.parent == nil {
+		return nil
+	}
+	return s.parent
+}
 
 // PlacementState is the scratch pad for one placement of a group.
 type PlacementState struct {
 	*CycleState
-	group  *GroupState
-	placed sets.Set[types.UID]
+	group *GroupState
 }
 
 var _ fwk.PlacementCycleState = &PlacementState{}
 
 // NewPlacementState returns an empty state.
 func NewPlacementState(g *GroupState) *PlacementState {
-	return &PlacementState{NewCycleState(false), g, sets.New[types.UID]()}
+	return &PlacementState{NewCycleState(false), g}
 }
 
 // GetPodGroupSchedulingCycle returns the state of the group.
 func (s *PlacementState) GetPodGroupSchedulingCycle() fwk.PodGroupCycleState { return s.group }
 
-// Place says that a pod of the group has its node on this placement. The node that it
-// was promised before is not kept for it any more.
-func (s *PlacementState) Place(uid types.UID) { s.placed.Insert(uid) }
+// Place says that a pod of the tree has its node for now. The node that it was promised
+// before is not kept for it any more.
+func (s *GroupState) Place(uid types.UID) { s.placed.Insert(uid) }
+
+// Displace takes that back.
+func (s *GroupState) Displace(uid types.UID) { s.placed.Delete(uid) }
 
 // NewPodState returns an empty state for one pod of the group on this placement.
 func (s *PlacementState) NewPodState() *CycleState {
@@ -104,7 +124,7 @@ func (s *CycleState) LeaveGroup() { s.placement = nil }
 
 // isPlaced says that a pod is a mate that has got its node in the same attempt.
 func (s *CycleState) isPlaced(uid types.UID) bool {
-	return s.placement != nil && s.placement.placed.Has(uid)
+	return s.placement != nil && s.placement.group.placed.Has(uid)
 }
 
 // HasPodGroupPostFilter reports whether anything can be done for a group that fits nowhere.

@@ -11,14 +11,20 @@ import (
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/informers"
+	alphalisters "k8s.io/client-go/listers/scheduling/v1alpha3"
 	schedulinglisters "k8s.io/client-go/listers/scheduling/v1beta1"
+	toolscache "k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
 )
 
 // Groups are all groups that pods name, and the pods. A nil one knows of none: pods are
 // of no group while the GenericWorkload gate is off.
 type Groups struct {
-	lister schedulinglisters.PodGroupLister
+	lister     schedulinglisters.PodGroupLister
+	composites alphalisters.CompositePodGroupLister // nil while the CompositePodGroup gate is off
+	// What is below a group is looked up in these.
+	groupIndex, compositeIndex toolscache.Indexer
 
 	mu      sync.RWMutex
 	members map[types.NamespacedName]map[types.UID]member
@@ -32,9 +38,22 @@ type member struct {
 
 var _ fwk.PodGroupManager = &Groups{}
 
-// New returns groups without pods.
-func New(l schedulinglisters.PodGroupLister) *Groups {
-	return &Groups{lister: l, members: map[types.NamespacedName]map[types.UID]member{}}
+// New returns groups without pods. Whether there are groups of groups is a matter of the
+// CompositePodGroup gate.
+func New(f informers.SharedInformerFactory, composites bool) (*Groups, error) {
+	groups := f.Scheduling().V1beta1().PodGroups()
+	g := &Groups{lister: groups.Lister(), members: map[types.NamespacedName]map[types.UID]member{}}
+	if !composites {
+		return g, nil
+	}
+	above := f.Scheduling().V1alpha3().CompositePodGroups()
+	for _, informer := range []toolscache.SharedIndexInformer{groups.Informer(), above.Informer()} {
+		if err := informer.AddIndexers(toolscache.Indexers{byParent: parentIndex}); err != nil {
+			return nil, fmt.Errorf("indexing pod groups by what is above them: %w", err)
+		}
+	}
+	g.composites, g.groupIndex, g.compositeIndex = above.Lister(), groups.Informer().GetIndexer(), above.Informer().GetIndexer()
+	return g, nil
 }
 
 // Set takes a new or changed pod over. One that is assumed stays so until it is seen on a node.
@@ -132,25 +151,19 @@ func (g *Groups) PodGroupStates() fwk.PodGroupStateLister { return states{g} }
 // PodGroups lists objects.
 func (g *Groups) PodGroups() fwk.PodGroupLister { return objects{g} }
 
-// CompositePodGroupStates lists nothing: there are no groups of groups.
-func (g *Groups) CompositePodGroupStates() fwk.CompositePodGroupStateLister { return noStates{} }
-
-// CompositePodGroups lists nothing, likewise.
-func (g *Groups) CompositePodGroups() fwk.CompositePodGroupLister { return noObjects{} }
-
-// BuildHierarchySnapshotFromPod returns the groups: none is above another.
-func (g *Groups) BuildHierarchySnapshotFromPod(*v1.Pod) (fwk.PodGroupManager, error) { return g, nil }
-
-// GetRootKeyForGroup returns the key: no group is above another.
-func (g *Groups) GetRootKeyForGroup(key fwk.EntityKey) (fwk.EntityKey, bool, error) {
-	return key, true, nil
+// CompositePodGroupStates lists what is below groups of groups.
+func (g *Groups) CompositePodGroupStates() fwk.CompositePodGroupStateLister {
+	return compositeStates{g}
 }
 
+// CompositePodGroups lists groups of groups.
+func (g *Groups) CompositePodGroups() fwk.CompositePodGroupLister { return compositeObjects{g} }
+
 type (
-	states    struct{ *Groups }
-	objects   struct{ *Groups }
-	noStates  struct{}
-	noObjects struct{}
+	states           struct{ *Groups }
+	objects          struct{ *Groups }
+	compositeStates  struct{ *Groups }
+	compositeObjects struct{ *Groups }
 )
 
 func (l states) Get(namespace, name string) (fwk.PodGroupState, error) {
@@ -161,12 +174,22 @@ func (l objects) Get(namespace, name string) (*schedulingv1beta1.PodGroup, error
 	return l.Group(types.NamespacedName{Namespace: namespace, Name: name})
 }
 
-func (noStates) Get(namespace, name string) (fwk.CompositePodGroupState, error) {
-	return nil, fmt.Errorf("composite pod group %s/%s: the CompositePodGroup feature gate is off", namespace, name)
+func (l compositeStates) Get(namespace, name string) (fwk.CompositePodGroupState, error) {
+	if l.composites == nil {
+		return nil, off(namespace, name)
+	}
+	return compositeState(l.children(namespace, name)), nil
 }
 
-func (noObjects) Get(namespace, name string) (*schedulingv1alpha3.CompositePodGroup, error) {
-	return nil, fmt.Errorf("composite pod group %s/%s: the CompositePodGroup feature gate is off", namespace, name)
+func (l compositeObjects) Get(namespace, name string) (*schedulingv1alpha3.CompositePodGroup, error) {
+	if l.composites == nil {
+		return nil, off(namespace, name)
+	}
+	return l.composites.CompositePodGroups(namespace).Get(name)
+}
+
+func off(namespace, name string) error {
+	return fmt.Errorf("composite pod group %s/%s: the CompositePodGroup feature gate is off", namespace, name)
 }
 
 // State is how far the pods of a group have got. It does not change.

@@ -6,7 +6,9 @@ import (
 	v1 "k8s.io/api/core/v1"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/utils/ptr"
 )
@@ -18,9 +20,24 @@ func groupPod(name, node string) *v1.Pod {
 	}
 }
 
+func newGroups(t *testing.T, objects ...runtime.Object) *Groups {
+	t.Helper()
+	f := informers.NewSharedInformerFactory(nil, 0)
+	g, err := New(f, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if err := f.InformerFor(o, nil).GetStore().Add(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return g
+}
+
 // A pod of a group waits, is assumed, and is assigned or waits again.
 func TestGroups(t *testing.T) {
-	g, key := New(nil), types.NamespacedName{Namespace: "shop", Name: "g"}
+	g, key := newGroups(t), types.NamespacedName{Namespace: "shop", Name: "g"}
 	check := func(what string, waiting, assumed, assigned int) {
 		t.Helper()
 		s := g.State(key)
@@ -45,7 +62,7 @@ func TestGroups(t *testing.T) {
 	check("confirmed", 1, 0, 1)
 	g.Forget(groupPod("a", "n"))
 	check("what is confirmed is not forgotten", 1, 0, 1)
-	copied := New(nil)
+	copied := newGroups(t)
 	copied.TakePodsOf(g)
 	g.Delete(groupPod("a", "n"))
 	g.Delete(groupPod("b", ""))

@@ -17,8 +17,11 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
-// podGroups are there behind a feature gate.
-var podGroups = schema.GroupVersionResource{Group: "scheduling.k8s.io", Version: "v1beta1", Resource: "podgroups"}
+// These are there behind feature gates.
+var (
+	podGroups          = schema.GroupVersionResource{Group: "scheduling.k8s.io", Version: "v1beta1", Resource: "podgroups"}
+	compositePodGroups = schema.GroupVersionResource{Group: "scheduling.k8s.io", Version: "v1alpha3", Resource: "compositepodgroups"}
+)
 
 // Kinds are what plugins read, and what is recorded.
 var kinds = map[schema.GroupVersionResource]string{
@@ -41,7 +44,8 @@ var kinds = map[schema.GroupVersionResource]string{
 	{Group: "resource.k8s.io", Version: "v1", Resource: "resourceslices"}:      "ResourceSlice",
 	{Group: "resource.k8s.io", Version: "v1", Resource: "deviceclasses"}:       "DeviceClass",
 	{Group: "resource.k8s.io", Version: "v1", Resource: "devicetaintrules"}:    "DeviceTaintRule",
-	podGroups: "PodGroup",
+	podGroups:          "PodGroup",
+	compositePodGroups: "CompositePodGroup",
 }
 
 // Informers fills a factory with informers whose stores change, and whose handlers run,
@@ -49,7 +53,7 @@ var kinds = map[schema.GroupVersionResource]string{
 // which is not to be started. Kinds that are not recorded are left as they are.
 func (r *Recorder) Informers(known, watching informers.SharedInformerFactory, gates framework.Gates) error {
 	for resource, kind := range kinds {
-		if resource == podGroups && !gates.GenericWorkload {
+		if resource == podGroups && !gates.GenericWorkload || resource == compositePodGroups && !gates.CompositePodGroup {
 			continue
 		}
 		real, err := watching.ForResource(resource)

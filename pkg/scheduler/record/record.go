@@ -104,9 +104,10 @@ type Decided struct {
 	// Object is the pod as it was tried, if that is not how it was seen last.
 	Object *Object `json:"object,omitempty"`
 	// Group is the pod group that was tried, of which this is the first pod; Mates are
-	// the others.
-	Group string  `json:"podGroup,omitempty"`
-	Mates []Tried `json:"mates,omitempty"`
+	// the others. Composite says that it is a group of groups.
+	Group     string  `json:"podGroup,omitempty"`
+	Composite bool    `json:"compositePodGroup,omitempty"`
+	Mates     []Tried `json:"mates,omitempty"`
 	Outcome
 }
 

@@ -79,7 +79,12 @@ func (p *Plugin) PreEnqueue(_ context.Context, pod *v1.Pod) *fwk.Status {
 	if p.evictions.running(string(pod.UID)) {
 		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "waiting for the preemption for this pod to be finished")
 	}
-	if key, ok := podgroup.KeyOf(pod); ok && p.evictions.running(key.String()) {
+	groups := p.handle.PodGroupManager()
+	key, ok := podgroup.EntityOf(pod)
+	if !ok || groups == nil {
+		return nil
+	}
+	if root, _, err := groups.GetRootKeyForGroup(key); err == nil && p.evictions.running(root.String()) {
 		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "waiting for the preemption for this pod group to be finished")
 	}
 	return nil
@@ -116,7 +121,7 @@ func (p *Plugin) preempt(ctx context.Context, state fwk.CycleState, pod *v1.Pod,
 		return nil, fwk.AsStatus(err)
 	}
 	nodes := p.handle.SnapshotSharedLister().NodeInfos()
-	if reason := notEligible(pod, statuses, nodes, groupsOf(p.handle)); reason != "" {
+	if reason := notEligible(pod, statuses, nodes, p.handle.PodGroupManager()); reason != "" {
 		return nil, fwk.NewStatus(fwk.Unschedulable, reason)
 	}
 	candidates, refused, s := p.candidates(ctx, state, pod, statuses)
@@ -172,7 +177,7 @@ func nominate(node string) *fwk.PostFilterResult {
 
 // notEligible says why pod may not preempt others: it must not at all, or it did and
 // its victims are on their way out.
-func notEligible(pod *v1.Pod, statuses fwk.NodeToStatusReader, nodes fwk.NodeInfoLister, groups fwk.PodGroupLister) string {
+func notEligible(pod *v1.Pod, statuses fwk.NodeToStatusReader, nodes fwk.NodeInfoLister, groups fwk.PodGroupManager) string {
 	if pod.Spec.PreemptionPolicy != nil && *pod.Spec.PreemptionPolicy == v1.PreemptNever {
 		return "not eligible due to preemptionPolicy=Never."
 	}

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
-	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -66,22 +65,25 @@ func (e *evictions) done(p preemptor) {
 // A preemptor is for whom others are evicted: a pod, or the pods of a group.
 type preemptor struct {
 	pods  []*v1.Pod
-	group *schedulingv1beta1.PodGroup // nil for a pod on its own
+	group fwk.PodGroupInfo // nil for a pod on its own
 }
 
 func single(pod *v1.Pod) preemptor { return preemptor{pods: []*v1.Pod{pod}} }
 
 // who is the pod or the group, name what events call it.
 func (p *preemptor) who() (object runtime.Object, name string) {
-	if p.group != nil {
-		return p.group, fmt.Sprintf("podgroup %v", p.group.UID)
+	if p.group == nil {
+		return p.pods[0], fmt.Sprintf("pod %v", p.pods[0].UID)
 	}
-	return p.pods[0], fmt.Sprintf("pod %v", p.pods[0].UID)
+	if c := p.group.GetCompositePodGroup(); c != nil {
+		return c, fmt.Sprintf("compositepodgroup %v", c.UID)
+	}
+	return p.group.GetPodGroup(), fmt.Sprintf("podgroup %v", p.group.GetPodGroup().UID)
 }
 
 func (p *preemptor) key() string {
 	if p.group != nil {
-		return p.group.Namespace + "/" + p.group.Name
+		return p.group.GetKey()
 	}
 	return string(p.pods[0].UID)
 }

@@ -64,8 +64,8 @@ func (r *recorder) tried(s *fwk.Status, took time.Duration) {
 	r.evaluation.WithLabelValues("pod", s.Code().String()).Observe(took.Seconds())
 }
 
-// triedForGroup counts a search for victims for a pod group.
-func (r *recorder) triedForGroup(s *fwk.Status, took time.Duration) {
+// triedForGroup counts a search for victims for a pod group, or a group of groups.
+func (r *recorder) triedForGroup(kind fwk.EntityKeyType, s *fwk.Status, took time.Duration) {
 	r.groupAttempts.WithLabelValues(s.Code().String()).Inc()
-	r.evaluation.WithLabelValues("podgroup", s.Code().String()).Observe(took.Seconds())
+	r.evaluation.WithLabelValues(string(kind), s.Code().String()).Observe(took.Seconds())
 }

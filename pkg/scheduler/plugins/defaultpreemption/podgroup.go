@@ -31,7 +31,7 @@ func (p *Plugin) PodGroupPostFilter(ctx context.Context, state fwk.PodGroupCycle
 	began := time.Now()
 	result, s := p.preemptForGroup(ctx, state, group, schedule)
 	if !framework.IsGroupTrial(state) {
-		p.metrics.triedForGroup(s, time.Since(began))
+		p.metrics.triedForGroup(group.GetType(), s, time.Since(began))
 	}
 	if msg := s.Message(); msg != "" {
 		s = fwk.NewStatus(s.Code(), "pod group preemption: "+msg)
@@ -40,8 +40,8 @@ func (p *Plugin) PodGroupPostFilter(ctx context.Context, state fwk.PodGroupCycle
 }
 
 func (p *Plugin) preemptForGroup(ctx context.Context, state fwk.PodGroupCycleState, group fwk.PodGroupInfo, schedule fwk.PodGroupSchedulingFunc) (*fwk.PodGroupPostFilterResult, *fwk.Status) {
-	g, pods := group.GetPodGroup(), group.GetUnscheduledPods()
-	if p.never(g, pods) {
+	pods := group.GetUnscheduledPods()
+	if p.never(group) {
 		return nil, fwk.NewStatus(fwk.Unschedulable, "not eligible due to preemptionPolicy=Never.")
 	}
 	snapshot := p.handle.MutableSnapshotSharedLister()
@@ -49,7 +49,7 @@ func (p *Plugin) preemptForGroup(ctx context.Context, state fwk.PodGroupCycleSta
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
-	units := unitsBelow(nodes, podgroup.Priority(g), snapshot.PodGroups())
+	units := unitsBelow(nodes, podgroup.PriorityOf(group), p.handle.PodGroupManager())
 	if current := ongoing(pods, units); current != nil {
 		return current, fwk.NewStatus(fwk.Success, "ongoing preemption on nominated nodes")
 	}
@@ -70,20 +70,20 @@ func (p *Plugin) preemptForGroup(ctx context.Context, state fwk.PodGroupCycleSta
 	}
 	state.Write(explain.PreemptionKey, consideredUnits(victims, violations))
 	count := len(podsOf(victims))
-	klog.FromContext(ctx).V(2).Info("Preempting for a pod group", "podGroup", klog.KObj(g), "victims", count)
+	klog.FromContext(ctx).V(2).Info("Preempting for a pod group", "podGroup", group.GetKey(), "victims", count)
 	if !framework.IsGroupTrial(state) {
 		p.metrics.groupVictims.Observe(float64(count))
-		p.evictUnits(g, pods, victims)
+		p.evictUnits(group, victims)
 	}
 	return nominateAll(pods, assigned), fwk.NewStatus(fwk.Success, fmt.Sprintf("found a placement for podgroup, preempting %d victims", count))
 }
 
 // never reports whether the group may not preempt others.
-func (p *Plugin) never(g *schedulingv1beta1.PodGroup, pods []*v1.Pod) bool {
+func (p *Plugin) never(group fwk.PodGroupInfo) bool {
 	if p.gates.PodGroupPreemptionPolicy {
-		return podgroup.PreemptionPolicy(g) == v1.PreemptNever
+		return podgroup.PreemptionPolicyOf(group) == v1.PreemptNever
 	}
-	return slices.ContainsFunc(pods, func(pod *v1.Pod) bool {
+	return slices.ContainsFunc(group.GetUnscheduledPods(), func(pod *v1.Pod) bool {
 		return pod.Spec.PreemptionPolicy != nil && *pod.Spec.PreemptionPolicy == v1.PreemptNever
 	})
 }
@@ -124,14 +124,15 @@ func nominateAll(pods []*v1.Pod, assigned []fwk.ProposedAssignment) *fwk.PodGrou
 	return result
 }
 
-// evictUnits evicts victims for a group. Groups that go as a whole are told.
-func (p *Plugin) evictUnits(g *schedulingv1beta1.PodGroup, pods []*v1.Pod, units []*unit) {
+// evictUnits evicts victims for a group. PodGroups that go as a whole are told.
+func (p *Plugin) evictUnits(group fwk.PodGroupInfo, units []*unit) {
+	pods := group.GetUnscheduledPods()
 	for _, u := range units {
-		if u.whole {
+		if u.whole.Type == fwk.PodGroupKeyType {
 			go p.tellGroup(u.group, pods[0].Spec.SchedulerName)
 		}
 	}
-	p.evictions.start(preemptor{pods: pods, group: g}, podsOf(units))
+	p.evictions.start(preemptor{pods: pods, group: group}, podsOf(units))
 }
 
 // tellGroup says in the status of a group that it goes.
@@ -178,16 +179,13 @@ type groupTrial struct {
 // lowest priority that must go, then the most important.
 func (t *groupTrial) selectUnits(ctx context.Context, units []*unit, budgets []*policyv1.PodDisruptionBudget) (victims []*unit, violations int, assigned []fwk.ProposedAssignment, s *fwk.Status) {
 	if len(units) == 0 {
-		return nil, 0, nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "No preemption victims found for incoming pod group")
+		return nil, 0, nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "No preemption victims found for incoming preemptor")
 	}
 	if err := t.removeAll(ctx, units); err != nil {
 		return nil, 0, nil, fwk.AsStatus(err)
 	}
 	a, s := t.schedule(ctx)
 	if !s.IsSuccess() {
-		if s.IsRejected() {
-			s = fwk.NewStatus(fwk.Unschedulable, "preemption is not helpful for scheduling: "+s.Message())
-		}
 		return nil, 0, nil, s
 	}
 	most := len(a.ProposedAssignments)
@@ -203,7 +201,7 @@ func (t *groupTrial) selectUnits(ctx context.Context, units []*unit, budgets []*
 		return nil, 0, nil, s
 	}
 	if len(victims) == 0 {
-		return nil, 0, nil, fwk.NewStatus(fwk.Unschedulable, "No preemption victims found for incoming pod group")
+		return nil, 0, nil, fwk.NewStatus(fwk.Unschedulable, "No preemption victims found for incoming preemptor")
 	}
 	for _, u := range victims {
 		violations += u.violations

@@ -11,15 +11,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	fwk "k8s.io/kube-scheduler/framework"
+	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 )
 
-// A unit is what is evicted as one: a pod, or all pods of a group.
+// A unit is what is evicted as one: a pod, all pods of a group, or all pods below a group of groups.
 type unit struct {
 	pods     []fwk.PodInfo
-	group    *schedulingv1beta1.PodGroup // nil for a pod of none
-	whole    bool                        // all pods of the group
+	group    *schedulingv1beta1.PodGroup // of the first pod; nil for a pod of none
+	whole    fwk.EntityKey               // whose pods all are in the unit; none for a pod that can go by itself
 	priority int32
 	// violations are the pods whose eviction breaks a disruption budget.
 	violations int
@@ -27,20 +28,20 @@ type unit struct {
 
 // unitsBelow returns what may be evicted for a priority, the most important first. groups
 // are nil while the GenericWorkload gate is off.
-func unitsBelow(nodes []fwk.NodeInfo, priority int32, groups fwk.PodGroupLister) []*unit {
+func unitsBelow(nodes []fwk.NodeInfo, priority int32, groups fwk.PodGroupManager) []*unit {
 	var units []*unit
-	whole := map[*schedulingv1beta1.PodGroup]*unit{}
+	whole := map[fwk.EntityKey]*unit{}
 	for _, n := range nodes {
 		for _, info := range n.GetPods() {
 			u := unitOf(info.GetPod(), groups)
 			if u.priority >= priority {
 				continue
 			}
-			if u.whole {
-				if known := whole[u.group]; known != nil {
+			if u.isWhole() {
+				if known := whole[u.whole]; known != nil {
 					u = known
 				}
-				whole[u.group] = u
+				whole[u.whole] = u
 			}
 			if u.pods = append(u.pods, info); len(u.pods) == 1 {
 				units = append(units, u)
@@ -51,33 +52,60 @@ func unitsBelow(nodes []fwk.NodeInfo, priority int32, groups fwk.PodGroupLister)
 	return units
 }
 
-// unitOf returns the unit that a pod belongs to, without its pods.
-func unitOf(pod *v1.Pod, groups fwk.PodGroupLister) *unit {
+// unitOf returns the unit that a pod belongs to, without its pods: that of the highest group above it that
+// goes as a whole. It has the priority of the root.
+func unitOf(pod *v1.Pod, groups fwk.PodGroupManager) *unit {
 	u := &unit{priority: corev1helpers.PodPriority(pod)}
-	if key, ok := podgroup.KeyOf(pod); ok && groups != nil {
-		if g, err := groups.Get(key.Namespace, key.Name); err == nil {
-			u.group, u.priority, u.whole = g, podgroup.Priority(g), podgroup.DisruptedTogether(g)
+	key, ok := podgroup.EntityOf(pod)
+	if !ok || groups == nil {
+		return u
+	}
+	g, err := groups.PodGroups().Get(key.Namespace, key.Name)
+	if err != nil {
+		return u
+	}
+	u.group, u.priority = g, podgroup.Priority(g)
+	if podgroup.DisruptedTogether(g) {
+		u.whole = key
+	}
+	if _, _, err := groups.GetRootKeyForGroup(key); err != nil {
+		return u // in a circle
+	}
+	for parent := g.Spec.ParentCompositePodGroupName; parent != nil; {
+		above, err := groups.CompositePodGroups().Get(key.Namespace, *parent)
+		if err != nil {
+			break // it is not there, or there are no groups of groups
 		}
+		u.priority = ptr.Deref(above.Spec.Priority, 0)
+		if above.Spec.DisruptionMode != nil && above.Spec.DisruptionMode.All != nil {
+			u.whole = fwk.CompositePodGroupKey(above.Namespace, above.Name)
+		}
+		parent = above.Spec.ParentCompositePodGroupName
 	}
 	return u
 }
 
-// moreImportant orders units: by priority, groups before pods on their own, large groups
-// before small ones, and then by how long they have run.
+func (u *unit) isWhole() bool { return u.whole != fwk.EntityKey{} }
+
+// moreImportant orders units: by priority, groups of groups before groups and these before pods on their
+// own, large groups before small ones, and then by how long they have run.
 func moreImportant(a, b *unit) int {
 	size := func(u *unit) int {
-		if u.whole {
+		if u.isWhole() {
 			return len(u.pods)
 		}
 		return 1
 	}
-	grouped := func(u *unit) int {
-		if u.group != nil {
+	rank := func(u *unit) int {
+		switch {
+		case u.whole.Type == fwk.CompositePodGroupKeyType:
+			return 2
+		case u.group != nil:
 			return 1
 		}
 		return 0
 	}
-	return cmp.Or(-cmp.Compare(a.priority, b.priority), -cmp.Compare(grouped(a), grouped(b)), -cmp.Compare(size(a), size(b)), a.since().Compare(b.since()))
+	return cmp.Or(-cmp.Compare(a.priority, b.priority), -cmp.Compare(rank(a), rank(b)), -cmp.Compare(size(a), size(b)), a.since().Compare(b.since()))
 }
 
 // since is when the first pod of the unit began.
@@ -127,12 +155,4 @@ func podsOf(units []*unit) []*v1.Pod {
 		}
 	}
 	return out
-}
-
-// groupsOf returns the groups that pods on nodes are of; nil while the GenericWorkload gate is off.
-func groupsOf(h fwk.Handle) fwk.PodGroupLister {
-	if m := h.PodGroupManager(); m != nil {
-		return m.PodGroups()
-	}
-	return nil
 }

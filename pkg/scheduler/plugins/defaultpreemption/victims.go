@@ -14,6 +14,8 @@ import (
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 )
 
 // candidate is a node on which a pod would fit without some of its pods, the most
@@ -38,12 +40,12 @@ type trial struct {
 func selectVictims(ctx context.Context, h fwk.Handle, state fwk.CycleState, pod *v1.Pod, node fwk.NodeInfo, budgets []*policyv1.PodDisruptionBudget) (candidate, *fwk.Status) {
 	t := &trial{h, state, pod, node}
 	c := candidate{node: node.Node().Name}
-	lower := unitsBelow([]fwk.NodeInfo{node}, corev1helpers.PodPriority(pod), groupsOf(h))
+	lower := unitsBelow([]fwk.NodeInfo{node}, corev1helpers.PodPriority(pod), h.PodGroupManager())
 	if len(lower) == 0 {
 		return c, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "No preemption victims found for incoming pod")
 	}
 	for _, u := range lower {
-		if u.whole {
+		if u.isWhole() {
 			t.addElsewhere(u)
 		}
 		if s := t.remove(ctx, u); !s.IsSuccess() {
@@ -75,11 +77,11 @@ func selectVictims(ctx context.Context, h fwk.Handle, state fwk.CycleState, pod 
 
 // addElsewhere adds the pods of a unit that are on other nodes, and go with it.
 func (t *trial) addElsewhere(u *unit) {
-	state, err := t.SnapshotSharedLister().PodGroupStates().Get(u.group.Namespace, u.group.Name)
+	scheduled, err := podgroup.ScheduledPods(t.SnapshotSharedLister(), u.whole)
 	if err != nil {
 		return
 	}
-	for _, pod := range state.ScheduledPods() {
+	for _, pod := range scheduled {
 		if pod.Spec.NodeName == t.node.Node().Name {
 			continue
 		}

@@ -39,6 +39,9 @@ func matesOf(cs fwk.CycleState) *mates {
 	if cycle == nil {
 		return nil
 	}
+	for above := cycle.GetParentPlacementCycleState(); above != nil; above = cycle.GetParentPlacementCycleState() {
+		cycle = above.GetPodGroupSchedulingCycle()
+	}
 	if m := known(cycle); m != nil {
 		return m
 	}
@@ -153,7 +156,7 @@ func fate(c *resourceapi.ResourceClaim, pod *v1.Pod, consumer resourceapi.Resour
 // elsewhere.
 func (p *Plugin) PodGroupPostFilter(ctx context.Context, cycle fwk.PodGroupCycleState, info fwk.PodGroupInfo, _ fwk.PodGroupSchedulingFunc) (*fwk.PodGroupPostFilterResult, *fwk.Status) {
 	group, m := info.GetPodGroup(), known(cycle)
-	if group == nil || m == nil || p.gates.TopologyAwareWorkloadScheduling && podgroup.TopologyKey(group) != "" {
+	if group == nil || m == nil || p.gates.TopologyAwareWorkloadScheduling && podgroup.TopologyKey(info) != "" {
 		return nil, fwk.NewStatus(fwk.Unschedulable)
 	}
 	pods, err := p.groups.PodGroupStates().Get(group.Namespace, group.Name)

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	schedulingv1alpha3 "k8s.io/api/scheduling/v1alpha3"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -47,7 +47,8 @@ func New(_ context.Context, _ runtime.Object, h fwk.Handle) (fwk.Plugin, error) 
 // Name returns the plugin's name.
 func (*Plugin) Name() string { return Name }
 
-// PreEnqueue admits a pod of a gang when there are enough of them.
+// PreEnqueue admits a pod of a gang when there are enough of them, and one of a tree of
+// groups when there are enough for its root.
 func (p *Plugin) PreEnqueue(_ context.Context, pod *v1.Pod) *fwk.Status {
 	key, ok := p.keyOf(pod)
 	if !ok {
@@ -59,17 +60,26 @@ func (p *Plugin) PreEnqueue(_ context.Context, pod *v1.Pod) *fwk.Status {
 		return Missing(key.Name)
 	case err != nil:
 		return fwk.AsStatus(err)
-	case g.Spec.SchedulingPolicy.Gang == nil:
+	}
+	root, ok, err := p.groups.GetRootKeyForGroup(key)
+	switch {
+	case err != nil:
+		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, err.Error())
+	case !ok:
+		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, fmt.Sprintf("waiting for composite pod group %q to appear in scheduling queue", root.Name))
+	case root == key && g.Spec.SchedulingPolicy.Gang == nil:
 		return nil
 	}
-	state, err := p.groups.PodGroupStates().Get(key.Namespace, key.Name)
-	if err != nil {
+	enough, err := p.enough(root, fwk.PodGroupState.AllPodsCount)
+	switch {
+	case err != nil:
 		return fwk.AsStatus(err)
-	}
-	if state.AllPodsCount() < needed(g) {
+	case enough:
+		return nil
+	case root == key:
 		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "waiting for minCount pods from a gang to appear in scheduling queue")
 	}
-	return nil
+	return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, waitingForTree(root))
 }
 
 // Missing is what is said of a pod whose group is not there.
@@ -77,16 +87,61 @@ func Missing(group string) *fwk.Status {
 	return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, fmt.Sprintf("waiting for pods's pod group %q to appear in scheduling queue", group)).WithPlugin(Name)
 }
 
-// PlacementFeasible gives a placement up as soon as too few pods can get a node there.
+func waitingForTree(root fwk.EntityKey) string {
+	return fmt.Sprintf("waiting for composite pod group %q tree to meet quorum", root.Name)
+}
+
+// enough says whether a group has as many pods as it needs, by count, or a group of groups as many
+// groups that have.
+func (p *Plugin) enough(key fwk.EntityKey, count func(fwk.PodGroupState) int) (bool, error) {
+	if key.Type == fwk.PodGroupKeyType {
+		g, err := p.groups.PodGroups().Get(key.Namespace, key.Name)
+		if err != nil {
+			return false, err
+		}
+		state, err := p.groups.PodGroupStates().Get(key.Namespace, key.Name)
+		if err != nil {
+			return false, err
+		}
+		return count(state) >= needed(g), nil
+	}
+	composite, err := p.groups.CompositePodGroups().Get(key.Namespace, key.Name)
+	if err != nil {
+		return false, err
+	}
+	below, err := p.groups.CompositePodGroupStates().Get(key.Namespace, key.Name)
+	if err != nil {
+		return false, err
+	}
+	have := 0
+	for _, child := range below.GetChildren() {
+		enough, err := p.enough(child, count)
+		if err != nil {
+			return false, err
+		}
+		if enough {
+			have++
+		}
+	}
+	return have >= neededBelow(composite), nil
+}
+
+// PlacementFeasible gives a placement up as soon as too few pods, or too few of the groups of
+// a group of groups, can get nodes there.
 func (p *Plugin) PlacementFeasible(_ context.Context, _ fwk.PlacementCycleState, group fwk.PodGroupInfo, progress framework.Progress) *fwk.Status {
-	least := needed(group.GetPodGroup())
+	least := 0
+	if composite := group.GetCompositePodGroup(); composite != nil {
+		least = neededBelow(composite)
+	} else {
+		least = needed(group.GetPodGroup())
+	}
 	switch {
 	case progress.Scheduled >= least:
 		return nil
 	case progress.Scheduled+progress.Remaining >= least:
 		return fwk.NewStatus(fwk.Wait, "waiting for minCount pods from a gang to be scheduled")
 	}
-	return fwk.NewStatus(fwk.Unschedulable, fmt.Sprintf("minCount (%d) cannot be satisfied", least))
+	return fwk.NewStatus(fwk.Unschedulable, fmt.Sprintf("minCount (%d) cannot be satisfied: %d scheduled, %d remaining", least, progress.Scheduled, progress.Remaining))
 }
 
 // needed is how many pods of a group must have a node: one, if it is no gang.
@@ -97,53 +152,76 @@ func needed(g *schedulingv1beta1.PodGroup) int {
 	return 1
 }
 
+// neededBelow is how many of the groups of a group of groups must get what they need: one, if it is no gang.
+func neededBelow(g *schedulingv1alpha3.CompositePodGroup) int {
+	if gang := g.Spec.SchedulingPolicy.Gang; gang != nil {
+		return int(max(gang.MinGroupCount, 1))
+	}
+	return 1
+}
+
 // Permit keeps reserved pods from being bound until there are enough of them.
 func (p *Plugin) Permit(ctx context.Context, _ fwk.CycleState, pod *v1.Pod, _ string) (*fwk.Status, time.Duration) {
 	key, ok := p.keyOf(pod)
 	if !ok {
 		return nil, 0
 	}
-	g, err := p.groups.PodGroups().Get(key.Namespace, key.Name)
+	root, ok, err := p.groups.GetRootKeyForGroup(key)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s is not there", root)
+	}
 	if err != nil {
 		return fwk.AsStatus(err), 0
 	}
-	if g.Spec.SchedulingPolicy.Gang == nil {
-		return nil, 0
-	}
-	state, err := p.groups.PodGroupStates().Get(key.Namespace, key.Name)
+	enough, err := p.enough(root, fwk.PodGroupState.ScheduledPodsCount)
 	if err != nil {
 		return fwk.AsStatus(err), 0
 	}
-	if state.ScheduledPodsCount() < needed(g) {
-		p.handle.Activate(klog.FromContext(ctx), state.UnscheduledPods())
-		return fwk.NewStatus(fwk.Wait, "waiting for minCount pods from a gang to be scheduled"), permitTimeout
+	states, err := podgroup.States(p.groups, root)
+	if err != nil {
+		return fwk.AsStatus(err), 0
 	}
-	for uid := range state.AssumedPods() {
-		if waiting := p.handle.GetWaitingPod(uid); waiting != nil {
-			waiting.Allow(Name)
+	if !enough {
+		for _, s := range states {
+			p.handle.Activate(klog.FromContext(ctx), s.UnscheduledPods())
+		}
+		if root == key {
+			return fwk.NewStatus(fwk.Wait, "waiting for minCount pods from a gang to be scheduled"), permitTimeout
+		}
+		return fwk.NewStatus(fwk.Wait, waitingForTree(root)), permitTimeout
+	}
+	for _, s := range states {
+		for uid := range s.AssumedPods() {
+			if waiting := p.handle.GetWaitingPod(uid); waiting != nil {
+				waiting.Allow(Name)
+			}
 		}
 	}
 	return nil, 0
 }
 
-func (p *Plugin) keyOf(pod *v1.Pod) (types.NamespacedName, bool) {
+func (p *Plugin) keyOf(pod *v1.Pod) (fwk.EntityKey, bool) {
 	if p.groups == nil {
-		return types.NamespacedName{}, false
+		return fwk.EntityKey{}, false
 	}
-	return podgroup.KeyOf(pod)
+	return podgroup.EntityOf(pod)
 }
 
-// EventsToRegister: another pod of the gang can complete it, and so can a gang that comes,
+// EventsToRegister: another pod of the tree can complete a gang, and so can a group that comes,
 // or needs fewer pods.
 func (p *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
 	if p.groups == nil {
 		return nil, nil
 	}
-	return []fwk.ClusterEventWithHint{
-		{Event: fwk.ClusterEvent{Resource: fwk.Pod, ActionType: fwk.Add}, QueueingHintFn: afterPod},
-		{Event: fwk.ClusterEvent{Resource: fwk.PodGroup, ActionType: fwk.Add}, QueueingHintFn: afterGroup},
-		{Event: fwk.ClusterEvent{Resource: fwk.PodGroup, ActionType: fwk.Update}, QueueingHintFn: afterGroupChange},
-	}, nil
+	events := []fwk.ClusterEventWithHint{
+		{Event: fwk.ClusterEvent{Resource: fwk.Pod, ActionType: fwk.Add}, QueueingHintFn: p.afterPod},
+		{Event: fwk.ClusterEvent{Resource: fwk.PodGroup, ActionType: fwk.Add}, QueueingHintFn: p.afterGroup},
+		{Event: fwk.ClusterEvent{Resource: fwk.PodGroup, ActionType: fwk.Update}, QueueingHintFn: p.afterGroupChange},
+	}
+	if framework.GatesOf(p.handle).CompositePodGroup {
+		events = append(events, fwk.ClusterEventWithHint{Event: fwk.ClusterEvent{Resource: fwk.CompositePodGroup, ActionType: fwk.Add}, QueueingHintFn: p.afterComposite})
+	}
+	return events, nil
 }
 
 func hint(queue bool) (fwk.QueueingHint, error) {
@@ -153,27 +231,27 @@ func hint(queue bool) (fwk.QueueingHint, error) {
 	return fwk.QueueSkip, nil
 }
 
-func afterPod(_ klog.Logger, pod *v1.Pod, _, added any) (fwk.QueueingHint, error) {
-	mine, ok := podgroup.KeyOf(pod)
-	if other, is := added.(*v1.Pod); ok && is {
-		theirs, grouped := podgroup.KeyOf(other)
-		return hint(grouped && theirs == mine)
-	}
-	return fwk.QueueSkip, nil
+func (p *Plugin) afterPod(_ klog.Logger, pod *v1.Pod, _, added any) (fwk.QueueingHint, error) {
+	return hint(podgroup.Mate(p.groups, pod, added))
 }
 
-func afterGroup(_ klog.Logger, pod *v1.Pod, _, added any) (fwk.QueueingHint, error) {
+func (p *Plugin) afterGroup(_ klog.Logger, pod *v1.Pod, _, added any) (fwk.QueueingHint, error) {
 	g, ok := added.(*schedulingv1beta1.PodGroup)
-	return hint(ok && isOf(pod, g))
+	return hint(ok && p.related(pod, fwk.PodGroupKey(g.Namespace, g.Name)))
 }
 
-func afterGroupChange(_ klog.Logger, pod *v1.Pod, before, after any) (fwk.QueueingHint, error) {
+func (p *Plugin) afterGroupChange(_ klog.Logger, pod *v1.Pod, before, after any) (fwk.QueueingHint, error) {
 	was, ok := before.(*schedulingv1beta1.PodGroup)
 	is, ok2 := after.(*schedulingv1beta1.PodGroup)
-	return hint(ok && ok2 && isOf(pod, is) && needed(is) < needed(was))
+	return hint(ok && ok2 && needed(is) < needed(was) && p.related(pod, fwk.PodGroupKey(is.Namespace, is.Name)))
 }
 
-func isOf(pod *v1.Pod, g *schedulingv1beta1.PodGroup) bool {
-	key, ok := podgroup.KeyOf(pod)
-	return ok && key.Namespace == g.Namespace && key.Name == g.Name
+func (p *Plugin) afterComposite(_ klog.Logger, pod *v1.Pod, _, added any) (fwk.QueueingHint, error) {
+	g, ok := added.(*schedulingv1alpha3.CompositePodGroup)
+	return hint(ok && p.related(pod, fwk.CompositePodGroupKey(g.Namespace, g.Name)))
+}
+
+func (p *Plugin) related(pod *v1.Pod, group fwk.EntityKey) bool {
+	key, ok := podgroup.EntityOf(pod)
+	return ok && podgroup.Related(p.groups, key, group)
 }

@@ -7,6 +7,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/leme-k8s/leme/pkg/scheduler/podgroup"
 )
 
 // Name of the plugin.
@@ -31,11 +33,11 @@ func (*Plugin) Name() string { return Name }
 
 // ScorePlacement counts the pods that have a node, and those that would get one.
 func (p *Plugin) ScorePlacement(_ context.Context, _ fwk.PlacementCycleState, group fwk.PodGroupInfo, placement *fwk.PodGroupAssignments) (int64, *fwk.Status) {
-	state, err := p.handle.SnapshotSharedLister().PodGroupStates().Get(group.GetNamespace(), group.GetName())
+	scheduled, err := podgroup.ScheduledPods(p.handle.SnapshotSharedLister(), podgroup.KeyOfInfo(group))
 	if err != nil {
 		return 0, fwk.AsStatus(err)
 	}
-	return int64(state.ScheduledPodsCount() + len(placement.ProposedAssignments)), nil
+	return int64(len(scheduled) + len(placement.ProposedAssignments)), nil
 }
 
 // PlacementScoreExtensions returns the plugin.

@@ -1,5 +1,5 @@
-// Package topologyplacement keeps the pods of a group within one domain of a topology:
-// nodes with the same value of a label (KEP-5732).
+// Package topologyplacement keeps the pods of a group, or of a group of groups, within one
+// domain of a topology: nodes with the same value of a label (KEP-5732).
 package topologyplacement
 
 import (
@@ -38,15 +38,15 @@ func (*Plugin) Name() string { return Name }
 // GeneratePlacements returns a placement for each domain, by its name; only that of the
 // pods that have a node already, if there are any.
 func (p *Plugin) GeneratePlacements(_ context.Context, _ fwk.PodGroupCycleState, group fwk.PodGroupInfo, parent *fwk.Placement) (*fwk.GeneratePlacementsResult, *fwk.Status) {
-	key := podgroup.TopologyKey(group.GetPodGroup())
+	key := podgroup.TopologyKey(group)
 	if key == "" {
 		return &fwk.GeneratePlacementsResult{Placements: []*fwk.Placement{parent}}, nil
 	}
-	state, err := p.handle.SnapshotSharedLister().PodGroupStates().Get(group.GetNamespace(), group.GetName())
+	scheduled, err := podgroup.ScheduledPods(p.handle.SnapshotSharedLister(), podgroup.KeyOfInfo(group))
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
-	domain, bound, err := domainOf(state.ScheduledPods(), key, p.handle.SnapshotSharedLister().NodeInfos())
+	domain, bound, err := domainOf(scheduled, key, p.handle.SnapshotSharedLister().NodeInfos())
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
@@ -84,19 +84,16 @@ func domainOf(pods []*v1.Pod, key string, nodes fwk.NodeInfoLister) (domain stri
 
 // EventsToRegister: a node can come into a domain, and a pod that binds its group to a
 // domain can go.
-func (*Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
+func (p *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
 	return []fwk.ClusterEventWithHint{
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add | fwk.UpdateNodeLabel}},
-		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, QueueingHintFn: afterMate},
+		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, QueueingHintFn: p.afterMate},
 	}, nil
 }
 
-func afterMate(_ klog.Logger, pod *v1.Pod, gone, _ any) (fwk.QueueingHint, error) {
-	mine, ok := podgroup.KeyOf(pod)
-	if other, is := gone.(*v1.Pod); ok && is {
-		if theirs, grouped := podgroup.KeyOf(other); grouped && theirs == mine {
-			return fwk.Queue, nil
-		}
+func (p *Plugin) afterMate(_ klog.Logger, pod *v1.Pod, gone, _ any) (fwk.QueueingHint, error) {
+	if podgroup.Mate(p.handle.PodGroupManager(), pod, gone) {
+		return fwk.Queue, nil
 	}
 	return fwk.QueueSkip, nil
 }

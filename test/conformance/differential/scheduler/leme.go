@@ -13,6 +13,7 @@ import (
 	"github.com/leme-k8s/leme/pkg/scheduler"
 	"github.com/leme-k8s/leme/pkg/scheduler/cache"
 	lemeconfig "github.com/leme-k8s/leme/pkg/scheduler/config"
+	"github.com/leme-k8s/leme/pkg/scheduler/framework"
 )
 
 // candidate is Leme's scheduler.
@@ -32,7 +33,7 @@ type choice struct {
 func newCandidate(ctx context.Context, c *Case) (*candidate, error) {
 	s := &candidate{world: newWorld(c)}
 	var err error
-	if s.decider, err = scheduler.NewDecider(ctx, lemeconfig.Default(), s.client, s.factory, events.NewFakeRecorder(1000)); err != nil {
+	if s.decider, err = scheduler.NewDecider(ctx, lemeconfig.Default(), framework.Gates{}, s.client, s.factory, events.NewFakeRecorder(1000)); err != nil {
 		return nil, err
 	}
 	if err := s.start(ctx, c); err != nil {
