@@ -66,5 +66,5 @@ differential-controllers: $(BIN)/kube-apiserver $(BIN)/kube-controller-manager $
 .PHONY: differential-scheduler
 differential-scheduler: ## Compare the decisions of the original kube-scheduler and Leme's (CASES, SEED)
 	@mkdir -p bin/differential/scheduler
-	set -o pipefail; go -C test/conformance/differential/scheduler test -mod=readonly -count=1 -timeout 60m -v -run TestSchedulersDecideAlike . \
-		-args -out $(CURDIR)/bin/differential/scheduler -cases $(or $(CASES),600) -seed $(or $(SEED),1) | grep -v '^ *--- PASS: .*/seed-\|^=== '
+	set -o pipefail; go -C test/conformance/differential/scheduler test -mod=readonly -count=1 -timeout 60m -v -run 'TestSchedulersDecide.*Alike' . \
+		-args -out $(CURDIR)/bin/differential/scheduler -cases $(or $(CASES),600) -group-cases $(or $(CASES),600) -seed $(or $(SEED),1) | grep -v '^ *--- PASS: .*/seed-\|^=== '

@@ -36,7 +36,7 @@ func Reduce(c *Case, differs func(*Case) bool) *Case {
 }
 
 func (c *Case) copy() *Case {
-	next := &Case{Seed: c.Seed, Nodes: slices.Clone(c.Nodes), Objects: slices.Clone([]runtime.Object(c.Objects))}
+	next := &Case{Seed: c.Seed, Root: c.Root, Nodes: slices.Clone(c.Nodes), Objects: slices.Clone([]runtime.Object(c.Objects))}
 	for _, p := range c.Pods {
 		next.Pods = append(next.Pods, p.DeepCopy())
 	}

@@ -7,6 +7,7 @@
 //	original.go   the original scheduler, asked what its rules allow
 //	leme.go       Leme's, asked for a decision
 //	compare.go    what is different
+//	groups.go     trees of pod groups, drawn with a seed, and both schedulers' decisions about them
 //	reduce.go     the smallest cluster that still shows a difference
 package scheduler
 
@@ -22,6 +23,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/kubernetes/scheme"
 	clienttesting "k8s.io/client-go/testing"
+	fwk "k8s.io/kube-scheduler/framework"
 	"sigs.k8s.io/yaml"
 )
 
@@ -32,6 +34,7 @@ type Case struct {
 	Pods    []*v1.Pod        // those on nodes
 	Objects []runtime.Object // everything else
 	Pending []*v1.Pod
+	Root    fwk.EntityKey // of a case of groups: the one that the pods which wait are below
 }
 
 // String shows the case as one would apply it.
