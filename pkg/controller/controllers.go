@@ -354,7 +354,7 @@ var entries = []entry{
 		Workers: func(w Workers) int { return w.DeviceTaintEviction },
 		Indexes: []index.Index{index.PodsByResourceClaim()},
 		New: func(d *dependencies, a *access) (registrar, error) {
-			return devicetainteviction.New(a.Client, a.Events), nil
+			return devicetainteviction.New(a.Client, a.Events, d.gates[gateWorkloadClaims]), nil
 		},
 	},
 	{

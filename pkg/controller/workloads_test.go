@@ -303,8 +303,14 @@ func testStatefulSet(t *testing.T, shared *cluster) {
 	if len(revisions.Items) != 2 {
 		t.Errorf("%d revisions of two templates", len(revisions.Items))
 	}
+	was, err := c.cs.CoreV1().Pods(c.ns).Get(t.Context(), "db-1", metav1.GetOptions{})
+	c.must(err)
 	c.must(c.cs.CoreV1().Pods(c.ns).Delete(t.Context(), "db-1", metav1.DeleteOptions{}))
-	settled("a deleted pod to come back", second)
+	c.eventually("a deleted pod to come back", func(ctx context.Context) (bool, string) { // the status may not tell yet that it has gone
+		p, err := c.cs.CoreV1().Pods(c.ns).Get(ctx, "db-1", metav1.GetOptions{})
+		return err == nil && p.UID != was.UID, fmt.Sprint(err)
+	})
+	settled("it to be ready", second)
 	change(func(s *appsv1.StatefulSetSpec) { s.Replicas = ptr.To[int32](1) })
 	settled("the last two to go", second)
 	c.eventually("their claims to go", func(ctx context.Context) (bool, string) {

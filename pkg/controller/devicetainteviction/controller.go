@@ -40,15 +40,16 @@ type Controller struct {
 	client client.Client
 	events record.EventRecorder
 	clock  clock.PassiveClock
+	groups bool
 
 	mu      sync.Mutex
 	waiting map[types.NamespacedName]bool // pods that will have to go
 	evicted map[types.UID]int             // pods that have gone, by rule
 }
 
-// New returns the controller.
-func New(c client.Client, events record.EventRecorder) *Controller {
-	return &Controller{client: c, events: events, clock: clock.RealClock{}, waiting: map[types.NamespacedName]bool{}, evicted: map[types.UID]int{}}
+// New returns the controller. With groups, claims may be reserved for PodGroups (DRAWorkloadResourceClaims).
+func New(c client.Client, events record.EventRecorder, groups bool) *Controller {
+	return &Controller{client: c, events: events, groups: groups, clock: clock.RealClock{}, waiting: map[types.NamespacedName]bool{}, evicted: map[types.UID]int{}}
 }
 
 // Register adds the controller to mgr.
@@ -96,7 +97,7 @@ func (c *Controller) look(ctx context.Context, namespace string) (view, error) {
 		c.client.List(ctx, &sliced, client.UnsafeDisableDeepCopy), c.client.List(ctx, &rules, client.UnsafeDisableDeepCopy)); err != nil {
 		return view{}, fmt.Errorf("listing claims, slices and rules: %w", err)
 	}
-	v := view{claims: map[types.NamespacedName]*resourcev1.ResourceClaim{}, slices: sliced.Items, rules: rules.Items}
+	v := view{claims: map[types.NamespacedName]*resourcev1.ResourceClaim{}, slices: sliced.Items, rules: rules.Items, groups: c.groups}
 	for i := range claims.Items {
 		v.claims[client.ObjectKeyFromObject(&claims.Items[i])] = &claims.Items[i]
 	}

@@ -18,7 +18,7 @@ import (
 func TestDeletedRule(t *testing.T) {
 	left := rule(resourcev1.DeviceTaintEffectNoExecute, "d")
 	left.Name = "left"
-	c := New(fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(&left).Build(), record.NewFakeRecorder(1))
+	c := New(fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(&left).Build(), record.NewFakeRecorder(1), false)
 	c.evicted = map[types.UID]int{left.UID: 1, "gone": 2}
 	if _, err := c.reconcileRule(t.Context(), reconcile.Request{NamespacedName: client.ObjectKey{Name: "gone"}}); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,8 @@ type view struct {
 	claims map[types.NamespacedName]*resourcev1.ResourceClaim
 	slices []resourcev1.ResourceSlice
 	rules  []resourcev1.DeviceTaintRule
+	// groups says that claims may be reserved for PodGroups.
+	groups bool
 }
 
 // eviction is when a pod has to go, and the rules that say so.
@@ -33,7 +35,7 @@ func (v view) evict(pod *corev1.Pod) *eviction {
 	var e *eviction
 	for name, own := range resourceclaim.PodClaims(pod) {
 		claim := v.claims[types.NamespacedName{Namespace: pod.Namespace, Name: name}]
-		if claim == nil || claim.Status.Allocation == nil || own && resourceclaim.IsForPod(pod, claim, false) != nil || !resourceclaim.IsReservedForPod(pod, claim, false) {
+		if claim == nil || claim.Status.Allocation == nil || own && resourceclaim.IsForPod(pod, claim, v.groups) != nil || !resourceclaim.IsReservedForPod(pod, claim, v.groups) {
 			continue
 		}
 		for _, device := range claim.Status.Allocation.Devices.Results {

@@ -39,6 +39,17 @@ func rule(effect resourcev1.DeviceTaintEffect, device string) resourcev1.DeviceT
 	return resourcev1.DeviceTaintRule{ObjectMeta: metav1.ObjectMeta{UID: "r"}, Spec: resourcev1.DeviceTaintRuleSpec{Taint: taintOf(effect), DeviceSelector: &resourcev1.DeviceTaintSelector{Device: &device}}}
 }
 
+// ofGroup has the pod belong to a group that its claim is reserved for.
+func ofGroup(groups bool) func(*view, *corev1.Pod) {
+	return func(v *view, p *corev1.Pod) {
+		v.groups = groups
+		p.Spec.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: ptr.To("g")}
+		for _, c := range v.claims {
+			c.Status.ReservedFor = []resourcev1.ResourceClaimConsumerReference{{APIGroup: "scheduling.k8s.io", Resource: "podgroups", Name: "g", UID: "v"}}
+		}
+	}
+}
+
 func TestEvict(t *testing.T) {
 	const evict, schedule = resourcev1.DeviceTaintEffectNoExecute, resourcev1.DeviceTaintEffectNoSchedule
 	tolerates := func(seconds *int64) resourcev1.DeviceToleration {
@@ -48,7 +59,7 @@ func TestEvict(t *testing.T) {
 		tolerations []resourcev1.DeviceToleration
 		slices      []resourcev1.ResourceSlice
 		rules       []resourcev1.DeviceTaintRule
-		change      func(view, *corev1.Pod)
+		change      func(*view, *corev1.Pod)
 		after       time.Duration // -1: never
 		byRule      bool
 	}{
@@ -61,8 +72,10 @@ func TestEvict(t *testing.T) {
 		"a rule":                    {rules: []resourcev1.DeviceTaintRule{rule(evict, "d")}, byRule: true},
 		"a rule for another":        {rules: []resourcev1.DeviceTaintRule{rule(evict, "e")}, after: -1},
 		"a rule to try":             {rules: []resourcev1.DeviceTaintRule{rule(resourcev1.DeviceTaintEffectNone, "d")}, after: -1},
-		"not on a node":             {slices: []resourcev1.ResourceSlice{slice(1, taintOf(evict))}, change: func(_ view, p *corev1.Pod) { p.Spec.NodeName = "" }, after: -1},
-		"not reserved": {slices: []resourcev1.ResourceSlice{slice(1, taintOf(evict))}, after: -1, change: func(v view, _ *corev1.Pod) {
+		"not on a node":             {slices: []resourcev1.ResourceSlice{slice(1, taintOf(evict))}, change: func(_ *view, p *corev1.Pod) { p.Spec.NodeName = "" }, after: -1},
+		"of its group":              {slices: []resourcev1.ResourceSlice{slice(1, taintOf(evict))}, change: ofGroup(true)},
+		"of its group, where groups have no claims": {slices: []resourcev1.ResourceSlice{slice(1, taintOf(evict))}, change: ofGroup(false), after: -1},
+		"not reserved": {slices: []resourcev1.ResourceSlice{slice(1, taintOf(evict))}, after: -1, change: func(v *view, _ *corev1.Pod) {
 			for _, c := range v.claims {
 				c.Status.ReservedFor = nil
 			}
@@ -71,7 +84,7 @@ func TestEvict(t *testing.T) {
 		v, pod := world(tc.tolerations...)
 		v.slices, v.rules = tc.slices, tc.rules
 		if tc.change != nil {
-			tc.change(v, pod)
+			tc.change(&v, pod)
 		}
 		e := v.evict(pod)
 		if (e == nil) != (tc.after < 0) || e != nil && (e.at.Sub(began) != tc.after || e.rules.Has("r") != tc.byRule) {
