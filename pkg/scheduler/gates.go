@@ -19,9 +19,11 @@ const (
 	gateCompositePodGroup = "CompositePodGroup"
 )
 
+var heededGates = []string{gateGenericWorkload, gateTopologyAware, gatePreemptionPolicy, gateResourceClaims, gateCompositePodGroup}
+
 // gatesOf returns the feature gates as they are with those given.
 func gatesOf(given map[string]bool) (framework.Gates, error) {
-	if err := component.CheckFeatureGates(given, gateGenericWorkload, gateTopologyAware, gatePreemptionPolicy, gateResourceClaims, gateCompositePodGroup); err != nil {
+	if err := component.CheckFeatureGates(given, heededGates...); err != nil {
 		return framework.Gates{}, err
 	}
 	var errs []error

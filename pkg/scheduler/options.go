@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -73,7 +74,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&o.recordLimit, "record-limit", "The size of the file of --record-to at which the recording ends")
 	fs.StringVar(&o.master, "master", o.master, "The address of the Kubernetes API server (overrides any value in kubeconfig)")
 	fs.DurationVar(&o.maxUnschedulable, "pod-max-in-unschedulable-pods-duration", o.maxUnschedulable, "The maximum time that a pod stays unschedulable without being tried again")
-	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "Feature gates as Name=true|false pairs; of those that are not at their default in v"+component.Version+", "+gateGenericWorkload+", "+gateTopologyAware+", "+gatePreemptionPolicy+" and "+gateCompositePodGroup+" are supported")
+	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "Feature gates as Name=true|false pairs. Of those that concern the scheduler, these may differ from the defaults of v"+component.Version+": "+strings.Join(heededGates, ", "))
 	o.serving.AddFlags(fs)
 
 	fs.StringVar(&c.ClientConnection.Kubeconfig, "kubeconfig", c.ClientConnection.Kubeconfig, "Path to a kubeconfig file with authorization and master location information")
