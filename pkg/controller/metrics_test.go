@@ -57,6 +57,7 @@ var moved = map[string]map[string]string{
 	"horizontal_pod_autoscaler_controller_metric_computation_duration_seconds": {"metric_type": "Resource"},
 	"statefulset_controller_statefulset_max_unavailable":                       {"pod_management_policy": "OrderedReady", "statefulset_name": "metrics"},
 	"statefulset_controller_statefulset_unavailable_replicas":                  {"pod_management_policy": "OrderedReady", "statefulset_name": "metrics"},
+	"dynamic_resource_allocation_resourceclaim_creates_total":                  {"status": "success", "admin_access": "false", "owner_api_group": "", "owner_api_kind": "Pod"},
 	"dynamic_resource_allocation_resource_claims":                              {"allocated": "false", "admin_access": "false", "source": ""},
 	"pv_collector_total_pv_count":                                              {"plugin_name": "kubernetes.io/csi:metrics.example.com", "volume_mode": "Filesystem"},
 	"pv_collector_unbound_pv_count":                                            {"storage_class": "metrics"},

@@ -42,12 +42,13 @@ type Controller struct {
 	live   client.Reader
 	events record.EventRecorder
 	gates  Gates
+
+	creates *metrics.CounterVec
 }
 
 // New returns the controller.
 func New(c client.Client, live client.Reader, events record.EventRecorder, registry metrics.KubeRegistry, gates Gates) *Controller {
-	register(registry, c)
-	return &Controller{client: c, live: live, events: events, gates: gates}
+	return &Controller{client: c, live: live, events: events, gates: gates, creates: register(registry, c)}
 }
 
 // Register adds the controller to mgr.
@@ -253,7 +254,9 @@ func (c *Controller) groupOf(ctx context.Context, pod *corev1.Pod) (*schedulingv
 func (c *Controller) create(ctx context.Context, owner client.Object, what string, m made) error {
 	for _, called := range slices.Sorted(maps.Keys(m.create)) {
 		claim := m.create[called]
-		if err := c.client.Create(ctx, claim); err != nil {
+		err := c.client.Create(ctx, claim)
+		c.count(claim, err)
+		if err != nil {
 			if pods.IsNamespaceTerminating(err) {
 				return nil
 			}
