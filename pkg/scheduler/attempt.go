@@ -130,7 +130,7 @@ func (a *attempt) noNode(ctx context.Context, d decision) {
 // place takes the pod to be on the node and reserves what it needs there. It returns
 // the pod as it will be, nil if it cannot be there at all, and whether all agree.
 func (a *attempt) place(ctx context.Context, node string) (*v1.Pod, *fwk.Status) {
-	placed, err := a.assume(a.pod, node)
+	placed, err := a.assume(ctx, a.pod, node)
 	if err != nil {
 		a.failed(ctx, fwk.AsStatus(err), noPromise)
 		return nil, nil
@@ -234,7 +234,7 @@ func (a *attempt) failed(ctx context.Context, s *fwk.Status, nominated *fwk.Nomi
 	a.metrics.failed(reason, a.pod.Spec.SchedulerName, a.now().Sub(a.started))
 
 	// The pod may have gone, or changed, meanwhile.
-	info := a.promise(logger, a.pod, nominated)
+	info := a.promise(ctx, a.pod, nominated)
 	if info == nil {
 		a.queue.Done(a.pod.UID)
 		return

@@ -194,7 +194,7 @@ func (d *decision) outcome() record.Outcome {
 }
 
 // assume takes a pod to be on a node. It returns the pod as it will be.
-func (m *mind) assume(pod *v1.Pod, node string) (*v1.Pod, error) {
+func (m *mind) assume(ctx context.Context, pod *v1.Pod, node string) (*v1.Pod, error) {
 	placed := new(v1.Pod)
 	*placed = *pod // the rest is the informer's, which nobody changes
 	placed.Spec.NodeName = node
@@ -203,7 +203,11 @@ func (m *mind) assume(pod *v1.Pod, node string) (*v1.Pod, error) {
 		return nil, err
 	}
 	m.groups.Assume(placed)
+	promised := m.queue.PromisedNode(pod.UID)
 	m.queue.DeleteNominatedPodIfExists(pod)
+	if promised != node {
+		m.freed(ctx, pod, promised)
+	}
 	return placed, nil
 }
 
@@ -215,15 +219,31 @@ func (m *mind) unassume(placed *v1.Pod) {
 
 // promise notes which node a pod that got none is promised, if that changes. It returns
 // the pod as it is now; nil if it has gone, or has got a node from somebody else.
-func (m *mind) promise(logger klog.Logger, pod *v1.Pod, nominated *fwk.NominatingInfo) *cache.PodInfo {
+func (m *mind) promise(ctx context.Context, pod *v1.Pod, nominated *fwk.NominatingInfo) *cache.PodInfo {
+	promised := m.queue.PromisedNode(pod.UID)
+	defer func() {
+		if m.queue.PromisedNode(pod.UID) != promised {
+			m.freed(ctx, pod, promised)
+		}
+	}()
 	current, err := m.pods.Pods(pod.Namespace).Get(pod.Name)
 	if err != nil || current.UID != pod.UID || current.Spec.NodeName != "" {
 		m.queue.DeleteNominatedPodIfExists(pod)
 		return nil
 	}
 	info, _ := cache.NewPodInfo(current)
-	m.queue.AddNominatedPod(logger, info, nominated)
+	m.queue.AddNominatedPod(klog.FromContext(ctx), info, nominated)
 	return info
+}
+
+// freed has pods tried again that were refused because a pod was promised room on a node, if any, where it does not go.
+func (m *mind) freed(ctx context.Context, pod *v1.Pod, node string) {
+	if node == "" {
+		return
+	}
+	gone := *pod
+	gone.Spec.NodeName = node
+	m.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, &gone, nil)
 }
 
 // makeRoom asks what can be done for a pod that fits nowhere, and adds the answer to why it does not.

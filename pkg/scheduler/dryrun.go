@@ -200,7 +200,7 @@ func (r *dryRun) try(ctx context.Context, pod *v1.Pod) (plan.Pod, error) {
 
 // stay takes the pod to be on the node that was found.
 func (r *dryRun) stay(ctx context.Context, fw *framework.Framework, state fwk.CycleState, pod *v1.Pod, out *plan.Pod) error {
-	placed, err := r.assume(pod, out.Node)
+	placed, err := r.assume(ctx, pod, out.Node)
 	if err != nil {
 		return err
 	}

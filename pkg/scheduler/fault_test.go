@@ -17,9 +17,12 @@ import (
 	resourceapi "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	clientcache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	watchtools "k8s.io/client-go/tools/watch"
 	"k8s.io/utils/ptr"
 
 	"github.com/leme-k8s/leme/pkg/component"
@@ -55,6 +58,7 @@ func TestKilledSchedulerLosesNothing(t *testing.T) {
 	kubeconfig := writeKubeconfig(t, c)
 	fillCluster(t, client)
 
+	places := watchPlaces(t, client)
 	total := crowdedNodes * (podsEach + devicesEach)
 	var creating sync.WaitGroup
 	defer creating.Wait()
@@ -66,7 +70,6 @@ func TestKilledSchedulerLosesNothing(t *testing.T) {
 			}
 		}
 	})
-	places := watchPlaces(t, client)
 	for i := range kills {
 		before := places.count()
 		stop := startScheduler(t, kubeconfig)
@@ -84,7 +87,7 @@ func TestKilledSchedulerLosesNothing(t *testing.T) {
 	startScheduler(t, kubeconfig)
 	componenttest.EventuallyTold(t, "all pods to be placed", func() (bool, string) {
 		n := places.count()
-		return n == total, fmt.Sprint(n)
+		return n == total, fmt.Sprint(n, waiting(t, client))
 	})
 	if moved := places.moved(); len(moved) > 0 {
 		t.Errorf("pods that were bound twice: %v", moved)
@@ -108,6 +111,19 @@ func TestKilledSchedulerLosesNothing(t *testing.T) {
 		}
 	}
 	wantDevices(t, client, pods.Items)
+}
+
+// waiting tells of the pods that have no node, and why not.
+func waiting(t *testing.T, client kubernetes.Interface) (list []string) {
+	t.Helper()
+	pods, err := client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{FieldSelector: "spec.nodeName="})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pods.Items {
+		list = append(list, fmt.Sprintf("%s (promised %q): %v", p.Name, p.Status.NominatedNodeName, p.Status.Conditions))
+	}
+	return list
 }
 
 // wantDevices checks that each claim is its pod's, on the pod's node, and no device is given twice.
@@ -224,9 +240,20 @@ type placesSeen struct {
 
 func watchPlaces(t *testing.T, client kubernetes.Interface) *placesSeen {
 	t.Helper()
-	w, err := client.CoreV1().Pods("default").Watch(t.Context(), metav1.ListOptions{ResourceVersion: "0"})
+	pods := client.CoreV1().Pods("default")
+	list, err := pods.List(t.Context(), metav1.ListOptions{Limit: 1})
 	if err != nil {
 		t.Fatal(err)
+	}
+	// It misses nothing: the API server ends a watch that is too slow, and this one goes on where that has ended.
+	w, err := watchtools.NewRetryWatcherWithContext(t.Context(), list.ResourceVersion, &clientcache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return pods.Watch(ctx, o) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range list.Items {
+		t.Errorf("%s is there already", list.Items[i].Name)
 	}
 	seen := &placesSeen{pods: map[string]map[string]bool{}}
 	var watching sync.WaitGroup

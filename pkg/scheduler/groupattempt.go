@@ -185,7 +185,7 @@ func (g *groupAttempt) decide(ctx context.Context) (placed []placedPod, groups [
 // are left: what is to be done for them is decided then.
 func (a *attempt) again(ctx context.Context, d decision) {
 	a.Scheduler.why.Add(a.pod, a.why)
-	info := a.promise(klog.FromContext(ctx), a.pod, nil)
+	info := a.promise(ctx, a.pod, nil)
 	if info == nil {
 		a.queue.Done(a.pod.UID)
 		return

@@ -111,7 +111,7 @@ func (g *deviceGang) place() []*groupMember {
 		d.members[i].state.LeaveGroup()
 		m := &groupMember{fw: fw, state: d.members[i].state}
 		var err error
-		if m.pod, err = g.assume(pod, d.members[i].node); err != nil {
+		if m.pod, err = g.assume(g.t.Context(), pod, d.members[i].node); err != nil {
 			g.t.Fatal(err)
 		}
 		if s := fw.RunReservePluginsReserve(ctx, m.state, m.pod, m.pod.Spec.NodeName); !s.IsSuccess() {

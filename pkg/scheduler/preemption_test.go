@@ -16,6 +16,7 @@ import (
 	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
@@ -255,5 +256,45 @@ func TestPromisedNodes(t *testing.T) {
 		if (err == nil) != tc.fits {
 			t.Errorf("%s: %v, want it to fit: %t", tc.pod.Name, err, tc.fits)
 		}
+	}
+}
+
+// A pod that was refused since another was promised the room is tried again when that one goes elsewhere, or nowhere.
+func TestBrokenPromise(t *testing.T) {
+	for name, broken := range map[string]func(context.Context, *mind, *v1.Pod){
+		"elsewhere": func(ctx context.Context, m *mind, p *v1.Pod) {
+			if _, err := m.assume(ctx, p, "b"); err != nil {
+				t.Error(err)
+			}
+		},
+		"nowhere": func(ctx context.Context, m *mind, p *v1.Pod) { m.promise(ctx, p, noPromise) },
+		"kept":    func(ctx context.Context, m *mind, p *v1.Pod) { m.promise(ctx, p, nil) },
+		"fulfilled": func(ctx context.Context, m *mind, p *v1.Pod) {
+			if _, err := m.assume(ctx, p, "a"); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			refused := makePod("refused", "3", "1Gi")
+			promised := makePod("promised", "3", "1Gi", func(p *v1.Pod) { p.Status.NominatedNodeName = "a" })
+			m := gangWorld(t, framework.Gates{}, []*v1.Node{makeNode("a", "4", "8Gi"), makeNode("b", "4", "8Gi")}, []*v1.Pod{refused, promised}, nil)
+			m.queue = queue.New(queue.Config{Less: m.less(), Hints: map[string][]queue.Hint{config.DefaultSchedulerName: m.profiles[config.DefaultSchedulerName].Hints()}})
+			m.queue.Add(ctx, refused)
+			q := m.queue.Pop()
+			info, err := cache.NewPodInfo(promised)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.queue.AddNominatedPod(klog.Background(), info, nil)
+			q.UnschedulablePlugins = sets.New("NodeResourcesFit")
+			m.queue.Return(ctx, q)
+			broken(ctx, m, promised)
+			_, _, waits, _ := m.queue.Counts()
+			if again := waits == 0; again != (name == "elsewhere" || name == "nowhere") {
+				t.Errorf("it is tried again: %t", again)
+			}
+		})
 	}
 }

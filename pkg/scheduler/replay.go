@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/rest"
-	"k8s.io/klog/v2"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -102,7 +101,7 @@ func (r *replay) apply(ctx context.Context, e record.Entry, each func(record.Rep
 			pod = seen // which names its group
 		}
 		r.unassume(pod)
-		r.promise(klog.FromContext(ctx), pod, noPromise)
+		r.promise(ctx, pod, noPromise)
 	case e.Noted != nil:
 		if fw, ok := r.profiles[e.Noted.Profile]; ok {
 			return fw.Recall(e.Noted.Plugin, framework.Note{What: e.Noted.What, Object: e.Noted.Object.Object})
@@ -244,12 +243,12 @@ func (r *replay) goOn(ctx context.Context, fw *framework.Framework, state fwk.Cy
 		nominated = &fwk.NominatingInfo{NominatedNodeName: *was.Nominated, NominatingMode: fwk.ModeOverride}
 	}
 	if was.Node == "" {
-		r.promise(klog.FromContext(ctx), pod, nominated)
+		r.promise(ctx, pod, nominated)
 		return
 	}
-	placed, err := r.assume(pod, was.Node)
+	placed, err := r.assume(ctx, pod, was.Node)
 	if err != nil { // as it was then
-		r.promise(klog.FromContext(ctx), pod, noPromise)
+		r.promise(ctx, pod, noPromise)
 		return
 	}
 	if fw != nil && state != nil {

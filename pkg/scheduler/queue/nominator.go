@@ -44,6 +44,13 @@ func (n *nominator) nominate(pod fwk.PodInfo, info *fwk.NominatingInfo) {
 	n.byNode[node] = append(slices.Clip(n.byNode[node]), pod)
 }
 
+// PromisedNode returns the node that a pod is promised; empty if none.
+func (n *nominator) PromisedNode(uid types.UID) string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.nodeOf[uid]
+}
+
 // DeleteNominatedPodIfExists takes a promise back.
 func (n *nominator) DeleteNominatedPodIfExists(pod *v1.Pod) { n.denominate(pod.UID) }
 
