@@ -203,11 +203,7 @@ func (m *mind) assume(ctx context.Context, pod *v1.Pod, node string) (*v1.Pod, e
 		return nil, err
 	}
 	m.groups.Assume(placed)
-	promised := m.queue.PromisedNode(pod.UID)
-	m.queue.DeleteNominatedPodIfExists(pod)
-	if promised != node {
-		m.freed(ctx, pod, promised)
-	}
+	m.mayBreak(ctx, pod, node, func() { m.queue.DeleteNominatedPodIfExists(pod) })
 	return placed, nil
 }
 
@@ -220,29 +216,26 @@ func (m *mind) unassume(placed *v1.Pod) {
 // promise notes which node a pod that got none is promised, if that changes. It returns
 // the pod as it is now; nil if it has gone, or has got a node from somebody else.
 func (m *mind) promise(ctx context.Context, pod *v1.Pod, nominated *fwk.NominatingInfo) *cache.PodInfo {
-	promised := m.queue.PromisedNode(pod.UID)
-	defer func() {
-		if m.queue.PromisedNode(pod.UID) != promised {
-			m.freed(ctx, pod, promised)
-		}
-	}()
 	current, err := m.pods.Pods(pod.Namespace).Get(pod.Name)
 	if err != nil || current.UID != pod.UID || current.Spec.NodeName != "" {
-		m.queue.DeleteNominatedPodIfExists(pod)
+		m.mayBreak(ctx, pod, "", func() { m.queue.DeleteNominatedPodIfExists(pod) })
 		return nil
 	}
 	info, _ := cache.NewPodInfo(current)
-	m.queue.AddNominatedPod(klog.FromContext(ctx), info, nominated)
+	m.mayBreak(ctx, pod, "", func() { m.queue.AddNominatedPod(klog.FromContext(ctx), info, nominated) })
 	return info
 }
 
-// freed has pods tried again that were refused because a pod was promised room on a node, if any, where it does not go.
-func (m *mind) freed(ctx context.Context, pod *v1.Pod, node string) {
-	if node == "" {
+// mayBreak does what may end the promise of a node to a pod. If it ends and the pod does not go there, but to
+// another node or nowhere, then those are tried again that were refused because of it.
+func (m *mind) mayBreak(ctx context.Context, pod *v1.Pod, goesTo string, do func()) {
+	promised := m.queue.PromisedNode(pod.UID)
+	do()
+	if promised == "" || promised == goesTo || promised == m.queue.PromisedNode(pod.UID) {
 		return
 	}
 	gone := *pod
-	gone.Spec.NodeName = node
+	gone.Spec.NodeName = promised
 	m.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, &gone, nil)
 }
 

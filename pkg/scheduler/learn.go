@@ -24,7 +24,7 @@ func (m *mind) podChanged(ctx context.Context, old, pod *v1.Pod) {
 	}
 	m.cache.SetPod(pod)
 	if old == nil || old.Spec.NodeName == "" {
-		m.queue.Delete(pod)
+		m.mayBreak(ctx, pod, pod.Spec.NodeName, func() { m.queue.Delete(pod) })
 		m.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add}, nil, pod)
 		return
 	}
@@ -42,7 +42,7 @@ func (m *mind) pendingPodChanged(ctx context.Context, old, pod *v1.Pod) {
 		return
 	}
 	if m.profiles[pod.Spec.SchedulerName] != nil && !m.cache.IsAssumed(pod.UID) {
-		m.queue.Update(ctx, old, pod)
+		m.mayBreak(ctx, pod, "", func() { m.queue.Update(ctx, old, pod) })
 	}
 	for _, a := range queue.PodChanges(old, pod) {
 		m.queue.Event(ctx, fwk.ClusterEvent{Resource: fwk.UnscheduledPod, ActionType: a}, old, pod)
@@ -52,7 +52,7 @@ func (m *mind) pendingPodChanged(ctx context.Context, old, pod *v1.Pod) {
 func (m *mind) podGone(ctx context.Context, pod *v1.Pod) {
 	m.groups.Delete(pod)
 	if pod.Spec.NodeName == "" {
-		m.queue.Delete(pod)
+		m.mayBreak(ctx, pod, "", func() { m.queue.Delete(pod) })
 		if key, ok := podgroup.EntityOf(pod); ok && m.groups != nil {
 			m.queue.Release(ctx, m.groups.Mates(key))
 		}

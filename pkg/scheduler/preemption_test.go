@@ -267,6 +267,17 @@ func TestBrokenPromise(t *testing.T) {
 				t.Error(err)
 			}
 		},
+		"gone": func(ctx context.Context, m *mind, p *v1.Pod) { m.podGone(ctx, p) },
+		"taken back": func(ctx context.Context, m *mind, p *v1.Pod) {
+			now := p.DeepCopy()
+			now.Status.NominatedNodeName = ""
+			m.podChanged(ctx, p, now)
+		},
+		"bound elsewhere": func(ctx context.Context, m *mind, p *v1.Pod) {
+			now := p.DeepCopy()
+			now.Spec.NodeName, now.Status.NominatedNodeName = "b", ""
+			m.podChanged(ctx, p, now)
+		},
 		"nowhere": func(ctx context.Context, m *mind, p *v1.Pod) { m.promise(ctx, p, noPromise) },
 		"kept":    func(ctx context.Context, m *mind, p *v1.Pod) { m.promise(ctx, p, nil) },
 		"fulfilled": func(ctx context.Context, m *mind, p *v1.Pod) {
@@ -291,8 +302,11 @@ func TestBrokenPromise(t *testing.T) {
 			q.UnschedulablePlugins = sets.New("NodeResourcesFit")
 			m.queue.Return(ctx, q)
 			broken(ctx, m, promised)
-			_, _, waits, _ := m.queue.Counts()
-			if again := waits == 0; again != (name == "elsewhere" || name == "nowhere") {
+			again := true
+			m.queue.Each(func(p *queue.Pod, at queue.Place) {
+				again = again && (p.Pod.Name != "refused" || at != queue.Unschedulable)
+			})
+			if want := name != "kept" && name != "fulfilled"; again != want {
 				t.Errorf("it is tried again: %t", again)
 			}
 		})
