@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
@@ -39,40 +40,14 @@ func TestDelete(t *testing.T) {
 			"/api/v1/namespaces/ns/pods/a", apierrors.IsNotFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var asked string
 			var options metav1.DeleteOptions
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-				asked = req.Method + " " + req.URL.Path
-				body, err := io.ReadAll(req.Body)
-				if err != nil {
-					t.Error(err)
-				}
-				if _, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, &options); err != nil {
-					t.Errorf("the options: %v", err)
-				}
-				w.Header().Set("Content-Type", "application/json")
-				w.WriteHeader(c.code)
-				fmt.Fprint(w, c.body)
-			}))
-			defer server.Close()
-			mapper := meta.NewDefaultRESTMapper(nil)
-			mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
-			mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
-			cfg := &rest.Config{Host: server.URL}
-			plain, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper})
-			if err != nil {
-				t.Fatal(err)
-			}
-			terse, err := NewClient(plain, cfg, server.Client())
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = terse.Delete(t.Context(), c.obj, client.Preconditions{UID: ptr.To(pod.UID)})
+			terse, got := serve(t, c.code, c.body, &options)
+			err := terse.Delete(t.Context(), c.obj, client.Preconditions{UID: ptr.To(pod.UID)})
 			if !c.ok(err) {
 				t.Errorf("the error is %v", err)
 			}
-			if asked != "DELETE "+c.path {
-				t.Errorf("asked for %s, want %s", asked, c.path)
+			if got.asked != "DELETE "+c.path {
+				t.Errorf("asked for %s, want %s", got.asked, c.path)
 			}
 			if options.Preconditions == nil || options.Preconditions.UID == nil {
 				t.Errorf("the options do not say which object is meant: %+v", options)
@@ -109,40 +84,15 @@ func TestWrites(t *testing.T) {
 		{"an answer that nobody can read", update, http.StatusOK, "\x00", "PUT /apis/apps/v1/namespaces/ns/replicasets/a", func(err error) bool { return err != nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var asked, accepted string
 			var sent appsv1.ReplicaSet
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-				asked, accepted = req.Method+" "+req.URL.RequestURI(), req.Header.Get("Accept")
-				body, err := io.ReadAll(req.Body)
-				if err != nil {
-					t.Error(err)
-				}
-				if _, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, &sent); err != nil {
-					t.Errorf("the object: %v", err)
-				}
-				w.Header().Set("Content-Type", "application/json")
-				w.WriteHeader(c.code)
-				fmt.Fprint(w, c.body)
-			}))
-			defer server.Close()
-			mapper := meta.NewDefaultRESTMapper(nil)
-			mapper.Add(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), meta.RESTScopeNamespace)
-			cfg := &rest.Config{Host: server.URL}
-			plain, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper})
-			if err != nil {
-				t.Fatal(err)
-			}
-			terse, err := NewClient(plain, cfg, server.Client())
-			if err != nil {
-				t.Fatal(err)
-			}
+			terse, got := serve(t, c.code, c.body, &sent)
 			rs := set()
-			err = c.do(terse, rs)
+			err := c.do(terse, rs)
 			if !c.ok(err) {
 				t.Errorf("the error is %v", err)
 			}
-			if asked != c.asked || !strings.Contains(accepted, "as=PartialObjectMetadata") {
-				t.Errorf("asked for %s, accepting %s", asked, accepted)
+			if got.asked != c.asked || !strings.Contains(got.accepted, "as=PartialObjectMetadata") {
+				t.Errorf("asked for %s, accepting %s", got.asked, got.accepted)
 			}
 			if *sent.Spec.Replicas != 3 || *rs.Spec.Replicas != 3 {
 				t.Errorf("sent %v, which is %v then", sent.Spec, rs.Spec)
@@ -156,4 +106,41 @@ func TestWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A request is what a server has been asked.
+type request struct{ asked, accepted string }
+
+// serve returns a client of a server that gives one answer, and what that server is asked; the body of the request is read into the given object.
+func serve(t *testing.T, code int, answer string, into runtime.Object) (client.Client, *request) {
+	t.Helper()
+	got := &request{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		got.asked, got.accepted = req.Method+" "+req.URL.RequestURI(), req.Header.Get("Accept")
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if _, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, into); err != nil {
+			t.Errorf("the body: %v", err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		fmt.Fprint(w, answer)
+	}))
+	t.Cleanup(server.Close)
+	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	mapper.Add(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), meta.RESTScopeNamespace)
+	cfg := &rest.Config{Host: server.URL}
+	plain, err := client.New(cfg, client.Options{Scheme: scheme.Scheme, Mapper: mapper})
+	if err != nil {
+		t.Fatal(err)
+	}
+	terse, err := NewClient(plain, cfg, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return terse, got
 }
